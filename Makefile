@@ -1,0 +1,123 @@
+# pgweir: `make help` lists the targets.
+SHELL    := /bin/bash
+CC       ?= gcc
+CLANG    ?= clang
+VERSION  := 0.1.0
+B        := build
+
+SRC      := $(wildcard base/*.c router/*.c conf/*.c proxy/*/*.c)
+ENTRY    := proxy/main.c
+HEADERS  := $(wildcard base/*.h router/*.h router/*.def conf/*.h conf/*.def proxy/*.h proxy/*/*.h proxy/*/*.def)
+UNIT     := $(wildcard tests/unit/test_*.c)
+UNIT_LIB := $(filter-out $(UNIT),$(wildcard tests/unit/*.c))
+FUZZ     := $(wildcard tests/fuzz/fuzz_*.c)
+FORMATTED := $(wildcard base/*.[ch] router/*.[ch] conf/*.[ch] proxy/*.[ch] proxy/*/*.[ch] tests/*/*.[ch] bench/*.[ch])
+
+WARN     := -Wall -Wextra -Werror -Wshadow -Wconversion -Wsign-conversion -Wformat=2 -Wundef -Wvla \
+            -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wcast-qual -Wwrite-strings \
+            -Wswitch-enum -Wimplicit-fallthrough -fno-common
+GCC_WARN := $(if $(findstring clang,$(CC)),,-Wlogical-op -Wduplicated-cond -Wduplicated-branches -Wnull-dereference)
+HARDEN   := -D_FORTIFY_SOURCE=3 -fstack-protector-strong -fstack-clash-protection -fcf-protection=full -fPIE
+LDHARDEN := -pie -Wl,-z,relro,-z,now,-z,noexecstack
+PG_INC   := $(shell pg_config --includedir 2>/dev/null || echo /usr/include/postgresql)
+CPPFLAGS := -I. -I$(PG_INC) -D_GNU_SOURCE -DPGWEIR_VERSION='"$(VERSION)"'
+CSTD     := -std=gnu17 -g $(WARN) $(GCC_WARN) -MMD -MP
+LIBS     := -luring -lssl -lcrypto -lpq -linih -lidn -lpthread
+SAN      := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+
+REL_OBJ  := $(SRC:%.c=$(B)/rel/%.o)
+ASAN_OBJ := $(SRC:%.c=$(B)/asan/%.o)
+FUZZ_OBJ := $(SRC:%.c=$(B)/fuzz/%.o)
+TSAN_OBJ := $(SRC:%.c=$(B)/tsan/%.o)
+UNIT_BIN := $(UNIT:tests/unit/%.c=$(B)/unit/%)
+FUZZ_BIN := $(FUZZ:tests/fuzz/%.c=$(B)/fuzz/%)
+REPLAY   := $(FUZZ:tests/fuzz/%.c=$(B)/replay/%)
+
+.PHONY: all asan tsan help demo test test-unit test-fuzz-corpus test-integration test-container bench lint fmt fuzz sample clean setup
+all: $(B)/pgweir ## build the release binary, build/pgweir
+
+$(B)/pgweir: $(REL_OBJ) $(B)/rel/$(ENTRY:.c=.o)
+	$(CC) $(LDHARDEN) -o $@ $^ $(LIBS)
+
+asan: $(B)/pgweir-asan ## build build/pgweir-asan: the same with AddressSanitizer and UBSan
+$(B)/pgweir-asan: $(ASAN_OBJ) $(B)/asan/$(ENTRY:.c=.o)
+	$(CC) $(SAN) -o $@ $^ $(LIBS)
+
+tsan: $(B)/pgweir-tsan ## build build/pgweir-tsan: the same with ThreadSanitizer
+$(B)/pgweir-tsan: $(TSAN_OBJ) $(B)/tsan/$(ENTRY:.c=.o)
+	$(CC) -fsanitize=thread -o $@ $^ $(LIBS)
+
+$(B)/rel/%.o: %.c
+	@mkdir -p $(@D)
+	$(CC) -O2 $(CSTD) $(HARDEN) $(CPPFLAGS) -c -o $@ $<
+$(B)/asan/%.o: %.c
+	@mkdir -p $(@D)
+	$(CC) -O1 $(CSTD) $(SAN) $(CPPFLAGS) -c -o $@ $<
+$(B)/tsan/%.o: %.c
+	@mkdir -p $(@D)
+	$(CC) -O1 $(CSTD) -fsanitize=thread $(CPPFLAGS) -c -o $@ $<
+$(B)/fuzz/%.o: %.c
+	@mkdir -p $(@D)
+	$(CLANG) -O1 -std=gnu17 -g -MMD -MP -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all $(CPPFLAGS) -c -o $@ $<
+
+# Unit tests: one program per tests/unit/test_NAME.c, against every object, under ASan and UBSan.
+$(B)/unit/%: $(B)/asan/tests/unit/%.o $(UNIT_LIB:%.c=$(B)/asan/%.o) $(ASAN_OBJ)
+	@mkdir -p $(@D)
+	$(CC) $(SAN) -o $@ $^ $(LIBS) -lcmocka
+
+# Fuzz targets with libFuzzer, and the same targets replaying their corpus without it.
+$(B)/fuzz/fuzz_%: $(B)/fuzz/tests/fuzz/fuzz_%.o $(FUZZ_OBJ)
+	$(CLANG) -fsanitize=fuzzer,address,undefined -o $@ $^ $(LIBS)
+$(B)/replay/fuzz_%: $(B)/asan/tests/fuzz/fuzz_%.o $(B)/asan/tests/fuzz/replay.o $(ASAN_OBJ)
+	@mkdir -p $(@D)
+	$(CC) $(SAN) -o $@ $^ $(LIBS)
+
+setup:
+	@scripts/setup
+
+demo: setup ## install, build, start a primary, a replica and pgweir, show routing (KEEP=1 leaves it running)
+	@$(MAKE) --no-print-directory -s all
+	@KEEP=$(KEEP) scripts/demo
+
+test: setup ## install and run everything: unit tests, fuzz corpora, integration tests
+	@$(MAKE) --no-print-directory test-all
+.PHONY: test-all
+test-all: test-unit test-fuzz-corpus test-integration
+
+test-unit: $(UNIT_BIN) ## unit tests under ASan and UBSan
+	@set -e; for t in $(UNIT_BIN); do echo "== $$t"; $$t; done
+
+test-fuzz-corpus: $(REPLAY) ## replay every kept fuzz input
+	@set -e; for t in $(REPLAY); do n=$$(basename $$t); $$t tests/fuzz/corpus/$${n#fuzz_}; done
+
+test-integration: $(B)/pgweir $(B)/pgweir-asan ## tests against a real primary and replica
+	@scripts/integration $(T)
+
+test-container: $(B)/pgweir ## build the image and prove compose up, a query, a read on the replica
+	@scripts/test-container
+
+bench: ## pgbench side by side: direct, PgBouncer, bench/relay, pgweir
+	@$(MAKE) --no-print-directory -s all
+	@bench/run
+
+fuzz: $(FUZZ_BIN) ## run the fuzzers, 60 s each (T=name for one, S=seconds)
+	@scripts/fuzz "$(T)" "$(or $(S),60)"
+
+sample: $(B)/pgweir ## write conf/pgweir.ini from the option table
+	@$(B)/pgweir --print-sample > conf/pgweir.ini
+
+lint: setup ## format, layers, static checks, freshness of generated files
+	@$(MAKE) --no-print-directory -s all
+	@scripts/lint
+
+fmt: ## format the C files in place
+	@clang-format -i $(FORMATTED)
+
+clean: ## remove build/
+	rm -rf $(B)
+
+help: ## this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.SECONDARY:
+-include $(shell find $(B) -name '*.d' 2>/dev/null)
