@@ -8,10 +8,10 @@
 
 _Noreturn void check_failed(const char *file, int line, const char *what);
 
-#define CHECK(cond)                                         \
-    do {                                                    \
-        if (__builtin_expect(!(cond), 0))                   \
-            check_failed(__FILE__, __LINE__, #cond);        \
+#define CHECK(cond)                                  \
+    do {                                             \
+        if (__builtin_expect(!(cond), 0))            \
+            check_failed(__FILE__, __LINE__, #cond); \
     } while (0)
 
 #define CHECK_UNREACHABLE() check_failed(__FILE__, __LINE__, "unreachable")

@@ -1,6 +1,7 @@
 /* base/list.h: an intrusive doubly linked list with a head.
  *
- * Owns    nothing. A node that is in no list points at itself, so list_remove() may be called twice.
+ * Owns    nothing. A node that is in no list points at itself, so list_remove() may be called
+ * twice.
  */
 #ifndef BASE_LIST_H
 #define BASE_LIST_H
