@@ -1,0 +1,49 @@
+/* router/decide.h: where a segment goes, and why.
+ *
+ * Pure      no I/O, no allocation, no clock, no globals. The caller does what the route says.
+ * Order     of decision, first hit wins: held server, pin, split off, incomplete segment, policy,
+ *           transaction mode, class, freshness. Which node of the mask is balance_pick()'s.
+ * Nodes     are numbered 0..31 by the caller; a mask has bit n for node n.
+ */
+#ifndef ROUTER_DECIDE_H
+#define ROUTER_DECIDE_H
+
+#include "router/classify.h"
+
+enum route_target {
+    ROUTE_PRIMARY,
+    ROUTE_REPLICA, /* any node of the mask */
+    ROUTE_SAME,    /* the server that the client holds */
+    ROUTE_REFUSE   /* 0A000 to the client: it holds a replica, and there this would be wrong */
+};
+
+/* Policies and hints (issue 3) become values here; today only these. */
+enum route_policy {
+    ROUTE_POLICY_AUTO,   /* reads to replicas */
+    ROUTE_POLICY_PRIMARY /* everything to the primary */
+};
+
+struct route_input {
+    bool holds_server;     /* open transaction, COPY, half-sent segment: the server is taken */
+    bool holds_replica;    /* ... and it is on a replica */
+    bool pinned;           /* the client keeps its server over transaction ends */
+    bool read_write_split; /* the cluster has more than one node */
+    bool segment_complete; /* false: a Flush or the size bound cut it, more may follow */
+    enum route_policy policy;
+    uint8_t class_reason;      /* sql_facts.reason of the segment */
+    uint32_t flags;            /* sql_facts.flags of the segment, joined by sql_facts_join() */
+    uint32_t replica_mask;     /* replicas that are eligible now: role, health, lag, floor */
+    uint32_t replica_all_mask; /* replicas by role: tells "none" from "none fresh enough" */
+};
+
+struct route {
+    enum route_target target;
+    uint32_t nodes; /* ROUTE_REPLICA: the mask to choose from; else 0 */
+    uint8_t reason; /* enum route_reason */
+};
+
+void route_decide(const struct route_input *in, struct route *out);
+
+const char *route_target_text(enum route_target target);
+
+#endif
