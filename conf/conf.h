@@ -26,7 +26,7 @@ enum {
     CONF_FILE_MAX = 64 * 1024 * 1024, /* bytes of one ini file, auth_file or secret */
     CONF_INCLUDE_DEPTH_MAX = 10,      /* %include in %include, as PgBouncer */
     CONF_INCLUDE_FILES_MAX = 256,     /* files of one load, so that a bush of includes ends too */
-    CONF_HOSTS_MAX = 64,              /* nodes of one database */
+    CONF_HOSTS_MAX = 32,              /* nodes of one database */
     CONF_NAME_MAX = 63,               /* bytes of a database name; PostgreSQL's own limit */
     CONF_USER_MAX = 127,              /* bytes of a user name; PgBouncer's limit */
     CONF_SECRET_MAX = 65535,          /* bytes of a password or stored secret; PgBouncer's limit */

@@ -1,0 +1,105 @@
+/* proxy/pool/cluster.h: the nodes behind [databases] entries, and what is known about them.
+ *
+ * What    a cluster is one host list. Entries with the same list share it, and a reload that keeps
+ *         the list keeps the cluster, so pools and samples survive.
+ * Threads the control thread is the only writer. Workers read without locks: cluster_view() is one
+ *         atomic word, statuses and addresses are read under a sequence counter.
+ * Owns    counted references; the last cluster_unref() frees. Strings live as long as the cluster.
+ * Limits  NODES_MAX nodes: a node set is a 32-bit mask.
+ */
+#ifndef POOL_CLUSTER_H
+#define POOL_CLUSTER_H
+
+#include "conf/conf.h"
+
+#include <stdatomic.h>
+#include <sys/socket.h>
+
+#define NODES_MAX 32
+#define NODE_NONE 0xffU
+#define NODE_LABEL_MAX 300
+
+enum node_role { NODE_UNKNOWN, NODE_PRIMARY, NODE_REPLICA };
+
+/* Why a node gets no reads. The text is the log's reason= and SHOW NODES' why. */
+#define NODE_WHY(X)                                 \
+    X(NODE_FINE, "")                                \
+    X(NODE_NOT_SAMPLED, "not_sampled_yet")          \
+    X(NODE_UNREACHABLE, "unreachable")              \
+    X(NODE_NO_ADDRESS, "no_address")                \
+    X(NODE_SAMPLE_OLD, "sample_old")                \
+    X(NODE_LOGIN_FAILED, "probe_login_failed")      \
+    X(NODE_LAGS, "lag")                             \
+    X(NODE_LAGS_BYTES, "lag_bytes")                 \
+    X(NODE_IS_PRIMARY, "is_primary")                \
+    X(NODE_OTHER_SYSTEM, "other_system_identifier") \
+    X(NODE_OLD_TIMELINE, "older_timeline")          \
+    X(NODE_NO_PRIMARY, "no_primary_sample")
+#define NODE_WHY_ENUM(name, text) name,
+enum node_why { NODE_WHY(NODE_WHY_ENUM) NODE_WHY_N };
+#undef NODE_WHY_ENUM
+const char *node_why_text(enum node_why why);
+const char *node_role_text(enum node_role role);
+
+struct node_status {
+    enum node_role role;
+    enum node_why why;
+    uint32_t timeline;
+    uint64_t lag_ms, lag_bytes;
+    uint64_t insert_lsn, flush_lsn;   /* primary */
+    uint64_t replay_lsn, receive_lsn; /* replica */
+    uint64_t sampled_ns;              /* our monotonic clock; 0: never */
+    uint64_t system_id;
+    int64_t postmaster_start_us;
+};
+
+struct node_address {
+    struct sockaddr_storage addr;
+    socklen_t bytes; /* 0: not known (yet) */
+};
+
+struct node {
+    uint32_t index;
+    uint16_t port;
+    const char *host;
+    const char *label; /* "host:port", for logs and SHOW */
+    atomic_uint status_seq, address_seq;
+    struct node_status status;
+    struct node_address address;
+};
+
+struct cluster_view {
+    uint32_t readable; /* replicas that may serve reads now */
+    uint8_t primary;   /* node index, or NODE_NONE */
+    uint32_t epoch;    /* grows with each change (24 bits) */
+};
+
+struct cluster {
+    atomic_uint refs;
+    atomic_uint_fast64_t view;
+    uint32_t node_n;
+    struct node nodes[];
+};
+
+/* A cluster for this host list, with one reference. Nothing is known about its nodes yet. */
+struct cluster *cluster_new(const struct conf_host *hosts, size_t host_n);
+bool cluster_same_hosts(const struct cluster *cluster, const struct conf_host *hosts,
+                        size_t host_n);
+struct cluster *cluster_ref(struct cluster *cluster);
+void cluster_unref(struct cluster *cluster);
+
+static inline struct cluster_view cluster_view(const struct cluster *cluster)
+{
+    uint64_t w = atomic_load_explicit(&cluster->view, memory_order_acquire);
+    return (struct cluster_view){(uint32_t)w, (uint8_t)(w >> 32), (uint32_t)(w >> 40)};
+}
+
+/* For the control thread. True: the view changed. */
+bool cluster_publish(struct cluster *cluster, uint32_t readable, uint8_t primary);
+void node_publish_status(struct node *node, const struct node_status *status);
+void node_publish_address(struct node *node, const struct node_address *address);
+/* From any thread. */
+struct node_status node_status(struct node *node);
+struct node_address node_address(struct node *node);
+
+#endif
