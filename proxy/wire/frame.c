@@ -33,7 +33,8 @@ static enum frame_rc complete_split_head(struct frame_scan *scan, struct slice *
 enum frame_rc frame_next(struct frame_scan *scan, struct slice *in, uint32_t body_max,
                          struct frame_piece *piece)
 {
-    CHECK(scan->split_n < FRAME_HEAD_BYTES);
+    if (scan->split_n == FRAME_HEAD_BYTES) /* a bad head was seen: the borders are lost for good */
+        return FRAME_BAD;
     if (in->n == 0)
         return FRAME_MORE;
     *piece = (struct frame_piece){0};
@@ -46,8 +47,10 @@ enum frame_rc frame_next(struct frame_scan *scan, struct slice *in, uint32_t bod
     if (scan->split_n == 0 && in->n >= FRAME_HEAD_BYTES) {
         const uint8_t *start = in->p;
         enum frame_rc rc = frame_read_head(*in, body_max, &scan->head);
-        if (rc != FRAME_OK)
+        if (rc != FRAME_OK) {
+            scan->split_n = FRAME_HEAD_BYTES;
             return rc;
+        }
         *in = slice_skip(*in, FRAME_HEAD_BYTES);
         scan->body_left = scan->head.body_bytes;
         take_body(scan, in, piece);

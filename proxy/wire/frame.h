@@ -47,15 +47,17 @@ struct frame_scan {
 /* One run of bytes of one message. */
 struct frame_piece {
     struct frame_head head;
-    struct slice bytes;     /* from the input. When head_split, the body only */
-    struct slice head_bytes; /* head_split: the 5 head bytes, inside the scan, valid until its next use */
-    uint32_t body_offset;   /* of the first body byte in this piece */
-    struct slice body;      /* the body bytes in this piece */
-    bool first, last;       /* the piece holds the head; the piece ends the message */
-    bool head_split;        /* the head came in more than one slice */
+    struct slice bytes; /* from the input. When head_split, the body only */
+    struct slice
+        head_bytes; /* head_split: the 5 head bytes, inside the scan, valid until its next use */
+    uint32_t body_offset; /* of the first body byte in this piece */
+    struct slice body;    /* the body bytes in this piece */
+    bool first, last;     /* the piece holds the head; the piece ends the message */
+    bool head_split;      /* the head came in more than one slice */
 };
 
-/* Take the next piece off *in. FRAME_MORE: *in is used up (up to 4 head bytes are kept in the scan). */
+/* Take the next piece off *in. FRAME_MORE: *in is used up (up to 4 head bytes are kept in the
+ * scan). */
 enum frame_rc frame_next(struct frame_scan *scan, struct slice *in, uint32_t body_max,
                          struct frame_piece *piece);
 
