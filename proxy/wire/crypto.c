@@ -96,7 +96,10 @@ bool crypto_read_base64(struct slice text, uint8_t *out, size_t cap, size_t *out
         memcpy(four, text.p + i, letters_n - i < 4 ? letters_n - i : 4);
         if (EVP_DecodeBlock(three, four, 4) != 3)
             return false;
-        memcpy(out + at, three, n - at < 3 ? n - at : 3);
+        size_t kept_n = n - at < 3 ? n - at : 3;
+        if (kept_n < 3 && three[kept_n] != 0)
+            return false; /* spare bits: a second spelling of the same bytes */
+        memcpy(out + at, three, kept_n);
     }
     *out_n = n;
     return true;

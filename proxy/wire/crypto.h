@@ -32,7 +32,8 @@ bool crypto_same(const uint8_t *a, const uint8_t *b, size_t n);
 /* Write bytes, at most CRYPTO_BASE64_MAX (checked), as base64 with padding. */
 void crypto_put_base64(struct put *o, struct slice bytes);
 
-/* Read base64 with padding and nothing else in it. False: malformed, empty, or over cap bytes. */
+/* Read base64 with padding and nothing else in it. False: malformed (spare bits that
+ * are not zero included), empty, or over cap bytes. */
 bool crypto_read_base64(struct slice text, uint8_t *out, size_t cap, size_t *out_n);
 
 /* Overwrite a secret; never optimised away. */
