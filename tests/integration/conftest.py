@@ -1,0 +1,397 @@
+"""Fixtures: a PostgreSQL primary with a replica, and pgweir in front of it.
+
+    def test_something(cluster, pgweir):
+        weir = pgweir(default_pool_size=2)            # options of [pgweir]
+        with weir.connect() as db: ...                # psycopg2
+        c = weir.raw().login("app_scram", "app", "secret")   # the bytes, see rawpg.py
+        cluster.pause("replica1"); weir.wait_log("route.node_ineligible")
+
+At the end of a test each pgweir gets SIGTERM, must exit 0 in time, and must not have lost or leaked anything.
+Nothing here sleeps and hopes: wait_until() polls a condition up to a deadline.
+"""
+import ctypes
+import faulthandler
+import os
+import random
+import re
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+import psycopg2
+import pytest
+
+from rawpg import RawPg
+
+ROOT = Path(__file__).resolve().parents[2]
+BINARY = Path(os.environ.get("PGWEIR_BIN", ROOT / "build/pgweir-asan"))
+PASSWORDS = {"app_scram": "secret", "app_md5": "secret", "app_plain": "secret", "app": "app", "postgres": "postgres"}
+STOP_S = 15.0  # from SIGTERM to the exit, with sanitizers
+DEADLINE_S = 60.0  # of a test without @pytest.mark.deadline(seconds)
+
+
+def wait_until(condition, deadline_s=10.0, what=None):
+    """Calls condition() until it returns something true, and returns that. Fails at the deadline."""
+    end = time.monotonic() + deadline_s
+    while True:
+        result = condition()
+        if result:
+            return result
+        if time.monotonic() > end:
+            raise AssertionError(f"not within {deadline_s} s: {what or getattr(condition, '__name__', condition)}")
+        time.sleep(0.02)
+
+
+def free_port():
+    """A port below the ephemeral range on which nobody listens. Whoever binds it must be ready to lose it."""
+    while True:
+        port = random.randrange(20000, 32000)
+        with socket.socket() as s:
+            if s.connect_ex(("127.0.0.1", port)):
+                return port
+
+
+class Cluster:
+    """A primary and its replicas, by scripts/cluster. Nodes are called primary, replica1, replica2 ..."""
+
+    def __init__(self, directory, *args):
+        self.dir, self.changed = Path(directory), set()
+        self._read_env(self._run("start", *args))
+
+    def _run(self, command, *args):
+        done = subprocess.run([ROOT / "scripts/cluster", command, self.dir, *map(str, args)],
+                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        assert done.returncode == 0, f"scripts/cluster {command} {args}: {done.stderr}"
+        return done.stdout
+
+    def _read_env(self, text):
+        env = dict(line.split("=", 1) for line in text.split())
+        self.bin = Path(env["PGBIN"])
+        self.ports = {k[:-5].lower(): int(v) for k, v in env.items() if k.endswith("_PORT")}
+
+    @property
+    def nodes(self):
+        return sorted(self.ports)  # primary, replica1, replica2: the primary first
+
+    @property
+    def tls_dir(self):
+        return self.dir / "tls"
+
+    def entry(self, nodes=None, **more):
+        """The right side of a line of [databases] for these nodes (default: all)."""
+        ports = [str(self.ports[n]) for n in nodes or self.nodes]
+        more = {"dbname": "app", **more}
+        return " ".join([f"host={','.join(['127.0.0.1'] * len(ports))} port={','.join(ports)}",
+                         *(f"{k}={v}" for k, v in more.items())])
+
+    def connect(self, node="primary", user="postgres", dbname="app", **more):
+        """Straight to a node, autocommit."""
+        db = psycopg2.connect(host="127.0.0.1", port=self.ports[node], user=user, dbname=dbname,
+                              connect_timeout=10, **more)
+        db.autocommit = True
+        return db
+
+    def sql(self, node, statement, *values):
+        """Runs a statement straight on a node; the rows if there are any."""
+        db = self.connect(node)
+        try:
+            with db.cursor() as cursor:
+                cursor.execute(statement, values or None)
+                return cursor.fetchall() if cursor.description else []
+        finally:
+            db.close()
+
+    def wait_replayed(self, *replicas, deadline_s=10.0):
+        """Until the replicas have replayed all that the primary has written by now."""
+        ((lsn,),) = self.sql("primary", "SELECT pg_current_wal_insert_lsn()")
+        for node in replicas or [n for n in self.nodes if n != "primary"]:
+            wait_until(lambda: self.sql(node, "SELECT pg_last_wal_replay_lsn() >= %s", lsn)[0][0],
+                       deadline_s, f"{node} replays {lsn}")
+
+    def pause(self, node):
+        self.changed.add(("resume", node))
+        self._run("pause", node)
+
+    def resume(self, node):
+        self._run("resume", node)
+        self.changed.discard(("resume", node))
+
+    def freeze(self, node):
+        """SIGSTOP for the whole node."""
+        self.changed.add(("thaw", node))
+        self._run("signal", node, "STOP")
+
+    def thaw(self, node):
+        self._run("signal", node, "CONT")
+        self.changed.discard(("thaw", node))
+
+    def kill(self, node):
+        self._run("kill", node)
+        self.changed.add(("restart", node))
+
+    def restart(self, node):
+        self._run("restart", node)
+        self.changed.discard(("restart", node))
+        self._read_env(self._run("env"))
+
+    def promote(self, node):
+        self._run("promote", node)
+
+    def follow(self, node, upstream):
+        self._run("follow", node, upstream)
+
+    def settle(self):
+        """Undo what a test did to the nodes, so that the next test finds them well."""
+        for undo, node in sorted(self.changed, reverse=True):  # thaw before resume
+            getattr(self, undo)(node)
+
+    def stop(self):
+        self._run("stop")
+
+
+class Pgweir:
+    """One running pgweir."""
+
+    def __init__(self, directory, databases, options, users=None, sections="", binary=BINARY, env=None):
+        self.dir, self.binary, self.extra_env = Path(directory), binary, env or {}
+        self.dir.mkdir(parents=True)
+        self.log_path = self.dir / "pgweir.log"
+        self.ini = self.dir / "pgweir.ini"
+        self.databases, self.sections = databases, sections
+        self.options = {"listen_addr": "127.0.0.1", "auth_file": self.dir / "userlist.txt", "workers": 2,
+                        "server_tls_sslmode": "disable", "probe_user": "probe",
+                        "admin_users": "app_scram", "log_connections": 1, "log_disconnections": 1, **options}
+        self.write_users(users or PASSWORDS)
+        self.process = None
+        self._start()
+
+    def write_users(self, users):
+        (self.dir / "userlist.txt").write_text("".join(f'"{u}" "{p}"\n' for u, p in users.items()))
+
+    def write_ini(self):
+        lines = ["[databases]", *(f"{k} = {v}" for k, v in self.databases.items()),
+                 "[pgweir]", *(f"{k} = {v}" for k, v in self.options.items() if v is not None), self.sections]
+        self.ini.write_text("\n".join(lines) + "\n")
+
+    def _start(self):
+        for _ in range(5):  # the free port may be lost to someone else before we bind it
+            self.port = self.options["listen_port"] = free_port()
+            self.write_ini()
+            env = {**os.environ, "ASAN_OPTIONS": "exitcode=99:detect_leaks=1", "LSAN_OPTIONS": "exitcode=99",
+                   "UBSAN_OPTIONS": "print_stacktrace=1", "TSAN_OPTIONS": "exitcode=99", **self.extra_env}
+            with open(self.log_path, "wb") as log:
+                self.process = subprocess.Popen([self.binary, self.ini], stdin=subprocess.DEVNULL, stdout=log,
+                                                stderr=log, cwd=self.dir, env=env, preexec_fn=die_with_parent)
+            if wait_until(lambda: self._accepts() or self.process.poll() is not None, 15, "accepts") is True \
+                    and self.process.poll() is None:
+                return
+            if "in use" not in self.log():
+                break
+        raise AssertionError(f"pgweir did not start, exit {self.process.poll()}:\n{self.log()}")
+
+    def _accepts(self):
+        with socket.socket() as s:
+            return s.connect_ex(("127.0.0.1", self.port)) == 0
+
+    @property
+    def pid(self):
+        return self.process.pid
+
+    # Clients
+    def connect(self, user="app_scram", dbname="app", autocommit=True, **more):
+        more.setdefault("password", PASSWORDS.get(user))
+        db = psycopg2.connect(**{"host": "127.0.0.1", "port": self.port, "user": user, "dbname": dbname,
+                                 "connect_timeout": 10, "sslmode": "disable", **more})
+        db.autocommit = autocommit
+        return db
+
+    def raw(self, **more):
+        return RawPg(self.port, **more)
+
+    def sql(self, statement, *values, **connect):
+        """One statement over a connection of its own; the rows if there are any."""
+        db = self.connect(**connect)
+        try:
+            with db.cursor() as cursor:
+                cursor.execute(statement, values or None)
+                return cursor.fetchall() if cursor.description else []
+        finally:
+            db.close()
+
+    def show(self, what):
+        """Rows of a SHOW command of the console, as dicts."""
+        db = self.connect(dbname="pgweir")
+        try:
+            with db.cursor() as cursor:
+                cursor.execute(f"SHOW {what}")
+                names = [column.name for column in cursor.description]
+                return [dict(zip(names, row)) for row in cursor.fetchall()]
+        finally:
+            db.close()
+
+    def pgbench(self, cluster, *args, user="app_scram", dbname="app"):
+        """Runs pgbench through pgweir; (exit code, what it printed)."""
+        done = subprocess.run([cluster.bin / "pgbench", "-n", "-h", "127.0.0.1", "-p", str(self.port), "-U", user,
+                               *map(str, args), dbname], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT, text=True, env={**os.environ, "PGPASSWORD": PASSWORDS[user]})
+        return done.returncode, done.stdout
+
+    def wait_reads_on_replica(self, deadline_s=10.0):
+        """Until the nodes' roles and lag are known and reads go to a replica."""
+        db = self.connect()
+
+        def on_replica():
+            with db.cursor() as cursor:
+                cursor.execute("SELECT pg_is_in_recovery()")
+                return cursor.fetchone()[0]
+        try:
+            wait_until(on_replica, deadline_s, "reads go to a replica")
+        finally:
+            db.close()
+
+    # The process
+    def log(self):
+        return self.log_path.read_text(errors="replace")
+
+    def wait_log(self, pattern, deadline_s=10.0, since=0):
+        """The first log line that matches the regular expression, after `since` characters of the log."""
+        def line():
+            return next((x for x in self.log()[since:].splitlines() if re.search(pattern, x)), None)
+        return wait_until(line, deadline_s, f"log line {pattern}")
+
+    def reload(self, **options):
+        self.options.update(options)
+        self.write_ini()
+        self.process.send_signal(signal.SIGHUP)
+
+    def pss_kb(self):
+        text = Path(f"/proc/{self.pid}/smaps_rollup").read_text()
+        return int(re.search(r"^Pss:\s+(\d+)", text, re.M).group(1))
+
+    def fds(self):
+        return len(os.listdir(f"/proc/{self.pid}/fd"))
+
+    def stop(self, sig=signal.SIGTERM, deadline_s=STOP_S):
+        """Ends it and checks what must hold at every exit."""
+        if self.process.poll() is None:
+            self.process.send_signal(sig)
+        try:
+            code = self.process.wait(deadline_s)
+        except subprocess.TimeoutExpired:
+            self.process.send_signal(signal.SIGABRT)
+            self.process.wait(10)
+            raise AssertionError(f"pgweir did not exit within {deadline_s} s of signal {sig}") from None
+        self.check_end(code)
+
+    def check_end(self, code):
+        log = self.log()
+        for bad in ("ERROR: AddressSanitizer", "ERROR: LeakSanitizer", "WARNING: ThreadSanitizer", "runtime error:",
+                    "CHECK failed"):
+            assert bad not in log, log[log.index(bad) - 200:][:4000]
+        assert code == 0, f"exit code {code}:\n{log[-3000:]}"
+        counters = re.findall(r"^.*\bprocess\.exit\b.*$", log, re.M)
+        assert counters, "no process.exit line with the counters"
+        left = re.findall(r"\b(\w+_in_flight|\w+_live|\w+_lent)=([1-9]\d*)", counters[-1])
+        assert not left, f"left at exit: {left}"
+
+
+def die_with_parent():
+    """In the child: no pgweir outlives a test run, however that ends."""
+    pr_set_pdeathsig = 1
+    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
+
+
+@pytest.fixture(scope="session")
+def work_dir():
+    """scripts/integration made it, and removes what a killed run leaves in it."""
+    given = os.environ.get("PGWEIR_TEST_DIR")
+    if given:
+        yield Path(given)
+        return
+    with tempfile.TemporaryDirectory(prefix="pgweir-tests.") as made:
+        os.chmod(made, 0o711)
+        yield Path(made)
+
+
+@pytest.fixture(scope="session")
+def session_cluster(work_dir):
+    cluster = Cluster(work_dir / "cluster", "--replicas", 1, "--tls")
+    yield cluster
+    cluster.stop()
+
+
+@pytest.fixture
+def cluster(session_cluster):
+    """The primary and the replica that all tests share. For promotions and the like: new_cluster."""
+    yield session_cluster
+    session_cluster.settle()
+
+
+@pytest.fixture
+def new_cluster(work_dir):
+    """new_cluster('--replicas', 2, ...): a cluster of this test alone."""
+    made = []
+
+    def make(*args):
+        made.append(Cluster(work_dir / f"cluster-{random.randrange(1 << 40):x}", *args))
+        return made[-1]
+    yield make
+    for one in made:
+        one.stop()
+
+
+@pytest.fixture
+def pgweir(request, work_dir):
+    """pgweir(cluster=..., databases={...}, users={...}, sections='[users]...', env={...}, **options)."""
+    running = []
+    assert BINARY.exists(), f"no {BINARY}: run make asan"
+
+    def start(cluster=None, databases=None, **more):
+        known = {k: more.pop(k) for k in ("users", "sections", "env", "binary") if k in more}
+        if databases is None:
+            databases = {"app": (cluster or request.getfixturevalue("cluster")).entry()}
+        name = re.sub(r"\W+", "-", request.node.name)[:60]
+        weir = Pgweir(work_dir / f"{name}-{random.randrange(1 << 40):x}", databases, more, **known)
+        running.append(weir)
+        return weir
+    yield start
+    failures = []
+    for weir in running:
+        try:
+            weir.stop()
+        except AssertionError as e:
+            failures.append(str(e))
+    if failures or getattr(request.node, "failed", False):
+        for weir in running:
+            print(f"-- {weir.ini}\n{weir.ini.read_text()}-- the end of its log\n{weir.log()[-6000:]}")
+    assert not failures, "\n".join(failures)
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = (yield).get_result()
+    item.failed = getattr(item, "failed", False) or report.failed
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", f"deadline(seconds): longest time of the test, instead of {DEADLINE_S:.0f} s")
+
+
+@pytest.fixture(autouse=True)
+def deadline(request):
+    """A hanging test fails. If C code does not come back either, the whole run ends with a stack trace."""
+    mark = request.node.get_closest_marker("deadline")
+    seconds = mark.args[0] if mark else DEADLINE_S
+
+    def expired(*_):
+        raise AssertionError(f"the test took more than {seconds} s")
+    before = signal.signal(signal.SIGALRM, expired)
+    faulthandler.dump_traceback_later(seconds + 30, exit=True)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    yield
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    faulthandler.cancel_dump_traceback_later()
+    signal.signal(signal.SIGALRM, before)
