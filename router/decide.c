@@ -1,0 +1,76 @@
+/* router/decide.c: the order of decision of spec/routing.md part B. */
+#include "router/decide.h"
+
+#include "base/check.h"
+
+static const char *const target_texts[] = {
+    [ROUTE_PRIMARY] = "primary",
+    [ROUTE_REPLICA] = "replica",
+    [ROUTE_SAME] = "same",
+    [ROUTE_REFUSE] = "refuse",
+};
+
+const char *route_target_text(enum route_target target)
+{
+    CHECK(target <= ROUTE_REFUSE);
+    return target_texts[target];
+}
+
+static struct route route_to(enum route_target target, enum route_reason why)
+{
+    return (struct route){.target = target, .nodes = 0, .reason = (uint8_t)why};
+}
+
+/* A READ ONLY transaction that opens here may stay on a replica, if all that comes with its BEGIN
+ * may run there too. */
+static bool opens_read_only(uint32_t flags)
+{
+    return (flags & SQL_F_BEGIN_READ_ONLY) && !(flags & SQL_F_NOT_READ);
+}
+
+/* The client has a server: the segment belongs to it, whatever it is. Only what a replica would
+ * accept and do wrongly is refused: an advisory lock there guards nothing. */
+static struct route route_held(const struct route_input *in)
+{
+    if (in->holds_replica && (in->flags & SQL_F_ADVISORY))
+        return route_to(ROUTE_REFUSE, ROUTE_WHY_ADVISORY_ON_REPLICA);
+    return route_to(ROUTE_SAME, in->pinned ? ROUTE_WHY_HELD_PINNED : ROUTE_WHY_HELD);
+}
+
+static struct route route_replica(const struct route_input *in, enum route_reason why)
+{
+    if (in->replica_all_mask == 0)
+        return route_to(ROUTE_PRIMARY, ROUTE_WHY_NO_REPLICA);
+    if (in->replica_mask == 0)
+        return route_to(ROUTE_PRIMARY, ROUTE_WHY_NO_FRESH_REPLICA);
+    struct route route = route_to(ROUTE_REPLICA, why);
+    route.nodes = in->replica_mask;
+    return route;
+}
+
+/* Nothing is held: policy, transaction mode, class, freshness. */
+static struct route route_free(const struct route_input *in)
+{
+    if (in->pinned)
+        return route_to(ROUTE_PRIMARY, ROUTE_WHY_PINNED_NO_SERVER);
+    if (!in->read_write_split)
+        return route_to(ROUTE_PRIMARY, ROUTE_WHY_NO_SPLIT);
+    if (!in->segment_complete)
+        return route_to(ROUTE_PRIMARY, ROUTE_WHY_INCOMPLETE);
+    if (in->policy == ROUTE_POLICY_PRIMARY)
+        return route_to(ROUTE_PRIMARY, ROUTE_WHY_POLICY_PRIMARY);
+    if (opens_read_only(in->flags))
+        return route_replica(in, ROUTE_WHY_READ_ONLY_TX);
+    if (in->flags & SQL_F_READ)
+        return route_replica(in, (enum route_reason)in->class_reason);
+    return route_to(ROUTE_PRIMARY, (enum route_reason)in->class_reason);
+}
+
+void route_decide(const struct route_input *in, struct route *out)
+{
+    CHECK((in->replica_mask & ~in->replica_all_mask) == 0);
+    CHECK(in->class_reason < ROUTE_WHY_N);
+    CHECK(!(in->flags & SQL_F_READ) || !(in->flags & SQL_F_NOT_READ));
+    *out = in->holds_server ? route_held(in) : route_free(in);
+    CHECK((out->target == ROUTE_REPLICA) == (out->nodes != 0));
+}

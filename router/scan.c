@@ -1,0 +1,352 @@
+/* router/scan.c: the lexer. It follows PostgreSQL's scan.l of versions 13 to 18; where they differ,
+ * the text is SCAN_BAD, or the difference cannot hide a statement. */
+#include "router/scan.h"
+
+enum {
+    C_SPACE = 1,       /* white space */
+    C_IDENT_START = 2, /* letters, _ and every byte of a multi-byte character */
+    C_IDENT = 4,       /* the same, digits and $ */
+    C_DIGIT = 8,
+    C_OPERATOR = 16,
+    C_PUNCT = 32,
+    C_NEWLINE = 64
+};
+
+#define LETTER (C_IDENT_START | C_IDENT)
+
+static const uint8_t classes[256] = {
+    ['\t'] = C_SPACE,
+    ['\v'] = C_SPACE,
+    ['\f'] = C_SPACE,
+    [' '] = C_SPACE,
+    ['\n'] = C_SPACE | C_NEWLINE,
+    ['\r'] = C_SPACE | C_NEWLINE,
+    ['0' ... '9'] = C_IDENT | C_DIGIT,
+    ['A' ... 'Z'] = LETTER,
+    ['a' ... 'z'] = LETTER,
+    ['_'] = LETTER,
+    [0x80 ... 0xFF] = LETTER,
+    ['$'] = C_IDENT,
+    ['~'] = C_OPERATOR,
+    ['!'] = C_OPERATOR,
+    ['@'] = C_OPERATOR,
+    ['#'] = C_OPERATOR,
+    ['^'] = C_OPERATOR,
+    ['&'] = C_OPERATOR,
+    ['|'] = C_OPERATOR,
+    ['`'] = C_OPERATOR,
+    ['?'] = C_OPERATOR,
+    ['+'] = C_OPERATOR,
+    ['-'] = C_OPERATOR,
+    ['*'] = C_OPERATOR,
+    ['/'] = C_OPERATOR,
+    ['%'] = C_OPERATOR,
+    ['<'] = C_OPERATOR,
+    ['>'] = C_OPERATOR,
+    ['='] = C_OPERATOR,
+    ['('] = C_PUNCT,
+    [')'] = C_PUNCT,
+    ['['] = C_PUNCT,
+    [']'] = C_PUNCT,
+    [','] = C_PUNCT,
+    [';'] = C_PUNCT,
+    ['.'] = C_PUNCT,
+    [':'] = C_PUNCT,
+};
+
+/* The byte at s->at + ahead, 0 past the end: NUL is no part of any token. */
+static inline uint8_t peek(const struct scan *s, size_t ahead)
+{
+    return (size_t)(s->end - s->at) > ahead ? s->at[ahead] : 0;
+}
+
+static inline bool is(uint8_t c, unsigned class)
+{
+    return (classes[c] & class) != 0;
+}
+
+void scan_init(struct scan *s, struct slice sql, bool standard_conforming_strings)
+{
+    *s = (struct scan){
+        .at = sql.p,
+        .end = sql.n > 0 ? sql.p + sql.n : sql.p,
+        .standard_conforming_strings = standard_conforming_strings,
+        .comment = SLICE_NONE,
+    };
+}
+
+static void skip_line_comment(struct scan *s)
+{
+    while (s->at < s->end && !is(*s->at, C_NEWLINE))
+        s->at++;
+}
+
+/* At the first byte of a comment; false if it does not end. */
+static bool skip_block_comment(struct scan *s)
+{
+    size_t depth = 0;
+    do {
+        if (s->end - s->at < 2)
+            return false;
+        if (s->at[0] == '/' && s->at[1] == '*') {
+            depth++;
+            s->at += 2;
+        } else if (s->at[0] == '*' && s->at[1] == '/') {
+            depth--;
+            s->at += 2;
+        } else {
+            s->at++;
+        }
+    } while (depth > 0);
+    return true;
+}
+
+/* Skip white space and comments; false at a comment that does not end. */
+static bool skip_blank(struct scan *s)
+{
+    for (;;) {
+        while (s->at < s->end && is(*s->at, C_SPACE))
+            s->at++;
+        const uint8_t *from = s->at;
+        const uint8_t c = peek(s, 0);
+        if (c == '-' && peek(s, 1) == '-')
+            skip_line_comment(s);
+        else if (c != '/' || peek(s, 1) != '*')
+            return true;
+        else if (!skip_block_comment(s))
+            return false;
+        s->comment = (struct slice){from, (size_t)(s->at - from)};
+    }
+}
+
+/* After a closing quote: is the next thing on a later line another quote, which continues the same
+ * literal in the same mode? White space and -- comments may stand between, block comments may not.
+ */
+static bool skip_to_continuation(struct scan *s)
+{
+    const uint8_t *p = s->at;
+    bool newline = false;
+    for (;;) {
+        while (p < s->end && is(*p, C_SPACE))
+            newline |= is(*p++, C_NEWLINE);
+        if (s->end - p < 2 || p[0] != '-' || p[1] != '-')
+            break;
+        while (p < s->end && !is(*p, C_NEWLINE))
+            p++;
+    }
+    if (!newline || p == s->end || *p != '\'')
+        return false;
+    s->at = p + 1;
+    return true;
+}
+
+/* After an opening quote: run past the closing one and past continuation lines. */
+static bool skip_string(struct scan *s, bool backslashes)
+{
+    while (s->at < s->end) {
+        const uint8_t c = *s->at++;
+        if (c == '\\' && backslashes) {
+            if (s->at == s->end)
+                return false;
+            s->at++;
+        } else if (c == 0) {
+            return false;
+        } else if (c == '\'') {
+            if (peek(s, 0) == '\'')
+                s->at++;
+            else if (!skip_to_continuation(s))
+                return true;
+        }
+    }
+    return false;
+}
+
+/* After an opening double quote; an empty identifier is an error in PostgreSQL. */
+static bool skip_quoted(struct scan *s)
+{
+    const uint8_t *from = s->at;
+    while (s->at < s->end) {
+        const uint8_t c = *s->at++;
+        if (c == 0)
+            return false;
+        if (c != '"')
+            continue;
+        if (peek(s, 0) != '"')
+            return s->at - from > 1;
+        s->at++;
+    }
+    return false;
+}
+
+/* At a $ that may open a dollar quote; false if it does not, or if the quote does not end. Every
+ * tag holds its $ at both ends only, so no byte is compared twice. */
+static bool skip_dollar_quote(struct scan *s)
+{
+    const uint8_t *p = s->at + 1;
+    if (p < s->end && is(*p, C_IDENT_START))
+        while (p < s->end && is(*p, C_IDENT) && *p != '$')
+            p++;
+    if (p == s->end || *p != '$')
+        return false;
+    const uint8_t *tag = s->at;
+    const size_t tag_n = (size_t)(p + 1 - tag);
+    for (p++; p < s->end; p++) {
+        p = memchr(p, '$', (size_t)(s->end - p));
+        if (p == NULL || (size_t)(s->end - p) < tag_n)
+            return false;
+        if (memcmp(p, tag, tag_n) == 0) {
+            s->at = p + tag_n;
+            return true;
+        }
+    }
+    return false;
+}
+
+static enum scan_kind scan_dollar(struct scan *s)
+{
+    if (!is(peek(s, 1), C_DIGIT))
+        return skip_dollar_quote(s) ? SCAN_STRING : SCAN_BAD;
+    s->at++;
+    while (is(peek(s, 0), C_DIGIT))
+        s->at++;
+    return is(peek(s, 0), C_IDENT) ? SCAN_BAD : SCAN_PARAM;
+}
+
+static void skip_digits(struct scan *s)
+{
+    while (is(peek(s, 0), C_DIGIT) || (peek(s, 0) == '_' && is(peek(s, 1), C_DIGIT)))
+        s->at++;
+}
+
+static bool is_hex(uint8_t c)
+{
+    return is(c, C_DIGIT) || ((c | 0x20) >= 'a' && (c | 0x20) <= 'f');
+}
+
+/* Junk right after a number was two tokens before version 15 and is an error since: BAD. */
+static enum scan_kind scan_number(struct scan *s)
+{
+    const uint8_t base = peek(s, 1) | 0x20;
+    if (peek(s, 0) == '0' && (base == 'x' || base == 'o' || base == 'b')) {
+        s->at += 2;
+        while (is_hex(peek(s, 0)) || peek(s, 0) == '_')
+            s->at++;
+        return is(peek(s, 0), C_IDENT) || peek(s, 0) == '.' ? SCAN_BAD : SCAN_NUMBER;
+    }
+    skip_digits(s);
+    if (peek(s, 0) == '.') {
+        s->at++;
+        skip_digits(s);
+    }
+    if ((peek(s, 0) | 0x20) == 'e') {
+        const uint8_t sign = peek(s, 1);
+        s->at += sign == '+' || sign == '-' ? 2 : 1;
+        if (!is(peek(s, 0), C_DIGIT))
+            return SCAN_BAD;
+        skip_digits(s);
+    }
+    return is(peek(s, 0), C_IDENT) || peek(s, 0) == '.' ? SCAN_BAD : SCAN_NUMBER;
+}
+
+/* Only an operator with one of these may end in + or -. */
+static bool frees_sign(uint8_t c)
+{
+    return c == '~' || c == '!' || c == '@' || c == '#' || c == '^' || c == '&' || c == '|' ||
+           c == '`' || c == '?' || c == '%';
+}
+
+static void skip_operator(struct scan *s)
+{
+    const uint8_t *from = s->at;
+    bool free_sign = false;
+    while (is(peek(s, 0), C_OPERATOR)) {
+        const uint8_t c = s->at[0], next = peek(s, 1);
+        if ((c == '-' && next == '-') || (c == '/' && next == '*'))
+            break;
+        free_sign |= frees_sign(c);
+        s->at++;
+    }
+    while (!free_sign && s->at - from > 1 && (s->at[-1] == '+' || s->at[-1] == '-'))
+        s->at--;
+}
+
+static enum scan_kind scan_punct(struct scan *s)
+{
+    const uint8_t c = s->at[0], next = peek(s, 1);
+    if (c == '.' && is(next, C_DIGIT))
+        return scan_number(s);
+    if (c == ':' && (next == ':' || next == '=')) {
+        s->at += 2;
+        return SCAN_OPERATOR;
+    }
+    s->at++;
+    return c == '.' && next == '.' ? SCAN_BAD : SCAN_PUNCT;
+}
+
+/* A prefixed literal (E'' U&'' U&"" B'' X''), else the identifier. N'' is a word and a string. */
+static enum scan_kind scan_word(struct scan *s)
+{
+    const uint8_t c = s->at[0] | 0x20, next = peek(s, 1);
+    if (next == '\'' && (c == 'e' || c == 'b' || c == 'x')) {
+        s->at += 2;
+        return skip_string(s, c == 'e') ? SCAN_STRING : SCAN_BAD;
+    }
+    if (next == '&' && c == 'u' && (peek(s, 2) == '\'' || peek(s, 2) == '"')) {
+        const bool string = peek(s, 2) == '\'';
+        s->at += 3;
+        if (string && !s->standard_conforming_strings)
+            return SCAN_BAD; /* PostgreSQL refuses it too */
+        if (string)
+            return skip_string(s, false) ? SCAN_STRING : SCAN_BAD;
+        return skip_quoted(s) ? SCAN_UQUOTED : SCAN_BAD;
+    }
+    const uint8_t *p = s->at + 1;
+    while (p < s->end && is(*p, C_IDENT))
+        p++;
+    s->at = p;
+    return SCAN_WORD;
+}
+
+static enum scan_kind scan_quote(struct scan *s)
+{
+    const bool string = *s->at++ == '\'';
+    if (string)
+        return skip_string(s, !s->standard_conforming_strings) ? SCAN_STRING : SCAN_BAD;
+    return skip_quoted(s) ? SCAN_QUOTED : SCAN_BAD;
+}
+
+static enum scan_kind scan_token(struct scan *s)
+{
+    const uint8_t c = *s->at;
+    if (is(c, C_IDENT_START))
+        return scan_word(s);
+    if (is(c, C_PUNCT))
+        return scan_punct(s);
+    if (is(c, C_DIGIT))
+        return scan_number(s);
+    if (is(c, C_OPERATOR)) {
+        skip_operator(s);
+        return SCAN_OPERATOR;
+    }
+    if (c == '\'' || c == '"')
+        return scan_quote(s);
+    return c == '$' ? scan_dollar(s) : SCAN_BAD;
+}
+
+void scan_next(struct scan *s, struct scan_token *token)
+{
+    if (s->bad || !skip_blank(s)) {
+        s->bad = true;
+        *token = (struct scan_token){SCAN_BAD, {s->at, 0}};
+        return;
+    }
+    const uint8_t *from = s->at;
+    const enum scan_kind kind = s->at == s->end ? SCAN_END : scan_token(s);
+    s->bad = kind == SCAN_BAD;
+    token->kind = kind;
+    token->text = (struct slice){from, (size_t)(s->at - from)};
+    if (kind == SCAN_QUOTED) {
+        token->text.p++;
+        token->text.n -= 2;
+    }
+}
