@@ -47,6 +47,11 @@ tsan: $(B)/pgweir-tsan ## build build/pgweir-tsan: the same with ThreadSanitizer
 $(B)/pgweir-tsan: $(TSAN_OBJ) $(B)/tsan/$(ENTRY:.c=.o)
 	$(CC) -fsanitize=thread -o $@ $^ $(LIBS)
 
+# A bare relay on our I/O core: the floor that pgweir is measured against.
+RELAY_OBJ := $(patsubst %.c,$(B)/rel/%.o,bench/relay.c $(wildcard base/*.c proxy/io/*.c))
+$(B)/relay: $(RELAY_OBJ)
+	$(CC) $(LDHARDEN) -o $@ $^ $(LIBS)
+
 $(B)/rel/%.o: %.c
 	@mkdir -p $(@D)
 	$(CC) -O2 $(CSTD) $(HARDEN) $(CPPFLAGS) -c -o $@ $<
