@@ -147,8 +147,8 @@ static bool text_fits(const struct field *f, const char *text, struct why *why)
     return true;
 }
 
-/* "a, b or c" of the words that work. */
-static void list_words(const struct word *words, char *out, size_t size)
+void words_print(const struct word *words, const char *between, const char *last, char *out,
+                 size_t size)
 {
     size_t used = 0, left = 0;
     for (const struct word *w = words; w->text; w++)
@@ -158,7 +158,7 @@ static void list_words(const struct word *words, char *out, size_t size)
         if (w->state != WORD_OK)
             continue;
         left--;
-        const char *then = left == 0 ? "" : left == 1 ? " or " : ", ";
+        const char *then = left == 0 ? "" : left == 1 ? last : between;
         int n = snprintf(out + used, size - used, "%s%s", w->text, then);
         CHECK(n > 0);
         used += (size_t)n;
@@ -175,7 +175,7 @@ static bool find_word(const struct field *f, const char *text, uint32_t *out, st
         return true;
     }
     char use[160];
-    list_words(f->words, use, sizeof use);
+    words_print(f->words, ", ", " or ", use, sizeof use);
     if (w->text)
         return why_not(why, "%s is not supported yet (use %s)", w->text, use);
     return why_not(why, "unknown value \"%.40s\" (use %s)", text, use);

@@ -35,6 +35,10 @@ bool field_set(void *base, const struct field *f, const char *text, struct why *
 const char *field_show(const void *base, const struct field *f, char buf[VALUE_TEXT_MAX]);
 bool field_equal(const void *a, const void *b, const struct field *f);
 
+/* The words that work, as in "a, b or c". */
+void words_print(const struct word *words, const char *between, const char *last, char *out,
+                 size_t size);
+
 extern const struct word pool_mode_words[];
 
 enum option_id {

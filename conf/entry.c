@@ -1,0 +1,407 @@
+/* conf/entry.c: the lines of [databases] and [users]: name = key=value key='quoted value' ... */
+#include "base/check.h"
+#include "conf/loader.h"
+
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <strings.h>
+
+/* A key of an entry. Those with a note are accepted and do something else for now. */
+struct entry_key {
+    struct field field;
+    uint32_t set; /* CONF_SET_*, or 0 */
+    const char *note;
+};
+
+#define POOL_MAX 100000
+#define YEAR_MS (365ull * 24 * 3600 * 1000)
+#define DB(member) offsetof(struct database_draft, member)
+#define USER(member) offsetof(struct user_draft, member)
+#define TEXT(name, max, member)                                  \
+    {                                                            \
+        {name, KIND_TEXT, 1, max, "", NULL, DB(member)}, 0, NULL \
+    }
+#define TEXT_LATER(name, member, note)                                       \
+    {                                                                        \
+        {name, KIND_TEXT, 0, CONF_SECRET_MAX, "", NULL, DB(member)}, 0, note \
+    }
+#define LATER_ONLY(name, note)                        \
+    {                                                 \
+        {name, KIND_TEXT, 0, 0, "", NULL, 0}, 0, note \
+    }
+#define POOL_SIZE(own)                                        \
+    {                                                         \
+        {"pool_size",                                         \
+         KIND_U32,                                            \
+         0,                                                   \
+         POOL_MAX,                                            \
+         "",                                                  \
+         NULL,                                                \
+         (own) + offsetof(struct conf_overrides, pool_size)}, \
+            CONF_SET_POOL_SIZE, NULL                          \
+    }
+#define POOL_MODE(own)                                        \
+    {                                                         \
+        {"pool_mode",                                         \
+         KIND_ENUM,                                           \
+         0,                                                   \
+         0,                                                   \
+         "",                                                  \
+         pool_mode_words,                                     \
+         (own) + offsetof(struct conf_overrides, pool_mode)}, \
+            CONF_SET_POOL_MODE, NULL                          \
+    }
+#define QUEUE_TIMEOUT(name, own)                                     \
+    {                                                                \
+        {name,                                                       \
+         KIND_MS,                                                    \
+         0,                                                          \
+         YEAR_MS,                                                    \
+         "s",                                                        \
+         NULL,                                                       \
+         (own) + offsetof(struct conf_overrides, queue_timeout_ms)}, \
+            CONF_SET_QUEUE_TIMEOUT, NULL                             \
+    }
+#define SERVER_LIFETIME(own)                                           \
+    {                                                                  \
+        {"server_lifetime",                                            \
+         KIND_MS,                                                      \
+         0,                                                            \
+         YEAR_MS,                                                      \
+         "s",                                                          \
+         NULL,                                                         \
+         (own) + offsetof(struct conf_overrides, server_lifetime_ms)}, \
+            CONF_SET_SERVER_LIFETIME, NULL                             \
+    }
+
+static const char no_lookup[] = "only users in auth_file can log in";
+static const char not_sent[] = "it is not sent to servers";
+
+static const struct entry_key database_keys[] = {
+    TEXT("host", 8192, host_list),
+    TEXT("port", 1024, port_list),
+    TEXT("dbname", CONF_NAME_MAX, db.dbname),
+    TEXT("user", CONF_USER_MAX, db.user),
+    {{"password", KIND_SECRET, 1, CONF_SECRET_MAX, "", NULL, DB(db.password)}, 0, NULL},
+    POOL_SIZE(DB(db.own)),
+    POOL_MODE(DB(db.own)),
+    QUEUE_TIMEOUT("queue_timeout", DB(db.own)),
+    QUEUE_TIMEOUT("query_wait_timeout", DB(db.own)),
+    SERVER_LIFETIME(DB(db.own)),
+    TEXT_LATER("client_encoding", db.client_encoding, not_sent),
+    TEXT_LATER("datestyle", db.datestyle, not_sent),
+    TEXT_LATER("timezone", db.timezone, not_sent),
+    TEXT_LATER("application_name", db.application_name, not_sent),
+    TEXT_LATER("connect_query", db.connect_query, "it is not run"),
+    LATER_ONLY("load_balance_hosts", "reads are balanced over all fresh replicas"),
+    LATER_ONLY("auth_user", no_lookup),
+    LATER_ONLY("auth_query", no_lookup),
+    LATER_ONLY("auth_dbname", no_lookup),
+    LATER_ONLY("min_pool_size", "servers are opened when they are needed"),
+    LATER_ONLY("reserve_pool", "there are no reserve servers; raise pool_size"),
+    LATER_ONLY("reserve_pool_size", "there are no reserve servers; raise pool_size"),
+    LATER_ONLY("max_db_connections", "servers are limited by pool only"),
+    LATER_ONLY("max_db_client_connections", "clients are limited by max_client_conn only"),
+};
+
+static const struct entry_key user_keys[] = {
+    POOL_SIZE(USER(user.own)),
+    POOL_MODE(USER(user.own)),
+    QUEUE_TIMEOUT("queue_timeout", USER(user.own)),
+    QUEUE_TIMEOUT("query_wait_timeout", USER(user.own)),
+    LATER_ONLY("reserve_pool_size", "there are no reserve servers; raise pool_size"),
+    LATER_ONLY("max_user_connections", "servers are limited by pool only"),
+    LATER_ONLY("max_user_client_connections", "clients are limited by max_client_conn only"),
+    LATER_ONLY("query_timeout", "use statement_timeout of PostgreSQL"),
+    LATER_ONLY("idle_transaction_timeout", "use idle_in_transaction_session_timeout of PostgreSQL"),
+    LATER_ONLY("transaction_timeout", "use transaction_timeout of PostgreSQL 17"),
+    LATER_ONLY("client_idle_timeout", "idle clients stay connected"),
+};
+
+enum entry_type { ENTRY_DATABASE, ENTRY_USER };
+static const struct entry_table {
+    const char *section;
+    const struct entry_key *keys;
+    size_t n;
+} tables[] = {
+    [ENTRY_DATABASE] = {"[databases]", database_keys, sizeof database_keys / sizeof *database_keys},
+    [ENTRY_USER] = {"[users]", user_keys, sizeof user_keys / sizeof *user_keys},
+};
+_Static_assert(sizeof database_keys / sizeof *database_keys <= ENTRY_KEY_MAX,
+               "warned[] is too small");
+
+/* One entry while its line is read. */
+struct entry {
+    struct loader *l;
+    enum entry_type type;
+    const char *name;
+    const struct origin *at;
+    void *base; /* the draft */
+    struct conf_overrides *own;
+    bool ok;
+};
+
+__attribute__((format(printf, 2, 3))) static void refuse(struct entry *e, const char *fmt, ...)
+{
+    struct why why;
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(why.text, sizeof why.text, fmt, ap);
+    va_end(ap);
+    e->ok = false;
+    loader_say(e->l, CONF_ERROR, e->at, e->name, "%s", why.text);
+}
+
+static void set_key(struct entry *e, const char *key, const char *value)
+{
+    const struct entry_table *t = &tables[e->type];
+    size_t i = 0;
+    while (i < t->n && strcmp(t->keys[i].field.name, key) != 0)
+        i++;
+    struct why why;
+    if (i == t->n) {
+        struct nearest near = {.word = key};
+        for (size_t k = 0; k < t->n; k++)
+            nearest_offer(&near, t->keys[k].field.name);
+        refuse(e, "unknown key %.60s%s", key, nearest_hint(&near, &why));
+        return;
+    }
+    const struct entry_key *k = &t->keys[i];
+    if (k->note && !e->l->entry_warned[e->type][i]) {
+        e->l->entry_warned[e->type][i] = true;
+        loader_say(e->l, CONF_WARNING, e->at, e->name, "%s in %s is not supported yet: %s", key,
+                   t->section, k->note);
+    }
+    if (k->note && k->field.max == 0)
+        return;
+    if (!field_set(e->base, &k->field, value, &why))
+        refuse(e, "%s: %s", key, why.text);
+    e->own->set |= k->set;
+}
+
+static const char *skip_blanks(const char *p)
+{
+    return p + strspn(p, " \t\r\n\f\v");
+}
+
+/* The value at *p, quoted or not, into the arena; NULL after an error. */
+static const char *take_value(struct entry *e, const char *key, const char **p)
+{
+    const char *start = *p;
+    if (*start != '\'') {
+        size_t n = strcspn(start, " \t\r\n\f\v");
+        *p = start + n;
+        if (n > 0)
+            return arena_text(e->l->arena, start, n);
+        refuse(e, "%.60s: empty value", key);
+        return NULL;
+    }
+    char *value = arena_alloc(e->l->arena, strlen(start) + 1);
+    size_t n = 0;
+    for (const char *q = start + 1; *q; q++) {
+        if (*q == '\'' && *++q != '\'') {
+            *p = q;
+            if (n > 0)
+                return value;
+            refuse(e, "%.60s: empty value", key);
+            return NULL;
+        }
+        value[n++] = *q;
+    }
+    refuse(e, "%.60s: the quoted value has no end", key);
+    return NULL;
+}
+
+/* PgBouncer's connection string. Stops at the first thing that is not key=value. */
+static void read_pairs(struct entry *e, const char *text)
+{
+    for (const char *p = skip_blanks(text); *p; p = skip_blanks(p)) {
+        size_t key_n = strcspn(p, "= \t\r\n\f\v'");
+        const char *key = arena_text(e->l->arena, p, key_n);
+        p = skip_blanks(p + key_n);
+        if (key_n == 0 || *p != '=') {
+            /* The text may be part of a password: never shown. */
+            refuse(e, "expected key=value pairs, as in host=pg1 port=5432");
+            return;
+        }
+        p = skip_blanks(p + 1);
+        const char *value = take_value(e, key, &p);
+        if (!value)
+            return;
+        if (*p && skip_blanks(p) == p) {
+            refuse(e, "%.60s: text behind the closing quote", key);
+            return;
+        }
+        set_key(e, key, value);
+    }
+}
+
+bool conf_is_console(struct slice name)
+{
+    return slice_is(name, "pgweir") || slice_is(name, "pgbouncer");
+}
+
+struct database_draft *loader_new_database(struct loader *l, const char *name,
+                                           const struct origin *at)
+{
+    if (conf_is_console(slice_of(name))) {
+        loader_say(l, CONF_ERROR, at, name, "the name %s is reserved for the console", name);
+        return NULL;
+    }
+    size_t n = strlen(name);
+    if (n == 0 || n > CONF_NAME_MAX) {
+        loader_say(l, CONF_ERROR, at, name, "a database name has 1 to %d bytes, this one %zu",
+                   CONF_NAME_MAX, n);
+        return NULL;
+    }
+    l->databases =
+        arena_grow(l->arena, l->databases, l->database_n, &l->database_cap, sizeof *l->databases);
+    struct database_draft *d = &l->databases[l->database_n++];
+    *d = (struct database_draft){.at = *at, .host_list = "", .port_list = ""};
+    d->db = (struct conf_database){
+        .name = arena_text(l->arena, name, n),
+        .dbname = "",
+        .user = "",
+        .password = "",
+        .client_encoding = "",
+        .datestyle = "",
+        .timezone = "",
+        .application_name = "",
+        .connect_query = "",
+    };
+    return d;
+}
+
+struct database_draft *loader_find_database(struct loader *l, const char *name, bool fold)
+{
+    for (size_t i = l->database_n; i-- > 0;) {
+        const char *have = l->databases[i].db.name;
+        if ((fold ? strcasecmp(have, name) : strcmp(have, name)) == 0)
+            return &l->databases[i];
+    }
+    return NULL;
+}
+
+struct database_draft *loader_database(struct loader *l, const char *name, const char *value,
+                                       const struct origin *at)
+{
+    struct database_draft *d = loader_new_database(l, name, at);
+    if (!d)
+        return NULL;
+    struct entry e = {l, ENTRY_DATABASE, d->db.name, at, d, &d->db.own, true};
+    read_pairs(&e, value);
+    if (!*d->db.dbname && strcmp(d->db.name, "*") != 0)
+        d->db.dbname = d->db.name;
+    return e.ok ? d : NULL;
+}
+
+void loader_user(struct loader *l, const char *name, const char *value, const struct origin *at)
+{
+    size_t n = strlen(name);
+    if (n == 0 || n > CONF_USER_MAX) {
+        loader_say(l, CONF_ERROR, at, name, "a user name has 1 to %d bytes, this one %zu",
+                   CONF_USER_MAX, n);
+        return;
+    }
+    l->users = arena_grow(l->arena, l->users, l->user_n, &l->user_cap, sizeof *l->users);
+    struct user_draft *d = &l->users[l->user_n++];
+    *d = (struct user_draft){.at = *at};
+    d->user.name = arena_text(l->arena, name, n);
+    struct entry e = {l, ENTRY_USER, d->user.name, at, d, &d->user.own, true};
+    read_pairs(&e, value);
+}
+
+/* The next element of a comma list, trimmed; false behind the last one. */
+static bool next_element(struct loader *l, const char **list, const char **element)
+{
+    if (!*list)
+        return false;
+    const char *start = *list + strspn(*list, " \t");
+    size_t n = strcspn(start, ",");
+    *list = start[n] ? start + n + 1 : NULL;
+    while (n > 0 && (start[n - 1] == ' ' || start[n - 1] == '\t'))
+        n--;
+    *element = arena_text(l->arena, start, n);
+    return true;
+}
+
+static size_t count_elements(const char *list)
+{
+    size_t n = 1;
+    for (; *list; list++)
+        n += *list == ',';
+    return n;
+}
+
+/* A host as we use it: brackets off. NULL: not a host. */
+static const char *clean_host(struct loader *l, const char *host)
+{
+    size_t n = strlen(host);
+    if (n > 2 && host[0] == '[' && host[n - 1] == ']') {
+        n -= 2;
+        host = arena_text(l->arena, host + 1, n);
+    }
+    bool path = host[0] == '/' || host[0] == '@';
+    if (n == 0 || n > (path ? 92 : 253)) /* sun_path with "/.s.PGSQL.65535"; DNS */
+        return NULL;
+    for (const char *p = host; *p; p++)
+        if ((unsigned char)*p < 0x20 || *p == 0x7f || (!path && strchr(" []/\"'=", *p)))
+            return NULL;
+    return host;
+}
+
+static bool has_host(const struct conf_host *hosts, size_t n, const struct conf_host *h)
+{
+    for (size_t i = 0; i < n; i++)
+        if (hosts[i].port == h->port && strcmp(hosts[i].host, h->host) == 0)
+            return true;
+    return false;
+}
+
+static bool read_port(struct entry *e, const char *text, uint16_t *port)
+{
+    struct why why;
+    uint64_t v = 0;
+    bool ok = value_u64(text, &v, &why);
+    if (ok && (v < 1 || v > 65535))
+        ok = why_not(&why, "%" PRIu64 " is not a port (1 to 65535)", v);
+    if (!ok)
+        refuse(e, "port: %s", why.text);
+    *port = (uint16_t)v;
+    return ok;
+}
+
+void loader_resolve_hosts(struct loader *l, struct database_draft *draft, const char *fallback)
+{
+    struct entry e = {l, ENTRY_DATABASE, draft->db.name, &draft->at, draft, &draft->db.own, true};
+    const char *host_list = *draft->host_list ? draft->host_list : fallback;
+    const char *port_list = *draft->port_list ? draft->port_list : "5432";
+    size_t host_n = count_elements(host_list), port_n = count_elements(port_list);
+    if (host_n > CONF_HOSTS_MAX) {
+        refuse(&e, "host: %zu hosts are too many (at most %d)", host_n, CONF_HOSTS_MAX);
+        return;
+    }
+    if (port_n != 1 && port_n != host_n) {
+        refuse(&e, "port: %zu ports for %zu hosts; give one, or one for each", port_n, host_n);
+        return;
+    }
+    struct conf_host *hosts = arena_alloc(l->arena, host_n * sizeof *hosts);
+    struct conf_host h = {0};
+    const char *host, *port;
+    size_t n = 0;
+    while (next_element(l, &host_list, &host)) {
+        if (next_element(l, &port_list, &port) && !read_port(&e, port, &h.port))
+            return;
+        h.host = clean_host(l, host);
+        if (!h.host)
+            refuse(&e, "host: \"%.80s\" is not a host name, address or socket folder", host);
+        else if (has_host(hosts, n, &h))
+            loader_say(l, CONF_WARNING, e.at, e.name, "host: %s port %u is listed twice", h.host,
+                       h.port);
+        else
+            hosts[n++] = h;
+    }
+    draft->db.hosts = hosts;
+    draft->db.host_n = n;
+}

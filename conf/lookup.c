@@ -1,0 +1,94 @@
+/* conf/lookup.c: find entries of a snapshot, and what holds for them. */
+#include "base/check.h"
+#include "conf/conf.h"
+
+#include <stdlib.h>
+
+/* bsearch() by the name that every element starts with. */
+static int name_order(const void *key, const void *element)
+{
+    const struct slice *name = key;
+    const char *have;
+    memcpy(&have, element, sizeof have);
+    size_t have_n = strlen(have), n = name->n < have_n ? name->n : have_n;
+    int c = n ? memcmp(name->p, have, n) : 0;
+    return c ? c : (name->n > have_n) - (name->n < have_n);
+}
+_Static_assert(offsetof(struct conf_database, name) == 0, "name_order() reads the first field");
+_Static_assert(offsetof(struct conf_user, name) == 0, "name_order() reads the first field");
+_Static_assert(offsetof(struct conf_secret, name) == 0, "name_order() reads the first field");
+
+static const void *find(struct slice name, const void *list, size_t n, size_t element_bytes)
+{
+    return n ? bsearch(&name, list, n, element_bytes, name_order) : NULL;
+}
+
+const struct conf_database *conf_database(const struct conf *conf, struct slice name)
+{
+    if (conf_is_console(name))
+        return NULL;
+    const size_t bytes = sizeof *conf->databases;
+    const struct conf_database *db = find(name, conf->databases, conf->database_n, bytes);
+    return db ? db : find(slice_of("*"), conf->databases, conf->database_n, bytes);
+}
+
+const struct conf_user *conf_user(const struct conf *conf, struct slice name)
+{
+    return find(name, conf->users, conf->user_n, sizeof *conf->users);
+}
+
+const char *conf_secret(const struct conf *conf, struct slice user)
+{
+    const struct conf_secret *s = find(user, conf->secrets, conf->secret_n, sizeof *conf->secrets);
+    return s ? s->secret : NULL;
+}
+
+bool conf_list_has(const char *list, struct slice name)
+{
+    while (*list) {
+        list += strspn(list, " \t,");
+        size_t all = strcspn(list, ","), n = all;
+        while (n > 0 && (list[n - 1] == ' ' || list[n - 1] == '\t'))
+            n--;
+        if (n > 0 && slice_equals(name, (struct slice){(const uint8_t *)list, n}))
+            return true;
+        list += all;
+    }
+    return false;
+}
+
+/* Whose value holds: the user's, the database's, or NULL for the global one. */
+static const struct conf_overrides *owner(const struct conf_database *db,
+                                          const struct conf_user *user, uint32_t what)
+{
+    if (user && (user->own.set & what))
+        return &user->own;
+    return db && (db->own.set & what) ? &db->own : NULL;
+}
+
+uint32_t conf_pool_size(const struct conf *conf, const struct conf_database *db,
+                        const struct conf_user *user)
+{
+    const struct conf_overrides *own = owner(db, user, CONF_SET_POOL_SIZE);
+    return own ? own->pool_size : conf->default_pool_size;
+}
+
+enum conf_pool_mode conf_pool_mode(const struct conf *conf, const struct conf_database *db,
+                                   const struct conf_user *user)
+{
+    const struct conf_overrides *own = owner(db, user, CONF_SET_POOL_MODE);
+    return own ? own->pool_mode : conf->pool_mode;
+}
+
+uint64_t conf_queue_timeout_ms(const struct conf *conf, const struct conf_database *db,
+                               const struct conf_user *user)
+{
+    const struct conf_overrides *own = owner(db, user, CONF_SET_QUEUE_TIMEOUT);
+    return own ? own->queue_timeout_ms : conf->queue_timeout_ms;
+}
+
+uint64_t conf_server_lifetime_ms(const struct conf *conf, const struct conf_database *db)
+{
+    const struct conf_overrides *own = owner(db, NULL, CONF_SET_SERVER_LIFETIME);
+    return own ? own->server_lifetime_ms : conf->server_lifetime_ms;
+}
