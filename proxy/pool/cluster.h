@@ -49,6 +49,7 @@ struct node_status {
     uint64_t insert_lsn, flush_lsn;   /* primary */
     uint64_t replay_lsn, receive_lsn; /* replica */
     uint64_t sampled_ns;              /* our monotonic clock; 0: never */
+    uint64_t sample;                  /* the newest sample's number, see samples_begun */
     uint64_t system_id;
     int64_t postmaster_start_us;
 };
@@ -63,6 +64,9 @@ struct node {
     uint16_t port;
     const char *host;
     const char *label; /* "host:port", for logs and SHOW */
+    /* Grows before a sample's query is sent: what was seen before reading n is covered by samples
+     * with a number above n. */
+    atomic_uint_fast64_t samples_begun;
     atomic_uint status_seq, address_seq;
     struct node_status status;
     struct node_address address;
@@ -77,6 +81,7 @@ struct cluster_view {
 struct cluster {
     atomic_uint refs;
     atomic_uint_fast64_t view;
+    atomic_bool nudged; /* a control_nudge() is on its way */
     uint32_t node_n;
     struct node nodes[];
 };
