@@ -308,7 +308,7 @@ static void xor_keys(const uint8_t a[SCRAM_KEY_BYTES], const uint8_t b[SCRAM_KEY
         out[i] = a[i] ^ b[i];
 }
 
-static enum scram_rc send(struct put *out, const struct put *message)
+static enum scram_rc put_message(struct put *out, const struct put *message)
 {
     CHECK(!message->full);
     put_bytes(out, put_slice(message));
@@ -364,7 +364,7 @@ static enum scram_rc put_server_first(struct scram_server *s, struct put *out)
     put_text(&o, ",i=");
     put_number(&o, s->secret.iterations);
     transcript_add_next(&s->transcript, put_slice(&o));
-    return send(out, &o);
+    return put_message(out, &o);
 }
 
 enum scram_rc scram_server_first(struct scram_server *s, struct slice client_first,
@@ -444,7 +444,7 @@ static enum scram_rc put_server_final(const struct scram_server *s, struct put *
         return SCRAM_CRYPTO;
     put_text(&o, "v=");
     crypto_put_base64(&o, key_slice(signature));
-    return send(out, &o);
+    return put_message(out, &o);
 }
 
 enum scram_rc scram_server_final(struct scram_server *s, struct slice client_final, struct put *out)
@@ -490,7 +490,7 @@ enum scram_rc scram_client_first(struct scram_client *c,
     put_text(&o, "n,,n=,r=");
     put_bytes(&o, nonce_slice(&c->nonce));
     transcript_add(&c->transcript, slice_skip(put_slice(&o), 3)); /* without the gs2 header */
-    enum scram_rc rc = send(out, &o);
+    enum scram_rc rc = put_message(out, &o);
     if (rc == SCRAM_OK)
         c->state = SCRAM_CLIENT_GREETED;
     return rc;
@@ -552,7 +552,7 @@ static enum scram_rc prove(struct scram_client *c, const struct keys *k, struct 
     xor_keys(k->client, signature, proof);
     put_text(&o, ",p=");
     crypto_put_base64(&o, key_slice(proof));
-    return send(out, &o);
+    return put_message(out, &o);
 }
 
 /* The one step that both ways to prove share: out of step, or prove with k. */
