@@ -180,8 +180,9 @@ class Pgweir:
         for _ in range(5):  # the free port may be lost to someone else before we bind it
             self.port = self.options["listen_port"] = free_port()
             self.write_ini()
-            env = {**os.environ, "ASAN_OPTIONS": "exitcode=99:detect_leaks=1", "LSAN_OPTIONS": "exitcode=99",
-                   "UBSAN_OPTIONS": "print_stacktrace=1", "TSAN_OPTIONS": "exitcode=99", **self.extra_env}
+            env = {k: v for k, v in os.environ.items() if not k.startswith("PGWEIR_")}  # those configure pgweir
+            env.update({"ASAN_OPTIONS": "exitcode=99:detect_leaks=1", "LSAN_OPTIONS": "exitcode=99",
+                   "UBSAN_OPTIONS": "print_stacktrace=1", "TSAN_OPTIONS": "exitcode=99", **self.extra_env})
             with open(self.log_path, "wb") as log:
                 self.process = subprocess.Popen([self.binary, self.ini], stdin=subprocess.DEVNULL, stdout=log,
                                                 stderr=log, cwd=self.dir, env=env, preexec_fn=die_with_parent)
