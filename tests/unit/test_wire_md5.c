@@ -1,6 +1,8 @@
 /* proxy/wire/md5: PostgreSQL's md5 passwords. */
 #include "proxy/wire/md5.h"
 
+#include <openssl/evp.h>
+
 #include "tests/unit/test_wire_help.h"
 
 #define STORED "md54a0a68b43b6cd5cf266fa02f196e2371" /* of "secret" and "alice" */
@@ -78,6 +80,23 @@ static void a_cleartext_password_is_checked(void **state)
     assert_false(md5_check_password(slice_of(SCRAM), alice, slice_of(SCRAM)));
 }
 
+/* An OpenSSL without MD5 (FIPS): a failure is told, and nobody gets in. */
+static void without_md5_nothing_fits(void **state)
+{
+    (void)state;
+    char out[MD5_TEXT_BYTES + 1];
+    struct slice alice = slice_of("alice");
+    assert_int_equal(EVP_set_default_properties(NULL, "fips=yes"), 1);
+    bool any = md5_password(slice_of("secret"), alice, out) ||
+               md5_response(slice_of(STORED), salt, out) ||
+               md5_check(slice_of(STORED), alice, salt, slice_of(RESPONSE)) ||
+               md5_check(slice_of("secret"), alice, salt, slice_of(RESPONSE)) ||
+               md5_check_password(slice_of(STORED), alice, slice_of("secret"));
+    assert_int_equal(EVP_set_default_properties(NULL, ""), 1);
+    assert_false(any);
+    assert_true(md5_check_password(slice_of(STORED), alice, slice_of("secret")));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -85,6 +104,7 @@ int main(void)
         cmocka_unit_test(only_a_stored_secret_is_one),
         cmocka_unit_test(a_response_is_checked),
         cmocka_unit_test(a_cleartext_password_is_checked),
+        cmocka_unit_test(without_md5_nothing_fits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

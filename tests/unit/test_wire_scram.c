@@ -2,6 +2,8 @@
  * peer can get wrong. */
 #include "proxy/wire/scram.h"
 
+#include <openssl/evp.h>
+
 #include "proxy/wire/crypto.h"
 #include "proxy/wire/saslprep.h"
 #include "tests/unit/test_wire_help.h"
@@ -681,6 +683,56 @@ static void a_salted_password_has_limits(void **state)
     assert_true(scram_salted_password((struct slice){password, sizeof password}, salt, 1, salted));
 }
 
+/* An OpenSSL without the digests: nobody gets in, and nothing crashes. */
+static void without_digests_there_is_no_login(void **state)
+{
+    (void)state;
+    static struct exchange x;
+    static struct scram_client c;
+    uint8_t salted[SCRAM_KEY_BYTES], out[SCRAM_OUT_MAX];
+    struct put o = put_into(out, sizeof out);
+    struct scram_secret secret = secret_of("x", 1), mock;
+    struct slice salt = slice_of("salt");
+    salt_for("x", &secret, salted);
+    run(&x, salted, &secret, untouched);
+    assert_int_equal(x.server_rc, SCRAM_OK);
+    struct slice proof = {x.wire[2], x.wire_n[2]};
+    static struct scram_server s;
+    assert_int_equal(scram_client_first(&c, random_a, &o), SCRAM_OK);
+    o = put_into(out, sizeof out);
+    assert_int_equal(scram_server_first(&s, slice_of("n,,n=,r=" NONCE_A), random_b, &secret, &o),
+                     SCRAM_OK);
+    assert_int_equal(scram_client_read_first(&c, put_slice(&o)), SCRAM_OK);
+    struct scram_client other = c;
+    assert_int_equal(EVP_set_default_properties(NULL, "fips=yes"), 1);
+    enum scram_rc server = scram_server_final(&s, proof, &o);
+    enum scram_rc client = scram_client_final(&c, salted, &o);
+    enum scram_rc keys = scram_client_final_keys(&other, salted, salted, &o);
+    bool any = scram_salted_password(slice_of("x"), salt, 1, salted) ||
+               scram_secret_from_salted(salted, salt, 1, &mock) ||
+               scram_secret_check_salted(&secret, salted) || scram_secret_mock(salt, salted, &mock);
+    assert_int_equal(EVP_set_default_properties(NULL, ""), 1);
+    assert_int_equal(server, SCRAM_CRYPTO);
+    assert_int_equal(client, SCRAM_CRYPTO);
+    assert_int_equal(keys, SCRAM_CRYPTO);
+    assert_false(any);
+    assert_int_equal(scram_client_final(&c, salted, &o), SCRAM_OUT_OF_STEP);
+    assert_int_equal(scram_client_final(&other, salted, &o), SCRAM_OUT_OF_STEP);
+}
+
+static void a_wipe_leaves_nothing(void **state)
+{
+    (void)state;
+    static struct scram_server s, zero_s;
+    static struct scram_client c, zero_c;
+    memset(&s, 0xa5, sizeof s);
+    memset(&c, 0xa5, sizeof c);
+    scram_server_wipe(&s);
+    scram_client_wipe(&c);
+    assert_memory_equal(&s, &zero_s, sizeof s);
+    assert_memory_equal(&c, &zero_c, sizeof c);
+}
+
 static void every_rc_has_a_text(void **state)
 {
     (void)state;
@@ -711,6 +763,8 @@ int main(void)
         cmocka_unit_test(base64_of_every_length_comes_back),
         cmocka_unit_test(saslprep_as_postgresql_has_it),
         cmocka_unit_test(a_salted_password_has_limits),
+        cmocka_unit_test(without_digests_there_is_no_login),
+        cmocka_unit_test(a_wipe_leaves_nothing),
         cmocka_unit_test(every_rc_has_a_text),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
