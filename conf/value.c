@@ -66,7 +66,7 @@ struct decimal {
 /* Read it and move *text behind it. */
 static bool read_decimal(const char **text, struct decimal *d)
 {
-    const uint64_t whole_max = 1000000000000000, scale_max = 1000000;
+    const uint64_t whole_max = 1000000000000000000, scale_max = 1000000;
     const char *p = *text;
     size_t digits = 0;
     *d = (struct decimal){.scale = 1};

@@ -87,9 +87,9 @@ static void verify_secrets(struct loader *l)
         blame(l, CONF_WARNING, auth_type,
               "%zu users have md5 secrets, which cannot log in by scram-sha-256", md5_n);
     if (c->auth_type != CONF_AUTH_TRUST && c->secret_n == 0 && !*c->auth_file)
-        blame(
-            l, CONF_ERROR, auth_type,
-            "needs auth_file, or a DATABASE_URL with user and password, to check clients against");
+        blame(l, CONF_ERROR, auth_type,
+              "has no secrets to check clients against; set auth_file, or DATABASE_URL with user "
+              "and password");
     else if (c->secret_n == 0 && *c->auth_file && l->errs->error_n == 0)
         blame(l, CONF_WARNING, auth_file, "%.300s names no user", c->auth_file);
     if (*c->probe_password && !*c->probe_user)
