@@ -1,0 +1,50 @@
+/* proxy/pool/label.h: the session settings that a client asked for, and a server has in force.
+ *
+ * What    a label is a set of name=value. Equal sets are one object per pool set, so comparing a
+ *         client's label with a server's is one pointer compare. NULL stands for "not known".
+ * Owns    counted references. Belongs to one worker.
+ * Limits  LABEL_ENTRIES_MAX settings, LABEL_BYTES_MAX bytes of names and values.
+ */
+#ifndef POOL_LABEL_H
+#define POOL_LABEL_H
+
+#include "base/list.h"
+#include "base/slice.h"
+#include "proxy/wire/put.h"
+
+#define LABEL_ENTRIES_MAX 64
+#define LABEL_BYTES_MAX 10000 /* a startup packet's */
+
+struct label {
+    struct list node;
+    uint32_t refs;
+    uint32_t bytes;
+    uint32_t greeting_bytes;
+    uint32_t parse_env_bytes;
+    uint8_t *parse_env; /* the entries that change how SQL text is read; NULL: none */
+    uint8_t
+        *greeting;  /* ParameterStatus messages of a server with this label; NULL: not known yet */
+    uint8_t text[]; /* "name\0value\0", sorted by name (names in lower case) */
+};
+
+/* A set being collected. A later value of a name replaces the earlier one. */
+struct label_draft {
+    unsigned n;
+    struct put_param entries[LABEL_ENTRIES_MAX];
+};
+/* False: too many entries. The slices must live until label_find(). */
+bool label_draft_set(struct label_draft *draft, struct slice name, struct slice value);
+
+/* The one label of this set among `labels`, with a reference. NULL: over LABEL_BYTES_MAX. */
+struct label *label_find(struct list *labels, struct label_draft *draft);
+struct label *label_ref(struct label *label);
+void label_unref(struct label *label);
+
+/* Remember what a server with this label reported. */
+void label_set_greeting(struct label *label, struct slice messages);
+
+/* The SQL that gives a server this label from any other. False: it does not fit. */
+bool label_sql(const struct label *label, struct put *out);
+#define LABEL_SQL_MAX (6 * LABEL_BYTES_MAX)
+
+#endif

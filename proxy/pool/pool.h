@@ -1,0 +1,154 @@
+/* proxy/pool/pool.h: who gets which server, and when.
+ *
+ * What    a hub is one worker's pools. A pool set holds the pools of one (database, user), one per
+ *         node, and two queues of waiters: for the primary, and for any node that may serve reads.
+ * Lease   pool_lease() grants at once, or queues the waiter. A waiter is granted, refused, or
+ * withdrawn by pool_withdraw(); exactly one of the three. Order of search: an idle server with this
+ * label, another idle one, a new one within the budget, one borrowed from another worker, the
+ * queue. Release pool_release() of a clean server serves the oldest waiter of this worker or, when
+ * that of another worker is POOL_FAIR_MS older, moves the server there. Threads a hub and all below
+ * belong to one worker; budgets and mail connect them. Limits  default_pool_size (exact over all
+ * workers), queue_timeout.
+ */
+#ifndef POOL_POOL_H
+#define POOL_POOL_H
+
+#include "proxy/pool/budget.h"
+#include "proxy/pool/server.h"
+#include "proxy/pool/snapshot.h"
+#include "router/balance.h"
+
+#define POOL_FAIR_MS 5
+
+struct hub;
+struct pool_set;
+struct waiter;
+
+/* Something a worker saw that the control thread should look at. */
+typedef void hub_evidence_fn(void *context, struct cluster *cluster);
+
+struct hub {
+    struct loop *loop;
+    uint32_t worker;
+    struct hub *const *peers; /* all hubs, this one included */
+    uint32_t peer_n;
+    struct snapshot *snapshot;
+    struct list sets;
+    struct stmt_table stmts;
+    uint64_t random;
+    uint32_t server_n;
+    uint64_t label_syncs, moves, dials, dial_failures, sheds;
+    struct timer sweep; /* old and idle servers are closed */
+    bool stopping;
+    hub_evidence_fn *evidence;
+    void *evidence_context;
+};
+
+struct pool {
+    struct pool_set *set;
+    uint32_t node;
+    struct budget *budget;
+    struct list idle; /* most recently used first */
+    struct list busy; /* every other server of the pool */
+    uint32_t idle_n, leased_n, dialing_n, cleaning_n;
+    struct balance_node balance;
+    uint64_t retry_ms; /* no dial before that time */
+    uint32_t backoff_ms;
+    struct timer retry;
+    uint64_t waiting_since_ms; /* as told to the budget */
+};
+
+struct pool_set {
+    struct list node; /* in hub->sets */
+    struct hub *hub;
+    struct cluster *cluster;
+    struct snapshot *snapshot;      /* whose settings hold; the newest that a session brought */
+    const struct conf_database *db; /* in that snapshot */
+    char *database, *user;          /* at the server */
+    char *password;                 /* secret text of the server login; "" none */
+    bool have_keys;                 /* SCRAM pass-through: keys that a client proved */
+    uint8_t client_key[SCRAM_KEY_BYTES], server_key[SCRAM_KEY_BYTES];
+    uint32_t pool_size;
+    uint32_t refs;                /* sessions */
+    struct list writers, readers; /* waiters, oldest first */
+    uint32_t writer_n, reader_n;
+    struct list labels;
+    struct label *base;  /* the empty label */
+    struct pool pools[]; /* by node index */
+};
+
+enum want { WANT_PRIMARY, WANT_READ };
+
+enum refusal { REFUSED_TIMEOUT, REFUSED_BY_SERVER, REFUSED_SHUTDOWN };
+
+/* What a server said when it refused our login; passed on to the waiters. */
+struct refused_text {
+    const char *sqlstate, *message;
+};
+
+struct waiter {
+    struct list node;
+    struct timer deadline;
+    struct pool_set *set;
+    struct label *label; /* borrowed */
+    uint64_t since_ms;
+    uint32_t nodes; /* WANT_READ: of these when one of them is readable; 0: any */
+    uint8_t want;   /* enum want */
+    const struct waiter_ops *ops;
+    void *owner;
+};
+
+struct waiter_ops {
+    const struct lessee_ops *lessee;
+    void (*granted)(struct waiter *waiter, struct server *server);
+    void (*refused)(struct waiter *waiter, enum refusal why, const struct refused_text *text);
+};
+
+void hub_init(struct hub *hub, struct loop *loop, uint32_t worker, struct snapshot *snapshot);
+void hub_free(struct hub *hub);
+/* A new configuration: takes one reference. */
+void hub_set_snapshot(struct hub *hub, struct snapshot *snapshot);
+/* The control thread published a new view of a cluster. */
+void hub_cluster_changed(struct hub *hub, struct cluster *cluster);
+/* No new servers; idle ones are closed, the others when they are released. */
+void hub_stop(struct hub *hub);
+/* Close every server now. */
+void hub_abort(struct hub *hub);
+uint64_t hub_random(struct hub *hub);
+
+/* The set for a login, with a reference. */
+struct pool_set *pool_set_get(struct hub *hub, struct cluster *cluster,
+                              const struct conf_database *db, struct slice database,
+                              struct slice user);
+void pool_set_unref(struct pool_set *set);
+/* Nodes that may serve a read now. 0: none but the primary (if there is one). */
+uint32_t pool_readable(const struct pool_set *set);
+
+void waiter_init(struct waiter *waiter, const struct waiter_ops *ops, void *owner);
+/* A server, leased, or NULL: the waiter is queued. timeout_ms 0: no deadline. */
+struct server *pool_lease(struct pool_set *set, struct waiter *waiter, enum want want,
+                          uint32_t nodes, struct label *label, uint64_t timeout_ms);
+void pool_withdraw(struct waiter *waiter);
+static inline bool waiter_waits(const struct waiter *waiter)
+{
+    return !list_empty(&waiter->node);
+}
+
+/* The lease ends; the server has no open transaction, no unread reply. */
+void pool_release(struct server *server);
+/* The same after session state was left on it: the reset query runs first. */
+void pool_release_dirty(struct server *server);
+/* The lease ends and the server is closed. */
+void pool_discard(struct server *server, const char *why);
+
+/* ---- inside pool/ ---- */
+void pool_server_ready(struct server *server); /* its login succeeded */
+void pool_server_gone(struct server *server);  /* it was closed and is about to be freed */
+void pool_server_state(struct server *server,
+                       enum server_state state); /* the only writer of state */
+void pool_dial_failed(struct pool *pool, const char *sqlstate, const char *message);
+void pool_offer(struct server *server);
+void server_on_quiet(struct conn *conn);
+void pool_pump(struct pool_set *set);
+
+#endif

@@ -1,0 +1,278 @@
+#include "proxy/pool/server.h"
+
+#include "base/check.h"
+#include "proxy/io/log.h"
+#include "proxy/io/tls.h"
+#include "proxy/pool/pool.h"
+#include "proxy/wire/error_fields.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#define KEEPALIVE_SECONDS(ms) ((int)((ms) / 1000 ? (ms) / 1000 : 1))
+
+static void set_option(int fd, int level, int name, int value)
+{
+    setsockopt(fd, level, name, &value,
+               sizeof value); /* a refusal costs comfort, not correctness */
+}
+
+void server_tune_socket(int fd, const struct conf *conf)
+{
+    set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+    set_option(fd, SOL_SOCKET, SO_KEEPALIVE, conf->tcp_keepalive);
+    if (conf->tcp_keepidle_ms)
+        set_option(fd, IPPROTO_TCP, TCP_KEEPIDLE, KEEPALIVE_SECONDS(conf->tcp_keepidle_ms));
+    if (conf->tcp_keepintvl_ms)
+        set_option(fd, IPPROTO_TCP, TCP_KEEPINTVL, KEEPALIVE_SECONDS(conf->tcp_keepintvl_ms));
+    if (conf->tcp_keepcnt)
+        set_option(fd, IPPROTO_TCP, TCP_KEEPCNT, (int)conf->tcp_keepcnt);
+    if (conf->tcp_user_timeout_ms)
+        set_option(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, (int)conf->tcp_user_timeout_ms);
+}
+
+/* ---- what it reported ---- */
+
+static struct server_status *find_status(struct server *s, struct slice name)
+{
+    for (unsigned i = 0; i < s->status_n; i++)
+        if (slice_is(name, s->status[i].name))
+            return &s->status[i];
+    return NULL;
+}
+
+static char *copy_slice(struct slice text)
+{
+    char *copy = malloc(text.n + 1);
+    CHECK(copy != NULL);
+    memcpy(copy, text.p, text.n);
+    copy[text.n] = '\0';
+    return copy;
+}
+
+bool server_note_status(struct server *s, struct slice body)
+{
+    struct slice name, value;
+    if (!auth_read_param_status(body, &name, &value))
+        return false;
+    if (slice_is(name, "in_hot_standby"))
+        s->in_recovery = slice_is(value, "on");
+    struct server_status *status = find_status(s, name);
+    if (status) {
+        free(status->value);
+        status->value = copy_slice(value);
+        return true;
+    }
+    if (s->status_n == SERVER_STATUS_MAX)
+        return false;
+    s->status[s->status_n++] = (struct server_status){copy_slice(name), copy_slice(value)};
+    return true;
+}
+
+void server_greeting(const struct server *s, struct put *out)
+{
+    for (unsigned i = 0; i < s->status_n; i++)
+        put_param_status(out, slice_of(s->status[i].name), slice_of(s->status[i].value));
+}
+
+const char *server_status_value(const struct server *s, const char *name)
+{
+    for (unsigned i = 0; i < s->status_n; i++)
+        if (strcmp(s->status[i].name, name) == 0)
+            return s->status[i].value;
+    return NULL;
+}
+
+/* ---- life ---- */
+
+void server_dial(struct pool *pool)
+{
+    struct hub *hub = pool->set->hub;
+    struct node *node = &pool->set->cluster->nodes[pool->node];
+    struct node_address address = node_address(node);
+    hub->dials++;
+    struct conn *conn = NULL;
+    errno = EADDRNOTAVAIL;
+    if (address.bytes)
+        conn = conn_connect(hub->loop, (struct sockaddr *)&address.addr, address.bytes,
+                            &server_conn_ops, NULL);
+    if (!conn) {
+        const char *why = address.bytes ? strerror(errno) : "its host name is not resolved";
+        budget_give(pool->budget);
+        pool_dial_failed(pool, "08006", why);
+        return;
+    }
+    struct server *s = calloc(1, sizeof *s);
+    CHECK(s != NULL);
+    list_init(&s->node);
+    stmt_set_init(&s->stmts);
+    s->pool = pool;
+    s->conn = conn;
+    s->born_ms = hub->loop->now_ms;
+    conn->owner = s;
+    if (address.addr.ss_family != AF_UNIX)
+        server_tune_socket(conn->fd, pool->set->snapshot->conf);
+    hub->server_n++;
+    s->state = SERVER_STATE_N;
+    pool_server_state(s, SERVER_DIALING);
+    server_login_start(s);
+}
+
+void server_free(struct server *s)
+{
+    label_unref(s->label);
+    stmt_set_clear(&s->stmts);
+    for (unsigned i = 0; i < s->status_n; i++) {
+        free(s->status[i].name);
+        free(s->status[i].value);
+    }
+    server_login_free(s->login);
+    free(s);
+}
+
+void server_close(struct server *s, const char *why)
+{
+    if (s->state == SERVER_CLOSING)
+        return;
+    if (log_enabled(LOG_DEBUG))
+        LOG(LOG_DEBUG, "server.close",
+            LF_S("node", s->pool->set->cluster->nodes[s->pool->node].label), LF_S("reason", why),
+            LF_U("pid", s->backend_pid));
+    pool_server_state(s, SERVER_CLOSING);
+    s->lessee = NULL;
+    if (s->login)
+        server_login_free(s->login);
+    s->login = NULL;
+    conn_close(s->conn, why);
+}
+
+/* ---- conn upcalls ---- */
+
+static struct server *server_of(struct conn *conn)
+{
+    return conn->owner;
+}
+
+static void on_connected(struct conn *conn, int err)
+{
+    struct server *s = server_of(conn);
+    if (s->state != SERVER_DIALING)
+        return;
+    if (err) {
+        server_login_failed(s, "08006", strerror(-err));
+        return;
+    }
+    pool_server_state(s, SERVER_LOGIN);
+    server_login_connected(s);
+}
+
+static void on_tls(struct conn *conn, bool ok)
+{
+    server_login_tls(server_of(conn), ok);
+}
+
+/* Messages that come while nobody has leased it. Anything but news is a reason to close it. */
+static void read_idle(struct server *s)
+{
+    struct conn *conn = s->conn;
+    while (conn->in.bytes >= FRAME_HEAD_BYTES) {
+        struct frame_head head;
+        const uint8_t *p = conn_in_contiguous(conn, FRAME_HEAD_BYTES);
+        if (frame_read_head((struct slice){p, FRAME_HEAD_BYTES}, FRAME_BODY_MAX, &head) !=
+                FRAME_OK ||
+            head.body_bytes > CONN_IN_LIMIT) {
+            server_close(s, "bad_message");
+            return;
+        }
+        size_t n = FRAME_HEAD_BYTES + head.body_bytes;
+        if (conn->in.bytes < n)
+            return;
+        struct slice body = {conn_in_contiguous(conn, n) + FRAME_HEAD_BYTES, head.body_bytes};
+        bool fine = head.type == 'N' || head.type == 'A' ||
+                    (head.type == 'S' && server_note_status(s, body));
+        if (s->state == SERVER_CLEANING && !fine)
+            fine = strchr("CTDIE1", head.type) != NULL || head.type == 'Z';
+        bool failed = s->state == SERVER_CLEANING && head.type == 'E';
+        bool ready =
+            s->state == SERVER_CLEANING && head.type == 'Z' && body.n == 1 && *body.p == 'I';
+        conn_in_drop(conn, n);
+        if (!fine || failed) {
+            server_close(s, failed ? "reset_failed" : "unexpected_message");
+            return;
+        }
+        if (ready) {
+            s->resetting = false;
+            pool_offer(s);
+            return;
+        }
+    }
+}
+
+static void on_ended(struct server *s)
+{
+    const struct lessee_ops *ops = s->lessee_ops;
+    void *lessee = s->lessee;
+    if (s->state == SERVER_LEASED && lessee) {
+        s->lessee = NULL;
+        ops->on_lost(lessee, s); /* may read what is left in the queue */
+    }
+    server_close(s, s->conn->end_err ? "connection_error" : "closed_by_server");
+}
+
+static void on_input(struct conn *conn)
+{
+    struct server *s = server_of(conn);
+    switch ((enum server_state)s->state) {
+    case SERVER_DIALING:
+    case SERVER_LOGIN:
+        server_login_input(s);
+        if (conn->ended && s->state == SERVER_LOGIN)
+            server_login_failed(s, "08006", "the server closed the connection during login");
+        break;
+    case SERVER_LEASED:
+        if (s->lessee)
+            s->lessee_ops->on_input(s->lessee, s);
+        if (conn->ended && s->state != SERVER_CLOSING)
+            on_ended(s);
+        break;
+    case SERVER_IDLE:
+    case SERVER_CLEANING:
+    case SERVER_MOVING:
+        read_idle(s);
+        if (conn->ended && s->state != SERVER_CLOSING)
+            server_close(s, "closed_by_server");
+        break;
+    case SERVER_CLOSING:
+    case SERVER_STATE_N:
+        break;
+    }
+}
+
+static void on_drained(struct conn *conn)
+{
+    struct server *s = server_of(conn);
+    if (s->state == SERVER_LEASED && s->lessee)
+        s->lessee_ops->on_drained(s->lessee, s);
+}
+
+static void on_gone(struct conn *conn)
+{
+    struct server *s = server_of(conn);
+    s->conn = NULL;
+    if (s->cancels == 0)
+        pool_server_gone(s); /* else the last cancel does it */
+}
+
+const struct conn_ops server_conn_ops = {
+    .name = "server",
+    .on_connected = on_connected,
+    .on_tls = on_tls,
+    .on_input = on_input,
+    .on_drained = on_drained,
+    .on_quiet = server_on_quiet,
+    .on_gone = on_gone,
+};

@@ -1,0 +1,108 @@
+/* proxy/pool/server.h: a connection that we opened to PostgreSQL.
+ *
+ *   DIALING --connected--> LOGIN --ready--> IDLE <--------------- CLEANING
+ *                                            | lease        ready ^   |
+ *                                            v                    |   |
+ *                                          LEASED --release-------'   |
+ *   IDLE --quiesce--> MOVING --(another worker)--> IDLE               |
+ *   any --lost, failed, too old, in doubt--> CLOSING --last completion--> freed
+ *
+ * CLEANING runs the reset query, or waits for cancels that are on their way to this server.
+ *
+ * Owns    its conn, its status, its label and statements. Its pool owns it; a lease lends it.
+ * Rule    any doubt about what it will say next closes it: server_close().
+ * Source  PostgreSQL documentation, "Message Flow", "Start-up".
+ * Limits  SERVER_STATUS_MAX reported settings; messages of a login are bounded by auth.h.
+ */
+#ifndef POOL_SERVER_H
+#define POOL_SERVER_H
+
+#include "proxy/io/conn.h"
+#include "proxy/pool/kdf.h"
+#include "proxy/pool/label.h"
+#include "proxy/pool/stmt.h"
+#include "proxy/wire/auth.h"
+#include "proxy/wire/frame.h"
+#include "proxy/wire/scram.h"
+
+#define SERVER_STATUS_MAX 48
+#define SERVER_GREETING_MAX 8192
+
+enum server_state {
+    SERVER_DIALING,
+    SERVER_LOGIN,
+    SERVER_IDLE,
+    SERVER_LEASED,
+    SERVER_CLEANING,
+    SERVER_MOVING,
+    SERVER_CLOSING,
+    SERVER_STATE_N
+};
+
+struct server;
+/* What a lessee hears. Called in step 4 of a turn. */
+struct lessee_ops {
+    void (*on_input)(void *lessee, struct server *server);   /* bytes in server->conn->in */
+    void (*on_drained)(void *lessee, struct server *server); /* more may be sent */
+    void (*on_lost)(void *lessee, struct server *server);    /* it ended; the lease is over */
+};
+
+struct server_status {
+    char *name, *value;
+};
+
+struct server_login; /* while DIALING and LOGIN */
+
+struct server {
+    struct list node; /* in its pool's list of its state */
+    struct pool *pool;
+    struct conn *conn;
+    const struct lessee_ops *lessee_ops;
+    void *lessee;
+    struct server_login *login;
+    struct label *label;   /* in force; NULL: not known */
+    struct stmt_set stmts; /* prepared on it under our names */
+    uint64_t unnamed_of;   /* serial of the client whose unnamed statement it holds; 0: nobody's */
+    uint64_t born_ms, idle_ms, leased_ns;
+    uint32_t backend_pid;
+    uint16_t key_n;
+    uint16_t cancels; /* cancel requests on their way to it */
+    uint16_t status_n;
+    uint8_t state;    /* enum server_state */
+    bool tls;         /* the connection is encrypted */
+    bool stale_stmts; /* it came from another worker: DEALLOCATE ALL before the next lease */
+    bool close_on_release;
+    bool resetting; /* CLEANING, and a query of ours runs */
+    bool in_recovery;
+    struct frame_scan scan;
+    uint32_t lease_serial; /* grows with each lease */
+    struct server_status status[SERVER_STATUS_MAX];
+    uint8_t key[AUTH_KEY_MAX];
+};
+
+/* Open one for this pool; a budget unit has been taken for it. */
+void server_dial(struct pool *pool);
+void server_close(struct server *server, const char *why);
+
+/* Handle ParameterStatus: remember it. False: malformed or too many. */
+bool server_note_status(struct server *server, struct slice body);
+/* All ParameterStatus messages, for a client's greeting. */
+void server_greeting(const struct server *server, struct put *out);
+const char *server_status_value(const struct server *server, const char *name);
+
+/* Socket options of [pgweir] for a TCP socket, client's or server's. */
+struct conf;
+void server_tune_socket(int fd, const struct conf *conf);
+
+/* Its conn's ops; a moved server gets a new conn with them. */
+extern const struct conn_ops server_conn_ops;
+/* ---- inside pool/ ---- */
+void server_free(struct server *server);
+void server_login_start(struct server *server);
+void server_login_connected(struct server *server);
+void server_login_input(struct server *server);
+void server_login_tls(struct server *server, bool ok);
+void server_login_free(struct server_login *login);
+void server_login_failed(struct server *server, const char *sqlstate, const char *message);
+
+#endif

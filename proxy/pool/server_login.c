@@ -1,0 +1,448 @@
+/* proxy/pool/server_login.c: from a connected socket to an idle server: TLS, startup,
+ * authentication.
+ *
+ *   ASK_TLS --'S'--> HANDSHAKE --> AUTH --AuthenticationOk--> PARAMS --ReadyForQuery--> (idle)
+ *      `----'N', or TLS off ----------^
+ */
+#include "proxy/io/log.h"
+#include "proxy/io/tls.h"
+#include "proxy/pool/pool.h"
+#include "proxy/wire/error_fields.h"
+#include "proxy/wire/md5.h"
+
+#include "base/check.h"
+
+#include <openssl/crypto.h>
+#include <openssl/rand.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define LOGIN_BODY_MAX 16384 /* of any message during a login; errors and parameters are short */
+#define MESSAGE_MAX 400      /* of a server's error text that is passed on */
+
+enum step { ASK_TLS, HANDSHAKE, AUTH, PARAMS };
+
+struct server_login {
+    struct server *server;
+    enum step step;
+    bool proved; /* SCRAM: the server showed that it knows the secret */
+    bool sasl;
+    struct timer deadline;
+    struct scram_client scram;
+    struct kdf_request *kdf;
+};
+
+static const struct conf *conf_of(const struct server *s)
+{
+    return s->pool->set->snapshot->conf;
+}
+
+static const struct node *node_of(const struct server *s)
+{
+    return &s->pool->set->cluster->nodes[s->pool->node];
+}
+
+static void on_deadline(struct timer *timer)
+{
+    struct server_login *login = LIST_ENTRY(timer, struct server_login, deadline);
+    server_login_failed(login->server, "08006", "server_connect_timeout: no answer in time");
+}
+
+void server_login_start(struct server *s)
+{
+    struct server_login *login = calloc(1, sizeof *login);
+    CHECK(login != NULL);
+    login->server = s;
+    s->login = login;
+    bool local = node_of(s)->host[0] == '/' || node_of(s)->host[0] == '@';
+    bool ask = conf_of(s)->server_tls_sslmode != CONF_SERVER_TLS_DISABLE && !local;
+    login->step = ask ? ASK_TLS : AUTH;
+    timer_init(&login->deadline, on_deadline);
+    if (conf_of(s)->server_connect_timeout_ms)
+        timer_start(&s->conn->loop->timers, &login->deadline,
+                    s->conn->loop->now_ms + conf_of(s)->server_connect_timeout_ms);
+}
+
+void server_login_free(struct server_login *login)
+{
+    if (!login)
+        return;
+    timer_stop(&login->server->conn->loop->timers, &login->deadline);
+    kdf_forget(login->kdf);
+    OPENSSL_cleanse(login, sizeof *login);
+    free(login);
+}
+
+void server_login_failed(struct server *s, const char *sqlstate, const char *message)
+{
+    struct pool *pool = s->pool;
+    char text[MESSAGE_MAX], code[6];
+    snprintf(text, sizeof text, "%s", message);
+    snprintf(code, sizeof code, "%s", sqlstate);
+    server_close(s, "login_failed");
+    pool_dial_failed(pool, code, text);
+}
+
+static void send_startup(struct server *s)
+{
+    uint8_t bytes[512];
+    const struct pool_set *set = s->pool->set;
+    struct put_param params[] = {{slice_of("user"), slice_of(set->user)},
+                                 {slice_of("database"), slice_of(set->database)}};
+    struct put o = put_into(bytes, sizeof bytes);
+    put_startup(&o, 0, params, 2);
+    CHECK(!o.full); /* names are bounded by CONF_NAME_MAX and CONF_USER_MAX */
+    conn_out_copy(s->conn, o.p, o.n);
+    s->login->step = AUTH;
+}
+
+static void send_put(struct server *s, const struct put *o)
+{
+    conn_out_copy(s->conn, o->p, o->n);
+}
+
+/* ---- TLS ---- */
+
+static void ask_tls(struct server *s)
+{
+    uint8_t bytes[8];
+    struct put o = put_into(bytes, sizeof bytes);
+    put_ssl_request(&o);
+    send_put(s, &o);
+}
+
+static void begin_tls(struct server *s)
+{
+    const struct conf *conf = conf_of(s);
+    bool full = conf->server_tls_sslmode == CONF_SERVER_TLS_VERIFY_FULL;
+    void *ssl =
+        tls_session_new(s->pool->set->snapshot->server_tls, false, full ? node_of(s)->host : NULL);
+    s->login->step = HANDSHAKE;
+    if (!ssl)
+        server_login_failed(s, "08006", "TLS: no memory, or the host name cannot be verified");
+    else if (!conn_start_tls(s->conn,
+                             ssl)) /* CVE-2021-23222: nothing may come before the handshake */
+        server_login_failed(s, "08P01", "received unencrypted data after SSL response");
+}
+
+void server_login_tls(struct server *s, bool ok)
+{
+    if (s->state != SERVER_LOGIN)
+        return;
+    if (ok) {
+        s->tls = true;
+        send_startup(s);
+        return;
+    }
+    char reason[128], text[256];
+    tls_error(reason, sizeof reason);
+    snprintf(text, sizeof text, "TLS handshake with the server failed: %s (server_tls_sslmode)",
+             reason);
+    server_login_failed(s, "08006", text);
+}
+
+static void read_tls_answer(struct server *s)
+{
+    uint8_t answer = *conn_in_contiguous(s->conn, 1);
+    conn_in_drop(s->conn, 1);
+    if (answer == 'S') {
+        begin_tls(s);
+    } else if (answer == 'N' && conf_of(s)->server_tls_sslmode == CONF_SERVER_TLS_PREFER) {
+        send_startup(s);
+    } else {
+        server_login_failed(s, "08006",
+                            answer == 'N'
+                                ? "the server does not support TLS, but server_tls_sslmode "
+                                  "requires it"
+                                : "the server gave no answer to the TLS request");
+    }
+}
+
+/* ---- authentication ---- */
+
+static struct slice secret_of(const struct server *s)
+{
+    return slice_of(s->pool->set->password);
+}
+
+static bool secret_is_plain(struct slice secret)
+{
+    struct scram_secret scram;
+    return secret.n > 0 && !md5_is_secret(secret) && !scram_secret_parse(secret, &scram);
+}
+
+static void wrong_kind(struct server *s, const char *wanted)
+{
+    char text[256];
+    snprintf(text, sizeof text,
+             "the server asks user \"%.64s\" for a %s password, and pgweir has none that fits: put "
+             "the plain password into auth_file or the [databases] entry",
+             s->pool->set->user, wanted);
+    server_login_failed(s, "28P01", text);
+}
+
+static void answer_password(struct server *s, struct slice password)
+{
+    uint8_t bytes[2048];
+    struct put o = put_into(bytes, sizeof bytes);
+    put_password(&o, password);
+    if (o.full)
+        server_login_failed(s, "28P01", "the password for the server is too long");
+    else
+        send_put(s, &o);
+    OPENSSL_cleanse(bytes, sizeof bytes);
+}
+
+static void answer_md5(struct server *s, const uint8_t salt[4])
+{
+    struct slice secret = secret_of(s);
+    char stored[MD5_TEXT_BYTES + 1], response[MD5_TEXT_BYTES + 1];
+    bool have = md5_is_secret(secret);
+    if (have)
+        memcpy(stored, secret.p, MD5_TEXT_BYTES + 1); /* a C string: the NUL is there */
+    else if (secret_is_plain(secret))
+        have = md5_password(secret, slice_of(s->pool->set->user), stored);
+    if (have && md5_response(slice_of(stored), salt, response))
+        answer_password(s, slice_of(response));
+    else
+        wrong_kind(s, "md5");
+}
+
+static void begin_scram(struct server *s)
+{
+    uint8_t nonce[SCRAM_NONCE_RANDOM_BYTES], text[SCRAM_OUT_MAX], bytes[SCRAM_OUT_MAX + 64];
+    struct put first = put_into(text, sizeof text), o = put_into(bytes, sizeof bytes);
+    if (!secret_is_plain(secret_of(s)) && !s->pool->set->have_keys) {
+        wrong_kind(s, "scram-sha-256");
+        return;
+    }
+    CHECK(RAND_bytes(nonce, sizeof nonce) == 1);
+    if (scram_client_first(&s->login->scram, nonce, &first) != SCRAM_OK) {
+        server_login_failed(s, "08006", "SCRAM: cannot begin");
+        return;
+    }
+    put_sasl_initial(&o, slice_of(SCRAM_MECHANISM), put_slice(&first));
+    s->login->sasl = true;
+    send_put(s, &o);
+}
+
+static void send_proof(struct server *s, enum scram_rc rc, const struct put *final)
+{
+    uint8_t bytes[SCRAM_OUT_MAX + 64];
+    struct put o = put_into(bytes, sizeof bytes);
+    if (rc != SCRAM_OK) {
+        server_login_failed(s, "08006", scram_error_text(rc));
+        return;
+    }
+    put_sasl_response(&o, put_slice(final));
+    send_put(s, &o);
+}
+
+static void prove_salted(struct server *s, const uint8_t *salted)
+{
+    uint8_t text[SCRAM_OUT_MAX];
+    struct put final = put_into(text, sizeof text);
+    if (salted)
+        send_proof(s, scram_client_final(&s->login->scram, salted, &final), &final);
+    else
+        server_login_failed(s, "53200", "SCRAM: too many key derivations are waiting");
+}
+
+static void on_salted(void *context, const uint8_t *salted)
+{
+    struct server_login *login = context;
+    login->kdf = NULL;
+    prove_salted(login->server, salted);
+}
+
+static void go_on_scram(struct server *s, struct slice data)
+{
+    struct server_login *login = s->login;
+    struct pool_set *set = s->pool->set;
+    uint8_t salted[SCRAM_KEY_BYTES], text[SCRAM_OUT_MAX];
+    enum scram_rc rc = scram_client_read_first(&login->scram, data);
+    if (rc != SCRAM_OK) {
+        server_login_failed(s, "08P01", scram_error_text(rc));
+        return;
+    }
+    if (!secret_is_plain(secret_of(s))) {
+        struct put final = put_into(text, sizeof text);
+        rc = scram_client_final_keys(&login->scram, set->client_key, set->server_key, &final);
+        send_proof(s, rc, &final);
+        return;
+    }
+    if (kdf_salt(secret_of(s), scram_client_salt(&login->scram), login->scram.iterations, salted,
+                 &login->kdf, on_salted, login))
+        prove_salted(s, salted);
+    else if (!login->kdf)
+        prove_salted(s, NULL);
+    OPENSSL_cleanse(salted, sizeof salted);
+}
+
+static void finish_scram(struct server *s, struct slice data)
+{
+    enum scram_rc rc = scram_client_verify(&s->login->scram, data);
+    if (rc == SCRAM_OK)
+        s->login->proved = true;
+    else
+        server_login_failed(s, "28000", scram_error_text(rc));
+}
+
+static void read_auth(struct server *s, struct slice body)
+{
+    struct auth_request request;
+    if (!auth_read_request(body, &request)) {
+        server_login_failed(s, "08P01", "malformed authentication request from the server");
+        return;
+    }
+    switch (request.kind) {
+    case AUTH_OK:
+        if (s->login->sasl && !s->login->proved)
+            server_login_failed(s, "28000", "the server skipped its half of SCRAM");
+        else
+            s->login->step = PARAMS;
+        return;
+    case AUTH_CLEARTEXT:
+        if (secret_is_plain(secret_of(s)))
+            answer_password(s, secret_of(s));
+        else
+            wrong_kind(s, "cleartext");
+        return;
+    case AUTH_MD5:
+        answer_md5(s, request.md5_salt);
+        return;
+    case AUTH_SASL:
+        if (request.scram_sha_256)
+            begin_scram(s);
+        else
+            wrong_kind(s, "SASL (other than SCRAM-SHA-256)");
+        return;
+    case AUTH_SASL_CONTINUE:
+        go_on_scram(s, request.data);
+        return;
+    case AUTH_SASL_FINAL:
+        finish_scram(s, request.data);
+        return;
+    case AUTH_UNSUPPORTED:
+    case AUTH_KIND_N:
+        server_login_failed(s, "28000",
+                            "the server asks for an authentication that pgweir cannot do");
+        return;
+    }
+}
+
+/* ---- messages ---- */
+
+static void read_error(struct server *s, struct slice body)
+{
+    struct error_fields f;
+    char code[6] = "08006", text[MESSAGE_MAX];
+    error_fields_read(body, &f);
+    if (f.sqlstate.n == 5)
+        memcpy(code, f.sqlstate.p, 5);
+    snprintf(text, sizeof text, "%.*s",
+             (int)(f.message.n < MESSAGE_MAX ? f.message.n : MESSAGE_MAX),
+             f.message.n ? (const char *)f.message.p : "");
+    server_login_failed(s, code, text);
+}
+
+static void finish(struct server *s)
+{
+    server_login_free(s->login);
+    s->login = NULL;
+    pool_server_ready(s);
+}
+
+static void read_message(struct server *s, uint8_t type, struct slice body)
+{
+    struct slice key;
+    char status;
+    bool params = s->login->step == PARAMS;
+    switch (type) {
+    case 'R':
+        if (!params) {
+            read_auth(s, body);
+            return;
+        }
+        break;
+    case 'E':
+        read_error(s, body);
+        return;
+    case 'N': /* for example PostgreSQL 19's warnings about md5: not for clients */
+    case 'v': /* NegotiateProtocolVersion: we asked for 3.0 */
+        return;
+    case 'S':
+        if (params && server_note_status(s, body))
+            return;
+        break;
+    case 'K':
+        if (params && auth_read_backend_key(body, &s->backend_pid, &key)) {
+            memcpy(s->key, key.p, key.n);
+            s->key_n = (uint16_t)key.n;
+            return;
+        }
+        break;
+    case 'Z':
+        if (params && auth_read_ready(body, &status) && status == 'I') {
+            finish(s);
+            return;
+        }
+        break;
+    default:
+        break;
+    }
+    server_login_failed(s, "08P01", "unexpected or malformed message from the server during login");
+}
+
+static void read_messages(struct server *s)
+{
+    struct conn *conn = s->conn;
+    while (s->state == SERVER_LOGIN && conn->in.bytes >= FRAME_HEAD_BYTES) {
+        struct frame_head head;
+        const uint8_t *p = conn_in_contiguous(conn, FRAME_HEAD_BYTES);
+        if (frame_read_head((struct slice){p, FRAME_HEAD_BYTES}, LOGIN_BODY_MAX, &head) !=
+            FRAME_OK) {
+            server_login_failed(s, "08P01", "bad message length from the server during login");
+            return;
+        }
+        size_t n = FRAME_HEAD_BYTES + head.body_bytes;
+        if (conn->in.bytes < n)
+            return;
+        p = conn_in_contiguous(conn, n);
+        /* The handler may close the server, which drops the queue: keep the bytes until it is done.
+         */
+        struct buf *buf = conn->in.head->buf;
+        buf->refs++;
+        conn_in_drop(conn, n);
+        read_message(s, head.type, (struct slice){p + FRAME_HEAD_BYTES, head.body_bytes});
+        buf_unref(&conn->loop->bufs, buf);
+    }
+}
+
+void server_login_connected(struct server *s)
+{
+    if (s->login->step == ASK_TLS)
+        ask_tls(s);
+    else
+        send_startup(s);
+}
+
+void server_login_input(struct server *s)
+{
+    if (s->state != SERVER_LOGIN)
+        return;
+    struct server_login *login = s->login;
+    struct conn *conn = s->conn;
+    switch (login->step) {
+    case ASK_TLS:
+        if (conn->in.bytes > 0)
+            read_tls_answer(s);
+        return;
+    case HANDSHAKE:
+        return;
+    case AUTH:
+    case PARAMS:
+        read_messages(s);
+        return;
+    }
+}

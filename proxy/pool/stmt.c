@@ -1,0 +1,291 @@
+#include "proxy/pool/stmt.h"
+
+#include "base/check.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define TABLE_FIRST 64
+#define NAMES_FIRST 8
+
+struct stmt_name_entry {
+    struct stmt *stmt; /* NULL: free */
+    uint64_t hash;
+    uint32_t name_n;
+    char *name;
+};
+
+struct stmt_held {
+    struct stmt_held *next;
+    struct list node;
+    struct stmt *stmt;
+};
+
+/* FNV-1a over 8 bytes at a time: only finds the bucket, bytes decide. */
+static uint64_t hash_bytes(uint64_t h, struct slice s)
+{
+    size_t i = 0;
+    for (; i + 8 <= s.n; i += 8) {
+        uint64_t w;
+        memcpy(&w, s.p + i, 8);
+        h = (h ^ w) * 0x9E3779B97F4A7C15ULL;
+        h ^= h >> 32;
+    }
+    for (; i < s.n; i++)
+        h = (h ^ s.p[i]) * 0x100000001B3ULL;
+    return h ^ h >> 29;
+}
+
+/* ---- statements ---- */
+
+void stmt_table_init(struct stmt_table *table, uint32_t worker)
+{
+    *table = (struct stmt_table){.worker = worker, .bucket_n = TABLE_FIRST};
+    table->buckets = calloc(TABLE_FIRST, sizeof *table->buckets);
+    CHECK(table->buckets != NULL);
+}
+
+void stmt_table_free(struct stmt_table *table)
+{
+    CHECK(table->n == 0);
+    free(table->buckets);
+}
+
+static void grow(struct stmt_table *t)
+{
+    uint32_t bucket_n = t->bucket_n * 2;
+    struct stmt **buckets = calloc(bucket_n, sizeof *buckets);
+    CHECK(buckets != NULL);
+    for (uint32_t i = 0; i < t->bucket_n; i++)
+        for (struct stmt *s = t->buckets[i], *next; s; s = next) {
+            next = s->next;
+            s->next = buckets[s->hash & (bucket_n - 1)];
+            buckets[s->hash & (bucket_n - 1)] = s;
+        }
+    free(t->buckets);
+    t->buckets = buckets;
+    t->bucket_n = bucket_n;
+}
+
+static bool is_same(const struct stmt *s, struct slice text, struct slice oids, struct slice env)
+{
+    return slice_equals(stmt_text(s), text) && slice_equals(stmt_oids(s), oids) &&
+           slice_equals((struct slice){s->bytes + s->text_n + s->oids_n, s->env_n}, env);
+}
+
+static void copy_in(uint8_t *to, struct slice from)
+{
+    if (from.n)
+        memcpy(to, from.p, from.n);
+}
+
+struct stmt *stmt_intern(struct stmt_table *table, struct slice text, struct slice oids,
+                         struct slice env, const struct sql_env *sql_env)
+{
+    CHECK(text.n <= STMT_TEXT_MAX);
+    uint64_t hash = hash_bytes(hash_bytes(hash_bytes(0xCBF29CE484222325ULL, text), oids), env);
+    for (struct stmt *s = table->buckets[hash & (table->bucket_n - 1)]; s; s = s->next)
+        if (s->hash == hash && is_same(s, text, oids, env))
+            return stmt_ref(s);
+    if (table->n >= table->bucket_n)
+        grow(table);
+    struct stmt *s = malloc(sizeof *s + text.n + oids.n + env.n);
+    CHECK(s != NULL);
+    struct stmt **bucket = &table->buckets[hash & (table->bucket_n - 1)];
+    *s = (struct stmt){.next = *bucket,
+                       .table = table,
+                       .hash = hash,
+                       .id = table->next_id++,
+                       .refs = 1,
+                       .text_n = (uint32_t)text.n,
+                       .oids_n = (uint32_t)oids.n,
+                       .env_n = (uint32_t)env.n};
+    copy_in(s->bytes, text);
+    copy_in(s->bytes + text.n, oids);
+    copy_in(s->bytes + text.n + oids.n, env);
+    sql_classify(text, sql_env, &s->facts);
+    *bucket = s;
+    table->n++;
+    return s;
+}
+
+struct stmt *stmt_ref(struct stmt *stmt)
+{
+    stmt->refs++;
+    return stmt;
+}
+
+void stmt_unref(struct stmt *stmt)
+{
+    if (!stmt)
+        return;
+    CHECK(stmt->refs > 0);
+    if (--stmt->refs > 0)
+        return;
+    struct stmt_table *t = stmt->table;
+    struct stmt **at = &t->buckets[stmt->hash & (t->bucket_n - 1)];
+    while (*at != stmt)
+        at = &(*at)->next;
+    *at = stmt->next;
+    t->n--;
+    free(stmt);
+}
+
+struct slice stmt_name(const struct stmt *stmt, char buf[STMT_NAME_MAX])
+{
+    int n =
+        snprintf(buf, STMT_NAME_MAX, "_pgweir_%" PRIu32 "_%" PRIu64, stmt->table->worker, stmt->id);
+    return (struct slice){(const uint8_t *)buf, (size_t)n};
+}
+
+/* ---- names: open addressing, linear ---- */
+
+static uint64_t name_hash(struct slice name)
+{
+    return hash_bytes(0xCBF29CE484222325ULL, name);
+}
+
+static struct stmt_name_entry *name_slot(const struct stmt_names *names, struct slice name,
+                                         uint64_t hash)
+{
+    for (uint32_t i = (uint32_t)hash;; i++) {
+        struct stmt_name_entry *e = &names->slots[i & (names->cap - 1)];
+        if (!e->stmt || (e->hash == hash && e->name_n == name.n &&
+                         (name.n == 0 || memcmp(e->name, name.p, name.n) == 0)))
+            return e;
+    }
+}
+
+struct stmt *stmt_names_get(const struct stmt_names *names, struct slice name)
+{
+    return names->n ? name_slot(names, name, name_hash(name))->stmt : NULL;
+}
+
+static void grow_names(struct stmt_names *names)
+{
+    struct stmt_names bigger = {.cap = names->cap ? names->cap * 2 : NAMES_FIRST, .n = names->n};
+    bigger.slots = calloc(bigger.cap, sizeof *bigger.slots);
+    CHECK(bigger.slots != NULL);
+    for (uint32_t i = 0; i < names->cap; i++) {
+        struct stmt_name_entry *e = &names->slots[i];
+        if (e->stmt)
+            *name_slot(&bigger, (struct slice){(uint8_t *)e->name, e->name_n}, e->hash) = *e;
+    }
+    free(names->slots);
+    *names = bigger;
+}
+
+void stmt_names_put(struct stmt_names *names, struct slice name, struct stmt *stmt)
+{
+    if (names->n * 2 >= names->cap)
+        grow_names(names);
+    uint64_t hash = name_hash(name);
+    struct stmt_name_entry *e = name_slot(names, name, hash);
+    stmt_ref(stmt);
+    if (e->stmt) {
+        stmt_unref(e->stmt);
+        e->stmt = stmt;
+        return;
+    }
+    char *copy = malloc(name.n ? name.n : 1);
+    CHECK(copy != NULL);
+    copy_in((uint8_t *)copy, name);
+    *e = (struct stmt_name_entry){stmt, hash, (uint32_t)name.n, copy};
+    names->n++;
+}
+
+void stmt_names_remove(struct stmt_names *names, struct slice name)
+{
+    if (!names->n)
+        return;
+    struct stmt_name_entry *e = name_slot(names, name, name_hash(name));
+    if (!e->stmt)
+        return;
+    stmt_unref(e->stmt);
+    free(e->name);
+    *e = (struct stmt_name_entry){0};
+    names->n--;
+    /* Entries behind the hole may have been pushed past it: put the run in again. */
+    uint32_t i = (uint32_t)(e - names->slots);
+    for (;;) {
+        i = (i + 1) & (names->cap - 1);
+        struct stmt_name_entry moved = names->slots[i];
+        if (!moved.stmt)
+            return;
+        names->slots[i] = (struct stmt_name_entry){0};
+        *name_slot(names, (struct slice){(uint8_t *)moved.name, moved.name_n}, moved.hash) = moved;
+    }
+}
+
+void stmt_names_clear(struct stmt_names *names)
+{
+    for (uint32_t i = 0; i < names->cap; i++) {
+        stmt_unref(names->slots[i].stmt);
+        free(names->slots[i].name);
+    }
+    free(names->slots);
+    *names = (struct stmt_names){0};
+}
+
+/* ---- a server's set ---- */
+
+void stmt_set_init(struct stmt_set *set)
+{
+    *set = (struct stmt_set){0};
+    list_init(&set->lru);
+}
+
+static struct stmt_held **held_at(struct stmt_set *set, const struct stmt *stmt)
+{
+    struct stmt_held **at = &set->buckets[stmt->id % STMT_SERVER_BUCKETS];
+    while (*at && (*at)->stmt != stmt)
+        at = &(*at)->next;
+    return at;
+}
+
+bool stmt_set_has(struct stmt_set *set, const struct stmt *stmt)
+{
+    struct stmt_held *h = *held_at(set, stmt);
+    if (h && set->lru.next != &h->node) {
+        list_remove(&h->node);
+        list_push_front(&set->lru, &h->node);
+    }
+    return h != NULL;
+}
+
+void stmt_set_add(struct stmt_set *set, struct stmt *stmt)
+{
+    if (stmt_set_has(set, stmt))
+        return;
+    struct stmt_held *h = malloc(sizeof *h),
+                     **bucket = &set->buckets[stmt->id % STMT_SERVER_BUCKETS];
+    CHECK(h != NULL);
+    *h = (struct stmt_held){.next = *bucket, .stmt = stmt_ref(stmt)};
+    *bucket = h;
+    list_push_front(&set->lru, &h->node);
+    set->n++;
+}
+
+void stmt_set_remove(struct stmt_set *set, const struct stmt *stmt)
+{
+    struct stmt_held **at = held_at(set, stmt), *h = *at;
+    if (!h)
+        return;
+    *at = h->next;
+    list_remove(&h->node);
+    set->n--;
+    stmt_unref(h->stmt);
+    free(h);
+}
+
+struct stmt *stmt_set_oldest(const struct stmt_set *set)
+{
+    return list_empty(&set->lru) ? NULL : LIST_ENTRY(set->lru.prev, struct stmt_held, node)->stmt;
+}
+
+void stmt_set_clear(struct stmt_set *set)
+{
+    for (struct stmt *s; (s = stmt_set_oldest(set)) != NULL;)
+        stmt_set_remove(set, s);
+}

@@ -1,0 +1,84 @@
+/* proxy/pool/stmt.h: prepared statements, shared by exact text, known by name to clients and
+ * servers.
+ *
+ * What    a struct stmt is one (text, parameter types, settings that change parsing). Servers know
+ * it by a name of ours, stmt_name(). Clients know it by theirs: struct stmt_names maps them. Source
+ * spec/pooling.md 2.3. Owns    counted references: each client name, each server entry and each
+ * pending Parse holds one. Threads one worker's. Names hold the worker's number and a counter, so
+ * they are unique in the process. Limits  a text over STMT_TEXT_MAX is not shared (its client is
+ * pinned). A server keeps at most max_prepared_statements; the least recently used one is closed.
+ */
+#ifndef POOL_STMT_H
+#define POOL_STMT_H
+
+#include "base/list.h"
+#include "base/slice.h"
+#include "router/classify.h"
+
+#define STMT_TEXT_MAX (1U << 20)
+#define STMT_NAME_MAX 40
+
+struct stmt_table;
+
+struct stmt {
+    struct stmt *next; /* in its bucket */
+    struct stmt_table *table;
+    uint64_t hash, id;
+    uint32_t refs;
+    uint32_t text_n, oids_n, env_n;
+    struct sql_facts facts;
+    uint8_t bytes[]; /* text, oids (raw, as on the wire), env */
+};
+
+struct stmt_table {
+    uint32_t worker;
+    uint64_t next_id;
+    uint32_t n, bucket_n; /* bucket_n: a power of two */
+    struct stmt **buckets;
+};
+
+void stmt_table_init(struct stmt_table *table, uint32_t worker);
+void stmt_table_free(struct stmt_table *table); /* must be empty */
+/* The statement of this identity, with a reference; made and classified if it is new. */
+struct stmt *stmt_intern(struct stmt_table *table, struct slice text, struct slice oids,
+                         struct slice env, const struct sql_env *sql_env);
+struct stmt *stmt_ref(struct stmt *stmt);
+void stmt_unref(struct stmt *stmt); /* NULL is fine */
+static inline struct slice stmt_text(const struct stmt *s)
+{
+    return (struct slice){s->bytes, s->text_n};
+}
+static inline struct slice stmt_oids(const struct stmt *s)
+{
+    return (struct slice){s->bytes + s->text_n, s->oids_n};
+}
+/* Its name at servers: "_pgweir_<worker>_<id>". */
+struct slice stmt_name(const struct stmt *stmt, char buf[STMT_NAME_MAX]);
+
+/* ---- a client's names ---- */
+struct stmt_names {
+    struct stmt_name_entry *slots;
+    uint32_t n, cap; /* cap: 0 or a power of two */
+};
+struct stmt *stmt_names_get(const struct stmt_names *names, struct slice name);
+/* Takes a reference of its own; replaces an earlier entry. */
+void stmt_names_put(struct stmt_names *names, struct slice name, struct stmt *stmt);
+void stmt_names_remove(struct stmt_names *names, struct slice name);
+void stmt_names_clear(struct stmt_names *names);
+
+/* ---- what a server has ---- */
+#define STMT_SERVER_BUCKETS 64
+struct stmt_held;
+struct stmt_set {
+    struct stmt_held *buckets[STMT_SERVER_BUCKETS];
+    struct list lru; /* most recently used first */
+    uint32_t n;
+};
+void stmt_set_init(struct stmt_set *set);
+bool stmt_set_has(struct stmt_set *set, const struct stmt *stmt); /* and marks it as used */
+void stmt_set_add(struct stmt_set *set, struct stmt *stmt);
+void stmt_set_remove(struct stmt_set *set, const struct stmt *stmt);
+struct stmt *stmt_set_oldest(const struct stmt_set *set); /* borrowed; NULL: empty */
+void stmt_set_clear(struct stmt_set *set);
+
+#endif
