@@ -123,16 +123,20 @@ static void unknown(struct loader *l, const struct variable *v)
     loader_say(l, CONF_ERROR, &v->at, "", "unknown variable%s", hint.text);
 }
 
-/* The entry's name as the file would write it. */
-static const char *entry_name(struct loader *l, const char *suffix)
+/* A name without a small letter is shouted only because variables are. */
+static const char *unshouted(struct loader *l, const char *suffix)
 {
-    const struct database_draft *d = loader_find_database(l, suffix, true);
-    if (d)
-        return d->db.name;
     for (const char *p = suffix; *p; p++)
         if (islower((unsigned char)*p))
             return suffix;
     return lower(l, suffix);
+}
+
+/* The database's name as the file would write it. */
+static const char *database_name(struct loader *l, const char *suffix)
+{
+    const struct database_draft *d = loader_find_database(l, suffix, true);
+    return d ? d->db.name : unshouted(l, suffix);
 }
 
 static bool is_known_key(const char *key)
@@ -181,7 +185,7 @@ static void read_entry(struct loader *l, const struct variable *v)
         return;
     }
     if (starts(v->rest, "USERS_")) {
-        loader_user(l, entry_name(l, suffix), v->value, &v->at);
+        loader_user(l, unshouted(l, suffix), v->value, &v->at);
         return;
     }
     const char *value = v->value;
@@ -190,7 +194,7 @@ static void read_entry(struct loader *l, const struct variable *v)
         value = read_secret(l, v);
     }
     if (value)
-        loader_database(l, entry_name(l, suffix), value, &v->at);
+        loader_database(l, database_name(l, suffix), value, &v->at);
 }
 
 static void read_password(struct loader *l, const struct variable *v)
@@ -201,7 +205,8 @@ static void read_password(struct loader *l, const struct variable *v)
     struct database_draft *d = loader_find_database(l, suffix, true);
     const char *password = from_file ? read_secret(l, v) : v->value;
     if (!d)
-        loader_say(l, CONF_ERROR, &v->at, "", "there is no database %.63s", entry_name(l, suffix));
+        loader_say(l, CONF_ERROR, &v->at, "", "there is no database %.63s",
+                   database_name(l, suffix));
     else if (password && (!*password || strlen(password) > CONF_SECRET_MAX))
         loader_say(l, CONF_ERROR, &v->at, "", "a password has 1 to %d bytes", CONF_SECRET_MAX);
     else if (password)

@@ -160,20 +160,21 @@ BY_NAME_THEN_AGE(user_draft, user)
 BY_NAME_THEN_AGE(secret_draft, secret)
 
 /* Sort the drafts and keep the last of each name, as an array of their finished parts. */
-#define FREEZE(type, drafts, draft_n, member, part, out, out_n)                                 \
-    do {                                                                                        \
-        const struct type **order = arena_alloc(l->arena, (draft_n) * sizeof *order);           \
-        struct part *list = arena_alloc(l->arena, (draft_n) * sizeof *list);                    \
-        size_t n = 0;                                                                           \
-        for (size_t i = 0; i < (draft_n); i++)                                                  \
-            order[i] = &(drafts)[i];                                                            \
-        if (draft_n)                                                                            \
-            qsort(order, draft_n, sizeof *order, type##_order);                                 \
-        for (size_t i = 0; i < (draft_n); i++)                                                  \
-            if (i + 1 == (draft_n) || strcmp(order[i]->member.name, order[i + 1]->member.name)) \
-                list[n++] = order[i]->member;                                                   \
-        (out) = list;                                                                           \
-        (out_n) = n;                                                                            \
+#define FREEZE(type, drafts, draft_n, member, part, out, out_n)                       \
+    do {                                                                              \
+        const struct type **order = arena_alloc(l->arena, (draft_n) * sizeof *order); \
+        struct part *list = arena_alloc(l->arena, (draft_n) * sizeof *list);          \
+        size_t n = 0;                                                                 \
+        for (size_t i = 0; i < (draft_n); i++)                                        \
+            order[i] = &(drafts)[i];                                                  \
+        if (draft_n)                                                                  \
+            qsort(order, draft_n, sizeof *order, type##_order);                       \
+        for (size_t i = 0; i < (draft_n); i++)                                        \
+            if (i + 1 == (draft_n) ||                                                 \
+                strcmp(order[i]->member.name, order[i + 1]->member.name) != 0)        \
+                list[n++] = order[i]->member;                                         \
+        (out) = list;                                                                 \
+        (out_n) = n;                                                                  \
     } while (0)
 
 static void freeze_databases(struct loader *l)

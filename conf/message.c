@@ -115,6 +115,9 @@ void nearest_offer(struct nearest *n, const char *candidate)
         return;
     /* Further than this and the suggestion would be a guess. */
     size_t limit = word_n < 4 ? 1 : word_n < 10 ? 2 : 3;
+    size_t more = word_n > candidate_n ? word_n - candidate_n : candidate_n - word_n;
+    if (more > limit)
+        return;
     size_t distance = edit_distance(n->word, word_n, candidate, candidate_n);
     if (distance > limit || (n->best && distance >= n->distance))
         return;

@@ -158,7 +158,8 @@ static void bounds_of(const struct option *o, char *out, size_t size)
         if (strcmp(unit, "mode") == 0)
             snprintf(out, size, "0 to %#" PRIo64, f->max);
         else
-            snprintf(out, size, "%" PRIu64 " to %" PRIu64 " %s", f->min, f->max, unit);
+            snprintf(out, size, "%" PRIu64 " to %" PRIu64 "%s%s", f->min, f->max, *unit ? " " : "",
+                     unit);
     } else if (f->kind == KIND_FLAG) {
         snprintf(out, size, "yes or no");
     }

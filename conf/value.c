@@ -12,17 +12,18 @@ struct unit {
     uint64_t size; /* in us, or in bytes */
 };
 
-/* From the largest, so that printing finds the shortest form. */
+/* From the largest, so that printing finds the shortest form. {0} ends a list. */
 static const struct unit time_units[] = {
-    {"d", 86400000000}, {"h", 3600000000}, {"min", 60000000},
-    {"s", 1000000},     {"ms", 1000},      {"us", 1},
+    {"d", 86400000000},
+    {"h", 3600000000},
+    {"min", 60000000},
+    {"s", 1000000},
+    {"ms", 1000},
+    {"us", 1},
+    {0},
 };
 static const struct unit size_units[] = {
-    {"TB", 1ull << 40}, {"GB", 1ull << 30}, {"MB", 1ull << 20}, {"kB", 1ull << 10}, {"B", 1},
-};
-enum {
-    TIME_UNIT_N = sizeof time_units / sizeof *time_units,
-    SIZE_UNIT_N = sizeof size_units / sizeof *size_units,
+    {"TB", 1ull << 40}, {"GB", 1ull << 30}, {"MB", 1ull << 20}, {"kB", 1ull << 10}, {"B", 1}, {0},
 };
 
 bool value_u64(const char *text, uint64_t *out, struct why *why)
@@ -87,17 +88,16 @@ static bool read_decimal(const char **text, struct decimal *d)
     return digits > 0;
 }
 
-static const struct unit *find_unit(const struct unit *units, size_t n, const char *name)
+static const struct unit *find_unit(const struct unit *units, const char *name)
 {
-    for (size_t i = 0; i < n; i++)
-        if (strcmp(units[i].name, name) == 0)
-            return &units[i];
-    return NULL;
+    while (units->name && strcmp(units->name, name) != 0)
+        units++;
+    return units->name ? units : NULL;
 }
 
 /* number[fraction][unit], in the smallest unit. */
-static bool read_quantity(const char *text, const struct unit *units, size_t unit_n,
-                          const char *bare_unit, uint64_t *out, struct why *why)
+static bool read_quantity(const char *text, const struct unit *units, const char *bare_unit,
+                          uint64_t *out, struct why *why)
 {
     if (*text == '-')
         return why_not(why, "must not be negative: %.40s", text);
@@ -107,7 +107,7 @@ static bool read_quantity(const char *text, const struct unit *units, size_t uni
         return why_not(why, "not a number: \"%.40s\"", text);
     while (*p == ' ' || *p == '\t')
         p++;
-    const struct unit *unit = find_unit(units, unit_n, *p ? p : bare_unit);
+    const struct unit *unit = find_unit(units, *p ? p : bare_unit);
     if (!unit)
         return why_not(why, "unknown unit \"%.20s\" (use %s)", p,
                        units == time_units ? "us, ms, s, min, h or d" : "B, kB, MB, GB or TB");
@@ -123,7 +123,7 @@ static bool read_quantity(const char *text, const struct unit *units, size_t uni
 bool value_ms(const char *text, const char *bare_unit, uint64_t *out, struct why *why)
 {
     uint64_t us;
-    if (!read_quantity(text, time_units, TIME_UNIT_N, bare_unit, &us, why))
+    if (!read_quantity(text, time_units, bare_unit, &us, why))
         return false;
     *out = us / 1000 + (us % 1000 != 0);
     return true;
@@ -131,18 +131,18 @@ bool value_ms(const char *text, const char *bare_unit, uint64_t *out, struct why
 
 bool value_bytes(const char *text, uint64_t *out, struct why *why)
 {
-    return read_quantity(text, size_units, SIZE_UNIT_N, "B", out, why);
+    return read_quantity(text, size_units, "B", out, why);
 }
 
 /* n counts steps of `step` smallest units. */
-static void print_quantity(uint64_t n, uint64_t step, const struct unit *units, size_t unit_n,
+static void print_quantity(uint64_t n, uint64_t step, const struct unit *units,
                            char out[VALUE_TEXT_MAX])
 {
-    for (size_t i = 0; n && i < unit_n; i++) {
-        uint64_t per = units[i].size / step;
+    for (const struct unit *u = units; n && u->name; u++) {
+        uint64_t per = u->size / step;
         if (per == 0 || n % per != 0)
             continue;
-        snprintf(out, VALUE_TEXT_MAX, "%" PRIu64 "%s", n / per, units[i].name);
+        snprintf(out, VALUE_TEXT_MAX, "%" PRIu64 "%s", n / per, u->name);
         return;
     }
     snprintf(out, VALUE_TEXT_MAX, "%" PRIu64, n);
@@ -150,10 +150,10 @@ static void print_quantity(uint64_t n, uint64_t step, const struct unit *units, 
 
 void value_print_ms(uint64_t ms, char out[VALUE_TEXT_MAX])
 {
-    print_quantity(ms, 1000, time_units, TIME_UNIT_N, out);
+    print_quantity(ms, 1000, time_units, out);
 }
 
 void value_print_bytes(uint64_t bytes, char out[VALUE_TEXT_MAX])
 {
-    print_quantity(bytes, 1, size_units, SIZE_UNIT_N, out);
+    print_quantity(bytes, 1, size_units, out);
 }

@@ -88,9 +88,9 @@ static void all_errors_come_at_once_and_in_order(void **state)
     static const char *const starts[] = {"t.ini:2: ", "t.ini:3: ", "t.ini:5: ", "t.ini:6: "};
     for (size_t i = 0; i < 4; i++)
         assert_int_equal(strncmp(errs.list[i].text, starts[i], 9), 0);
-    char text[300 * 8] = "[pgweir]\n";
-    for (size_t i = 0; i < 250; i++)
-        strcat(text, "q=1\n");
+    char text[300 * 4] = "[pgweir]\n";
+    for (size_t i = 0, n = strlen(text); i < 250; i++, n += 4)
+        memcpy(text + n, "q=1\n", 5);
     assert_null(load_with(text, NULL));
     assert_int_equal(errs.n, CONF_ERRORS_MAX);
     assert_true(errs.error_n >= 250 && errs.dropped_n >= 50);
@@ -270,9 +270,10 @@ static void includes_are_followed_and_bounded(void **state)
     assert_null(load_with("\n%include none.ini\n", NULL));
     expect_message(CONF_ERROR,
                    "t.ini:2: %include: cannot read none.ini: No such file or directory");
-    static char wide[CONF_INCLUDE_FILES_MAX * 20];
+    static const char one[] = "%include wide.ini\n";
+    static char wide[CONF_INCLUDE_FILES_MAX * sizeof one];
     for (size_t i = 0; i < CONF_INCLUDE_FILES_MAX; i++)
-        strcat(wide, "%include wide.ini\n");
+        memcpy(wide + i * (sizeof one - 1), one, sizeof one);
     assert_null(load_with(wide, NULL));
     expect_message(CONF_ERROR, "t.ini:256: %include: more than 256 files");
     fake_files = NULL;
