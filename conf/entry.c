@@ -140,6 +140,7 @@ struct entry {
     void *base; /* the draft */
     struct conf_overrides *own;
     bool ok;
+    bool after_password; /* the pair before was one */
 };
 
 __attribute__((format(printf, 2, 3))) static void refuse(struct entry *e, const char *fmt, ...)
@@ -164,7 +165,11 @@ static void set_key(struct entry *e, const char *key, const char *value)
         struct nearest near = {.word = key};
         for (size_t k = 0; k < t->n; k++)
             nearest_offer(&near, t->keys[k].field.name);
-        refuse(e, "unknown key %.60s%s", key, nearest_hint(&near, &why));
+        /* After a password the word may be the rest of it, which nobody may see. */
+        if (e->after_password && !near.best)
+            refuse(e, "unknown key behind the password (one with blanks needs 'quotes')");
+        else
+            refuse(e, "unknown key %.60s%s", key, nearest_hint(&near, &why));
         return;
     }
     const struct entry_key *k = &t->keys[i];
@@ -234,6 +239,7 @@ static void read_pairs(struct entry *e, const char *text)
             return;
         }
         set_key(e, key, value);
+        e->after_password = strcmp(key, "password") == 0;
     }
 }
 
@@ -289,7 +295,7 @@ struct database_draft *loader_database(struct loader *l, const char *name, const
     struct database_draft *d = loader_new_database(l, name, at);
     if (!d)
         return NULL;
-    struct entry e = {l, ENTRY_DATABASE, d->db.name, at, d, &d->db.own, true};
+    struct entry e = {l, ENTRY_DATABASE, d->db.name, at, d, &d->db.own, true, false};
     read_pairs(&e, value);
     if (!*d->db.dbname && strcmp(d->db.name, "*") != 0)
         d->db.dbname = d->db.name;
@@ -308,7 +314,7 @@ void loader_user(struct loader *l, const char *name, const char *value, const st
     struct user_draft *d = &l->users[l->user_n++];
     *d = (struct user_draft){.at = *at};
     d->user.name = arena_text(l->arena, name, n);
-    struct entry e = {l, ENTRY_USER, d->user.name, at, d, &d->user.own, true};
+    struct entry e = {l, ENTRY_USER, d->user.name, at, d, &d->user.own, true, false};
     read_pairs(&e, value);
 }
 
@@ -374,7 +380,8 @@ static bool read_port(struct entry *e, const char *text, uint16_t *port)
 
 void loader_resolve_hosts(struct loader *l, struct database_draft *draft, const char *fallback)
 {
-    struct entry e = {l, ENTRY_DATABASE, draft->db.name, &draft->at, draft, &draft->db.own, true};
+    struct entry e = {l,     ENTRY_DATABASE, draft->db.name, &draft->at,
+                      draft, &draft->db.own, true,           false};
     const char *host_list = *draft->host_list ? draft->host_list : fallback;
     const char *port_list = *draft->port_list ? draft->port_list : "5432";
     size_t host_n = count_elements(host_list), port_n = count_elements(port_list);
