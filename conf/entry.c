@@ -166,7 +166,7 @@ static void set_key(struct entry *e, const char *key, const char *value)
         for (size_t k = 0; k < t->n; k++)
             nearest_offer(&near, t->keys[k].field.name);
         /* After a password the word may be the rest of it, which nobody may see. */
-        if (e->after_password && !near.best)
+        if (e->after_password)
             refuse(e, "unknown key behind the password (one with blanks needs 'quotes')");
         else
             refuse(e, "unknown key %.60s%s", key, nearest_hint(&near, &why));

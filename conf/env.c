@@ -50,6 +50,7 @@ static bool ends(const char *text, const char *with)
 /* text without its last n bytes. */
 static const char *cut(struct loader *l, const char *text, size_t n)
 {
+    CHECK(strlen(text) >= n);
     return arena_text(l->arena, text, strlen(text) - n);
 }
 
@@ -174,7 +175,10 @@ static void read_option(struct loader *l, const struct variable *v)
 
 static bool is_password(const char *rest)
 {
-    return starts(rest, "DATABASES_") && (ends(rest, "_PASSWORD") || ends(rest, "_PASSWORD_FILE"));
+    if (!starts(rest, "DATABASES_"))
+        return false;
+    const char *suffix = rest + strlen("DATABASES_"); /* a database may be named password itself */
+    return ends(suffix, "_PASSWORD") || ends(suffix, "_PASSWORD_FILE");
 }
 
 static void read_entry(struct loader *l, const struct variable *v)

@@ -7,18 +7,19 @@
 static void variables_beat_the_file(void **state)
 {
     (void)state;
-    struct conf *c = load_with(FILE_TEXT "listen_port=1\nmax_lag=9\n",
-                               ENV("PGWEIR_LISTEN_PORT=2", "PGWEIR_QUERY_WAIT_TIMEOUT=3",
-                                   "PGWEIR_PGWEIR_WORKERS=4", "HOME=/", "PGWEIRD=1",
-                                   "PGWEIR_DATABASES_NEW=host=n,m", "PGWEIR_DATABASES_MixEd=host=x",
-                                   "PGWEIR_DATABASES_WEB-1=host=v", "PGWEIR_USERS_BOB=pool_size=5",
-                                   "PGWEIR_DATABASES_APP_PASSWORD=hush"));
+    struct conf *c = load_with(
+        FILE_TEXT "listen_port=1\nmax_lag=9\n",
+        ENV("PGWEIR_LISTEN_PORT=2", "PGWEIR_QUERY_WAIT_TIMEOUT=3", "PGWEIR_PGWEIR_WORKERS=4",
+            "HOME=/", "PGWEIRD=1", "PGWEIR_DATABASES_NEW=host=n,m", "PGWEIR_DATABASES_MixEd=host=x",
+            "PGWEIR_DATABASES_WEB-1=host=v", "PGWEIR_USERS_BOB=pool_size=5",
+            "PGWEIR_DATABASES_APP_PASSWORD=hush", "PGWEIR_DATABASES_PASSWORD=host=p",
+            "PGWEIR_DATABASES_FILE=host=f"));
     expect_clean(c);
     assert_int_equal(c->listen_port, 2);
     assert_int_equal(c->queue_timeout_ms, 3000);
     assert_int_equal(c->workers, 4);
     assert_int_equal(c->max_lag_ms, 9000);
-    assert_int_equal(c->database_n, 4);
+    assert_int_equal(c->database_n, 6);
     assert_int_equal(conf_database(c, slice_of("new"))->host_n, 2);
     assert_non_null(conf_database(c, slice_of("MixEd")));
     assert_string_equal(conf_database(c, slice_of("web-1"))->hosts[0].host, "v");
