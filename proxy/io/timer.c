@@ -18,7 +18,7 @@ void timer_init(struct timer *timer, void (*fire)(struct timer *timer))
 
 static uint64_t tick_of(uint64_t deadline_ms)
 {
-    return (deadline_ms + TIMER_TICK_MS - 1) / TIMER_TICK_MS;
+    return deadline_ms / TIMER_TICK_MS + (deadline_ms % TIMER_TICK_MS != 0); /* may be NEVER */
 }
 
 /* The slot of a far deadline is the last one of the span: it is looked at then, and put in again.
