@@ -4,6 +4,8 @@
 
 #include <stdlib.h>
 
+#define UNPIN_BLOCK_MAX (64U << 10)
+
 void buf_pool_init(struct buf_pool *pool, struct port *port)
 {
     *pool = (struct buf_pool){.port = port};
@@ -151,17 +153,16 @@ void seg_push(struct buf_pool *pool, struct seg_queue *q, struct buf *buf, const
     append(pool, q, buf, p, n);
 }
 
-/* The last block may grow when nobody else looks at it and the queue ends where its bytes end. */
-static bool tail_has_room(const struct seg_queue *q, size_t n)
+/* A block may grow when nobody else looks at it and the piece ends where its bytes end. */
+static bool ends_with_room(const struct seg *s, size_t n)
 {
-    const struct seg *t = q->tail;
-    return t && t->buf->kind == BUF_HEAP && t->buf->refs == 1 &&
-           t->p + t->n == t->buf->data + t->buf->used && t->buf->cap - t->buf->used >= n;
+    return s->buf->kind == BUF_HEAP && s->buf->refs == 1 &&
+           s->p + s->n == s->buf->data + s->buf->used && s->buf->cap - s->buf->used >= n;
 }
 
 uint8_t *seg_reserve(struct buf_pool *pool, struct seg_queue *q, size_t n)
 {
-    if (!tail_has_room(q, n)) {
+    if (!q->tail || !ends_with_room(q->tail, n)) {
         struct buf *b = buf_heap(pool, n);
         append(pool, q, b, b->data, 0);
     }
@@ -249,23 +250,47 @@ const uint8_t *seg_contiguous(struct buf_pool *pool, struct seg_queue *q, size_t
     return s->p;
 }
 
+/* How many bytes lie in provided buffers from this piece on, up to the next heap block. */
+static size_t provided_run(const struct seg *s)
+{
+    size_t n = s->n;
+    while ((s = s->next) != NULL && s->buf->kind != BUF_HEAP && n + s->n <= UNPIN_BLOCK_MAX)
+        n += s->n;
+    return n;
+}
+
+static const uint8_t *append_bytes(struct buf *block, const struct seg *s)
+{
+    uint8_t *to = block->data + block->used;
+    memcpy(to, s->p, s->n);
+    block->used += s->n;
+    return to;
+}
+
+/* A peer that sends byte by byte must not cost a block for each: neighbours become one piece. */
 void seg_unpin(struct buf_pool *pool, struct seg_queue *q, size_t skip)
 {
-    for (struct seg *s = q->head; s; s = s->next) {
-        if (skip >= s->n) {
-            skip -= s->n;
-            continue;
+    struct seg *before = NULL, *next;
+    for (struct seg *s = q->head; s; s = next) {
+        next = s->next;
+        bool sending = skip > 0; /* the kernel reads this piece, or the front of it */
+        skip = skip > s->n ? skip - s->n : 0;
+        if (sending || s->buf->kind == BUF_HEAP) {
+            before = s;
+        } else if (before && ends_with_room(before, s->n)) {
+            append_bytes(before->buf, s);
+            before->n += s->n;
+            before->next = next;
+            if (!next)
+                q->tail = before;
+            seg_free(pool, s);
+        } else {
+            struct buf *block = buf_heap(pool, provided_run(s));
+            s->p = append_bytes(block, s);
+            buf_unref(pool, s->buf);
+            s->buf = block;
+            before = s;
         }
-        if (skip > 0 || s->buf->kind == BUF_HEAP) {
-            skip = 0; /* the kernel still reads this piece, or there is nothing to free */
-            continue;
-        }
-        struct buf *copy = buf_heap(pool, s->n);
-        memcpy(copy->data, s->p, s->n);
-        copy->used = s->n;
-        buf_unref(pool, s->buf);
-        s->buf = copy;
-        s->p = copy->data;
     }
 }
 
