@@ -45,7 +45,7 @@ struct port_buffers {
 struct port_stats {
     uint64_t enters;      /* system calls of the ring */
     uint64_t sqe_full;    /* the submission queue was full and had to be sent early */
-    uint64_t cq_overflow; /* completions that the kernel had to keep outside the queue */
+    uint64_t cq_overflow; /* waits after which the kernel kept completions outside the queue */
 };
 
 struct port_config {

@@ -26,7 +26,6 @@ struct port_uring {
     struct iovec iov[IOV_BLOCKS][PORT_IOV_MAX];
     struct msghdr msg[IOV_BLOCKS];
     unsigned iov_used;
-    unsigned overflow_seen;
 };
 
 static struct port_uring *uring_of(struct port *port)
@@ -89,9 +88,7 @@ static int uring_wait(struct port *port, uint64_t deadline_ns)
     port->stats.enters++;
     int rc = io_uring_submit_and_wait_timeout(&u->ring, &cqe, 1, tsp, NULL);
     u->iov_used = 0;
-    unsigned overflow = *u->ring.cq.koverflow;
-    port->stats.cq_overflow += overflow - u->overflow_seen;
-    u->overflow_seen = overflow;
+    port->stats.cq_overflow += io_uring_cq_has_overflow(&u->ring);
     bool usual = rc >= 0 || rc == -ETIME || rc == -EINTR || rc == -EBUSY || rc == -EAGAIN;
     return usual ? 0 : rc;
 }
