@@ -29,6 +29,7 @@ static struct {
     /* The rest belongs to the writing loop. */
     uint64_t dropped_told;
     int fd;
+    int writing_fd; /* the one that the write in flight names */
     struct watch watch;
     struct line *head, *last;
     size_t written;
@@ -201,9 +202,11 @@ static size_t format_line(char *line, size_t cap, enum log_level level, const ch
 
 static void write_next(void)
 {
-    if (log_state.head && !log_state.watch.armed)
-        watch_write(&log_state.watch, log_state.fd, log_state.head->text + log_state.written,
-                    log_state.head->n - log_state.written);
+    if (!log_state.head || log_state.watch.armed)
+        return;
+    log_state.writing_fd = log_state.fd;
+    watch_write(&log_state.watch, log_state.fd, log_state.head->text + log_state.written,
+                log_state.head->n - log_state.written);
 }
 
 static void drop_head(void)
@@ -225,9 +228,17 @@ static void tell_dropped(void)
     LOG(LOG_WARN, "log.dropped", LF_U("lines", n));
 }
 
+static void close_unless_stderr(int fd)
+{
+    if (fd != STDERR_FILENO)
+        close(fd);
+}
+
 static void on_written(struct watch *watch, int32_t res)
 {
     (void)watch;
+    if (log_state.writing_fd != log_state.fd)
+        close_unless_stderr(log_state.writing_fd);
     if (res > 0) {
         log_state.written += (size_t)res;
     } else { /* a full disk or a closed pipe: this line is lost, the next may go */
@@ -301,8 +312,10 @@ void log_switch(int fd)
 {
     int old = log_state.fd;
     log_state.fd = fd;
-    if (old != STDERR_FILENO)
-        close(old); /* a write in flight holds the file by itself */
+    /* A write that is started but not yet submitted names its fd by number: it closes it at its
+     * end. */
+    if (!log_state.watch.armed || old != log_state.writing_fd)
+        close_unless_stderr(old);
 }
 
 void log_stop(void)
