@@ -2,9 +2,11 @@
 
 #include "base/check.h"
 #include "proxy/io/conn.h"
+#include "proxy/io/log.h"
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
@@ -185,6 +187,7 @@ struct listener *listener_start(struct loop *loop, int fd, accept_fn *fn, void *
     *l = (struct listener){.loop = loop, .fn = fn, .context = context, .fd = fd};
     timer_init(&l->retry, accept_again);
     l->slot = loop_slot_take(loop, SLOT_LISTENER, l);
+    loop->listener_n++;
     arm_accept(l);
     return l;
 }
@@ -193,6 +196,8 @@ static void listener_free(struct listener *l)
 {
     timer_stop(&l->loop->timers, &l->retry);
     loop_slot_give(l->loop, l->slot);
+    l->loop->listener_n--;
+    l->loop->stopping_n--;
     l->loop->port->ops->close(l->loop->port, l->fd);
     free(l);
 }
@@ -202,6 +207,7 @@ void listener_stop(struct listener *l)
     if (l->stopping)
         return;
     l->stopping = true;
+    l->loop->stopping_n++;
     if (l->armed)
         l->loop->port->ops->cancel(l->loop->port, bare_token(OP_CANCEL) | SLOT_NONE,
                                    loop_token(l->loop, OP_ACCEPT, l->slot));
@@ -343,6 +349,13 @@ static void set_clock(struct loop *loop)
     loop->now_ms = loop->now_ns / 1000000U;
 }
 
+static void tell_wait_error(struct loop *loop, int rc)
+{
+    uint64_t n = ++loop->stats.wait_errors;
+    if ((n & (n - 1)) == 0)
+        LOG(LOG_ERROR, "io.wait_failed", LF_S("error", strerror(-rc)), LF_U("times", n));
+}
+
 void loop_turn(struct loop *loop, uint64_t until_ms)
 {
     struct port_event events[PORT_EVENTS_MAX];
@@ -352,9 +365,11 @@ void loop_turn(struct loop *loop, uint64_t until_ms)
     atomic_store(&loop->sleeping, true);
     if (atomic_load(&loop->inbox)) /* mail that came before the flag rang no bell */
         deadline_ns = 0;
-    loop->port->ops->wait(loop->port, deadline_ns);
+    int rc = loop->port->ops->wait(loop->port, deadline_ns);
     atomic_store(&loop->sleeping, false);
     set_clock(loop);
+    if (rc < 0)
+        tell_wait_error(loop, rc);
     for (unsigned n = PORT_EVENTS_MAX; n == PORT_EVENTS_MAX;) {
         n = loop->port->ops->reap(loop->port, events, PORT_EVENTS_MAX);
         for (unsigned i = 0; i < n; i++)
@@ -370,7 +385,7 @@ void loop_turn(struct loop *loop, uint64_t until_ms)
 
 void loop_drain(struct loop *loop, uint64_t deadline_ms)
 {
-    while (loop->conn_n > 0 && loop->now_ms < deadline_ms)
+    while (loop->conn_n + loop->stopping_n > 0 && loop->now_ms < deadline_ms)
         loop_turn(loop, deadline_ms);
 }
 
@@ -397,7 +412,8 @@ struct loop *loop_new(struct port *port, uint32_t id, void *context)
 
 void loop_free(struct loop *loop)
 {
-    CHECK(loop->conn_n == 0);
+    CHECK(loop->conn_n == 0 && loop->listener_n == 0);
+    loop->port->ops->wait(loop->port, 0); /* bells are submitted by a wait */
     buf_pool_destroy(&loop->bufs);
     loop->port->ops->destroy(loop->port);
     close(loop->wake_fd);

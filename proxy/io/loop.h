@@ -34,6 +34,7 @@ struct watch {
 
 struct loop_stats {
     uint64_t turns, events, stale_events, enobufs, starved, mails, unpins, accept_errors;
+    uint64_t wait_errors; /* the port's wait() failed; logged at 1, 2, 4, 8 ... */
 };
 
 enum slot_kind { SLOT_FREE, SLOT_CONN, SLOT_WATCH, SLOT_LISTENER };
@@ -53,11 +54,11 @@ struct loop {
     struct buf_pool bufs;
     struct slot *slots;
     uint32_t slot_n, slot_free;
-    struct list run;     /* conns with something to tell their owner */
-    struct list flush;   /* conns with bytes to send or a recv to arm */
-    struct list starved; /* conns whose recv waits for a buffer */
-    struct list sending; /* conns with a send in flight, oldest first */
-    uint32_t conn_n;
+    struct list run;                         /* conns with something to tell their owner */
+    struct list flush;                       /* conns with bytes to send or a recv to arm */
+    struct list starved;                     /* conns whose recv waits for a buffer */
+    struct list sending;                     /* conns with a send in flight, oldest first */
+    uint32_t conn_n, listener_n, stopping_n; /* stopping_n: listeners on their way out */
     _Atomic(struct mail *) inbox;
     atomic_bool sleeping;
     int wake_fd; /* eventfd: for threads without a port, or when MSG_RING fails */
@@ -69,11 +70,12 @@ struct loop {
 
 /* port: created in this thread; the loop takes it. */
 struct loop *loop_new(struct port *port, uint32_t id, void *context);
-/* Everything of the loop must be gone. Leftover mail is the caller's to have drained. */
+/* Conns and listeners must be gone. Bells that were rung for others still go out. Mail that nobody
+ * drained is the caller's loss. */
 void loop_free(struct loop *loop);
 /* One turn; it waits for an event, a timer, mail, or until_ms (TIMER_NEVER: no bound). */
 void loop_turn(struct loop *loop, uint64_t until_ms);
-/* Run turns until every conn is gone or the deadline has passed. */
+/* Run turns until every conn and every stopped listener is gone, or the deadline has passed. */
 void loop_drain(struct loop *loop, uint64_t deadline_ms);
 
 /* Send mail to another loop (or to this one). From any thread, never blocks. */
