@@ -104,7 +104,7 @@ struct conn *conn_connect(struct loop *loop, const struct sockaddr *addr, sockle
         return NULL;
     }
     struct conn *conn = conn_alloc(loop, fd, addr->sa_family == AF_UNIX, ops, owner);
-    conn->paused = true; /* until it is connected */
+    conn->connecting = true;
     conn->inflight++;
     loop->port->ops->connect(loop->port, token(conn, OP_CONNECT), fd, addr, addr_bytes);
     return conn;
@@ -159,7 +159,7 @@ static void close_now(struct conn *conn)
     conn->shut = true;
     drop_queues(conn);
     port_of(conn)->shutdown(conn->loop->port, conn->fd, SHUT_RDWR);
-    if (conn->inflight > 0 && conn->recv == RECV_OFF && conn->sent_bytes == 0) {
+    if (conn->connecting && conn->inflight > 0) {
         conn->inflight++;
         port_of(conn)->cancel(conn->loop->port, token(conn, OP_CANCEL), token(conn, OP_CONNECT));
     }
@@ -183,7 +183,7 @@ void conn_close_flushed(struct conn *conn, const char *why)
         return;
     conn->closing = true;
     conn->why = why;
-    if (conn->ended) {
+    if (conn->eof && conn->end_err) {
         close_now(conn);
         return;
     }
@@ -214,7 +214,7 @@ static bool in_is_full(const struct conn *conn)
 static bool may_recv(const struct conn *conn)
 {
     /* A closing conn reads on to see the peer's end, so that no reset eats its last message. */
-    if (conn->shut || conn->ended || conn->recv != RECV_OFF || conn->cancelling || conn->quiescing)
+    if (conn->shut || conn->eof || conn->recv != RECV_OFF || conn->cancelling || conn->quiescing)
         return false;
     return conn->closing || (!conn->paused && !in_is_full(conn));
 }
@@ -259,16 +259,20 @@ void conn_resume(struct conn *conn)
     want_flush(conn);
 }
 
+static void mark_end(struct conn *conn, int err)
+{
+    if (!conn->eof || conn->end_err == 0)
+        conn->end_err = (int16_t)err;
+    conn->eof = true;
+}
+
 static void end_input(struct conn *conn, int err)
 {
-    if (conn->ended)
-        return;
-    conn->ended = true;
-    conn->end_err = (int16_t)err;
-    if (conn->closing)
-        close_now(conn);
-    else
+    mark_end(conn, err);
+    if (!conn->closing)
         owe(conn, UP_INPUT);
+    else if (err || !conn->closing_flush) /* who only stopped sending still gets our last bytes */
+        close_now(conn);
 }
 
 static void take_bytes(struct conn *conn, enum port_group group, const struct port_event *ev)
@@ -436,6 +440,8 @@ static void on_send(struct conn *conn, const struct port_event *ev)
 void conn_unpin(struct conn *conn)
 {
     seg_unpin(pool_of(conn), &conn->out, conn->sent_bytes);
+    if (conn->tls)
+        seg_unpin(pool_of(conn), &conn->tls->plain_out, 0);
     if (conn->sent_bytes == 0 || conn->unpinning || !seg_has_provided(&conn->out))
         return;
     conn->unpinning = true;
@@ -456,7 +462,7 @@ static void flush_tls(struct conn *conn)
 
 void conn_flush(struct conn *conn)
 {
-    if (conn->shut)
+    if (conn->shut || conn->connecting)
         return;
     if (conn->tls)
         flush_tls(conn);
@@ -464,7 +470,10 @@ void conn_flush(struct conn *conn)
         start_send(conn);
     if (conn->closing_flush && conn_out_bytes(conn) == 0 && conn->sent_bytes == 0) {
         conn->closing_flush = false; /* the close timer stays: the peer has that long to hang up */
-        port_of(conn)->shutdown(conn->loop->port, conn->fd, SHUT_WR);
+        if (conn->eof)
+            close_now(conn);
+        else
+            port_of(conn)->shutdown(conn->loop->port, conn->fd, SHUT_WR);
     }
     arm_recv(conn);
 }
@@ -487,6 +496,7 @@ void conn_record(struct conn *conn, enum loop_op op, const struct port_event *ev
         break;
     case OP_CONNECT:
         conn->inflight--;
+        conn->connecting = false;
         conn->end_err = (int16_t)-ev->res;
         owe(conn, UP_CONNECTED);
         break;
@@ -513,10 +523,8 @@ static void run_connected(struct conn *conn)
 {
     int err = -conn->end_err;
     conn->end_err = 0;
-    if (conn->closing)
-        return;
     if (err == 0)
-        conn_resume(conn);
+        want_flush(conn); /* what was queued meanwhile, and the recv */
     conn->ops->on_connected(conn, err);
 }
 
@@ -526,7 +534,7 @@ static void run_handshake(struct conn *conn)
     want_flush(conn); /* the answer to the peer, or its alert */
     if (rc == TLS_OK)
         conn->ops->on_tls(conn, true);
-    else if (rc != TLS_MORE || conn->ended)
+    else if (rc != TLS_MORE || conn->eof)
         conn->ops->on_tls(conn, false);
 }
 
@@ -538,10 +546,9 @@ static void run_input(struct conn *conn)
             return;
     }
     enum tls_rc rc = conn->tls ? tls_decrypt(conn->tls) : TLS_MORE;
-    if (rc == TLS_END)
-        end_input(conn, 0);
-    else if (rc == TLS_FAILED)
-        end_input(conn, EPROTO);
+    if (rc == TLS_END || rc == TLS_FAILED)
+        mark_end(conn, rc == TLS_END ? 0 : EPROTO);
+    conn->ended = conn->eof && rc != TLS_OK; /* TLS_OK: more is waiting to be decrypted */
     conn->ops->on_input(conn);
     if (conn->closing)
         return;
@@ -551,13 +558,14 @@ static void run_input(struct conn *conn)
         seg_unpin(pool_of(conn), &conn->tls->cipher_in, 0);
     if (in_is_full(conn))
         stop_recv(conn);
-    else
+    if (conn->recv == RECV_OFF || conn->out.bytes > 0) /* OpenSSL may have something to say */
         want_flush(conn);
 }
 
 static void run_quiet(struct conn *conn)
 {
-    if (conn->quiescing && conn->inflight == 0 && conn_out_bytes(conn) == 0)
+    bool undecrypted = conn->tls && conn->tls->cipher_in.bytes > 0; /* UP_INPUT comes first */
+    if (conn->inflight == 0 && conn_out_bytes(conn) == 0 && !undecrypted)
         conn->ops->on_quiet(conn);
 }
 
@@ -583,7 +591,7 @@ void conn_in_drop(struct conn *conn, size_t n)
     seg_drop(pool_of(conn), &conn->in, n);
     if (conn->recv == RECV_OFF)
         want_flush(conn);
-    if (conn->tls && conn->tls->cipher_in.bytes > 0)
+    if (conn->tls && (conn->tls->cipher_in.bytes > 0 || conn->eof != conn->ended))
         owe(conn, UP_INPUT); /* there is room to decrypt more */
 }
 
@@ -609,8 +617,9 @@ void conn_quiesce(struct conn *conn)
 
 int conn_take_fd(struct conn *conn, struct tls **tls)
 {
-    CHECK(conn->inflight == 0 && !conn->closing && !conn->ended);
+    CHECK(conn->inflight == 0 && !conn->closing && !conn->eof);
     CHECK(conn->in.bytes == 0 && conn_out_bytes(conn) == 0);
+    CHECK(!conn->tls || conn->tls->cipher_in.bytes == 0);
     int fd = conn->fd;
     *tls = conn->tls;
     conn->tls = NULL;

@@ -63,7 +63,9 @@ struct conn {
     bool cancelling; /* a cancel of the recv is in flight */
     bool unpinning;  /* a cancel of the send is in flight */
     bool out_high;   /* the output went over CONN_OUT_HIGH and on_drained() is owed */
-    bool ended;      /* no more bytes will come */
+    bool connecting; /* nothing is sent or received yet */
+    bool eof;        /* the socket will bring no more bytes */
+    bool ended;      /* and the owner has been shown all of them */
     bool closing;
     bool closing_flush; /* closing, but what is queued is sent first */
     bool shut;

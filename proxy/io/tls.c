@@ -157,6 +157,7 @@ enum tls_rc tls_encrypt(struct tls *tls)
         int rc = SSL_write(tls->ssl, scratch, (int)n);
         if (rc <= 0)
             return TLS_FAILED; /* our BIO takes everything, so there is nothing to wait for */
+        CHECK((size_t)rc == n);
     }
     return TLS_OK;
 }
@@ -211,8 +212,9 @@ void *tls_context_new(const struct tls_settings *s, char *error, size_t error_by
     }
     SSL_CTX_set_min_proto_version(ctx, TLS1_2_VERSION);
     SSL_CTX_set_options(ctx, SSL_OP_NO_COMPRESSION | SSL_OP_NO_RENEGOTIATION);
-    SSL_CTX_set_mode(ctx, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE |
-                              SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+    /* Not PARTIAL_WRITE: our BIO takes everything, and a peer may ask for records that are shorter
+     * than what we write at once. */
+    SSL_CTX_set_mode(ctx, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
     SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
     if (!load_files(ctx, s, error, error_bytes))
         return NULL;
