@@ -199,12 +199,14 @@ enum type_class type_find(const struct word *word)
 
 bool operator_known(struct slice text)
 {
-    char key[4] = {0};
+    uint32_t key = 0, found = 0;
     if (text.n > sizeof key)
         return false;
-    memcpy(key, text.p, text.n);
-    for (size_t i = 0; i < sizeof operators / sizeof operators[0]; i++)
-        if (memcmp(operators[i], key, sizeof key) == 0)
-            return true;
-    return false;
+    memcpy(&key, text.p, text.n);
+    for (size_t i = 0; i < sizeof operators / sizeof operators[0]; i++) {
+        uint32_t row;
+        memcpy(&row, operators[i], sizeof row);
+        found |= row == key;
+    }
+    return found != 0;
 }

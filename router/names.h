@@ -26,6 +26,7 @@ enum kw_role {
     KW_ROLE_INTO,
     KW_ROLE_BY,
     KW_ROLE_DML,
+    KW_ROLE_OPERATOR,
     KW_ROLE_CLAUSE,
     KW_ROLE_VALUE,
     KW_ROLE_FORM,

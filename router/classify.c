@@ -1,0 +1,493 @@
+/* router/classify.c: the head of each statement decides what it is; body.c reads the rest. */
+#include "router/classify.h"
+
+#include "base/check.h"
+#include "router/body.h"
+
+#define SESSION_PIN (SQL_F_SESSION | SQL_F_PIN)
+
+/* ---- texts of the classes ---- */
+
+struct class_text {
+    const char *text;
+    const char *example;
+    bool replica;
+};
+
+static const struct class_text class_texts[] = {
+#define CLASS(name, text, replica, example) [SQL_##name] = {text, example, replica},
+#include "router/classes.def"
+#undef CLASS
+};
+_Static_assert(sizeof class_texts / sizeof class_texts[0] == SQL_CLASS_N, "a text for each class");
+
+const char *sql_class_text(enum sql_class class)
+{
+    CHECK(class < SQL_CLASS_N);
+    return class_texts[class].text;
+}
+
+const char *sql_class_example(enum sql_class class)
+{
+    CHECK(class < SQL_CLASS_N);
+    return class_texts[class].example;
+}
+
+bool sql_class_on_replica(enum sql_class class)
+{
+    CHECK(class < SQL_CLASS_N);
+    return class_texts[class].replica;
+}
+
+static const uint8_t class_reasons[] = {
+#define CLASS(name, text, replica, example) [SQL_##name] = ROUTE_WHY_##name,
+#include "router/classes.def"
+#undef CLASS
+};
+
+/* ---- one statement ---- */
+
+struct statement {
+    enum sql_class class;
+    enum route_reason reason;
+    uint32_t flags;
+};
+
+static void set_class(struct statement *st, enum sql_class class)
+{
+    st->class = class;
+    st->reason = (enum route_reason)class_reasons[class];
+}
+
+/* Read on to the end of the statement for what any class must know: session state taken by
+ * functions, temporary objects, tokens that do not scan. */
+static void read_rest(struct cursor *c, struct statement *st, bool routine)
+{
+    const struct body_options options = {.routine = routine};
+    struct body_verdict verdict;
+    body_prove(c, &options, &verdict);
+    st->flags |= verdict.flags;
+    if (verdict.reason != ROUTE_WHY_BAD_TOKEN && verdict.reason != ROUTE_WHY_TOO_DEEP)
+        return;
+    st->class = SQL_UNKNOWN;
+    st->reason = verdict.reason;
+}
+
+static void head_query(struct cursor *c, struct statement *st)
+{
+    const struct body_options options = {.query = true};
+    struct body_verdict verdict;
+    body_prove(c, &options, &verdict);
+    st->class = verdict.class;
+    st->reason = verdict.reason;
+    st->flags |= verdict.flags;
+}
+
+/* ISOLATION LEVEL ..., READ ONLY, READ WRITE, [NOT] DEFERRABLE. */
+static void head_begin(struct cursor *c, struct statement *st)
+{
+    bool read_only = false, other = false;
+    enum keyword before = KW_NONE;
+    for (; !cursor_ends(c); cursor_next(c)) {
+        if (c->keyword == KW_only && before == KW_read)
+            read_only = true;
+        other |= c->keyword == KW_write || c->keyword == KW_serializable;
+        before = c->keyword;
+    }
+    st->flags |= read_only && !other ? SQL_F_BEGIN_READ_ONLY : SQL_F_NOT_READ;
+}
+
+static void head_start(struct cursor *c, struct statement *st)
+{
+    if (c->keyword == KW_transaction)
+        head_begin(c, st);
+    else
+        set_class(st, SQL_UNKNOWN);
+}
+
+/* AND CHAIN opens the next transaction at once. */
+static bool ends_with_chain(struct cursor *c)
+{
+    bool no = false, chain = false;
+    for (; !cursor_ends(c); cursor_next(c)) {
+        no |= c->keyword == KW_no;
+        chain |= c->keyword == KW_chain;
+    }
+    return chain && !no;
+}
+
+static void end_transaction(struct cursor *c, struct statement *st)
+{
+    const bool chain = ends_with_chain(c);
+    st->flags |= chain ? SQL_F_BEGIN | SQL_F_NOT_READ : SQL_F_TX_END;
+}
+
+static void head_commit(struct cursor *c, struct statement *st)
+{
+    st->flags |= SQL_F_COMMIT;
+    if (c->keyword == KW_prepared)
+        set_class(st, SQL_TWO_PHASE);
+    else
+        end_transaction(c, st);
+}
+
+static void head_rollback(struct cursor *c, struct statement *st)
+{
+    if (c->keyword == KW_prepared) {
+        set_class(st, SQL_TWO_PHASE);
+        return;
+    }
+    if (!cursor_accept(c, KW_work))
+        cursor_accept(c, KW_transaction);
+    if (c->keyword == KW_to) {
+        set_class(st, SQL_SAVEPOINT);
+        st->flags |= SQL_F_SAVEPOINT;
+        return;
+    }
+    end_transaction(c, st);
+}
+
+/* SET LOCAL, SET TRANSACTION, SET CONSTRAINTS end with the transaction; the rest stays. */
+static void head_set(struct cursor *c, struct statement *st)
+{
+    const bool local = cursor_accept(c, KW_local);
+    if (local || c->keyword == KW_transaction || c->keyword == KW_constraints) {
+        set_class(st, SQL_TX_STATE);
+        st->flags |= SQL_F_TX_STATE;
+        return;
+    }
+    st->flags |= SQL_F_SESSION | SQL_F_SET;
+}
+
+static void head_prepare(struct cursor *c, struct statement *st)
+{
+    if (c->keyword == KW_transaction) {
+        set_class(st, SQL_TWO_PHASE);
+        st->flags |= SQL_F_TX_END | SQL_F_COMMIT;
+        return;
+    }
+    st->flags |= SESSION_PIN | SQL_F_PREPARE;
+}
+
+static void head_discard(struct cursor *c, struct statement *st)
+{
+    if (cursor_accept(c, KW_all) && cursor_ends(c))
+        st->flags |= SQL_F_DISCARD_ALL | SQL_F_ALONE;
+}
+
+static void head_deallocate(struct cursor *c, struct statement *st)
+{
+    cursor_accept(c, KW_prepare);
+    st->flags |= c->keyword == KW_all ? SQL_F_DEALLOCATE_ALL : SQL_F_DEALLOCATE;
+}
+
+/* DECLARE c CURSOR WITH HOLD FOR query: HOLD lives on after the transaction. */
+static void head_declare(struct cursor *c, struct statement *st)
+{
+    enum keyword before = KW_NONE;
+    for (; !cursor_ends(c) && c->keyword != KW_for; cursor_next(c)) {
+        if (c->keyword == KW_hold && before == KW_with)
+            st->flags |= SESSION_PIN;
+        before = c->keyword;
+    }
+}
+
+static const uint8_t alone_objects[KW_N] = {
+    [KW_database] = 1, [KW_tablespace] = 1, [KW_subscription] = 1, [KW_system] = 1};
+
+/* CREATE [OR REPLACE] [LOCAL | GLOBAL] TEMP ...; DROP DATABASE; REINDEX INDEX CONCURRENTLY: all
+ * within the first words, and later ones may be names. */
+static void head_ddl(struct cursor *c, struct statement *st)
+{
+    enum { HEAD_WORDS = 5 };
+    for (int n = 0; n < HEAD_WORDS && c->token.kind == SCAN_WORD; n++) {
+        const enum keyword k = c->keyword;
+        if (k == KW_pg_temp) /* read_rest() must see its dot */
+            return;
+        if (k == KW_temp || k == KW_temporary)
+            st->flags |= SESSION_PIN | SQL_F_TEMP;
+        if (k == KW_concurrently || (n == 0 && alone_objects[k]))
+            st->flags |= SQL_F_ALONE;
+        cursor_next(c);
+    }
+}
+
+static bool names_catalog(const struct cursor *c)
+{
+    const struct slice name = c->token.text;
+    const bool is_name = c->token.kind == SCAN_WORD || c->token.kind == SCAN_QUOTED;
+    if (!is_name || c->word.text.n == 0)
+        return false;
+    const enum keyword k = keyword_find(&c->word);
+    return k == KW_information_schema || (name.n > 3 && (name.p[0] | 0x20) == 'p' &&
+                                          (name.p[1] | 0x20) == 'g' && name.p[2] == '_');
+}
+
+/* [schema.]table [(columns)] or (query), up to TO or FROM. */
+static void read_copy_source(struct cursor *c, struct statement *source)
+{
+    if (c->mark == '(') {
+        const struct body_options options = {.query = true, .stop_at_end = true};
+        struct body_verdict verdict;
+        cursor_next(c);
+        body_prove(c, &options, &verdict);
+        *source = (struct statement){verdict.class, verdict.reason, verdict.flags};
+        return;
+    }
+    for (; !cursor_ends(c) && c->keyword != KW_to && c->keyword != KW_from; cursor_next(c)) {
+        if (names_catalog(c))
+            set_class(source, SQL_CATALOG_READ);
+        if (c->keyword == KW_pg_temp)
+            source->flags |= SESSION_PIN | SQL_F_TEMP;
+        if (c->token.kind == SCAN_UQUOTED)
+            set_class(source, SQL_UNKNOWN);
+    }
+}
+
+/* COPY ... TO STDOUT is as its source; FROM, a file and a program are writes. */
+static void head_copy(struct cursor *c, struct statement *st)
+{
+    struct statement source = {.class = SQL_READ, .reason = ROUTE_WHY_READ, .flags = 0};
+    cursor_accept(c, KW_binary);
+    read_copy_source(c, &source);
+    st->flags |= source.flags;
+    if (cursor_accept(c, KW_from)) {
+        if (c->keyword == KW_stdin || c->keyword == KW_stdout)
+            st->flags |= SQL_F_COPY_IN;
+        return;
+    }
+    if (!cursor_accept(c, KW_to) || !cursor_accept(c, KW_stdout))
+        return;
+    if (source.class == SQL_READ)
+        set_class(st, SQL_COPY_OUT);
+    else
+        *st = source;
+}
+
+static bool starts_query(const struct cursor *c)
+{
+    return c->mark == '(' || c->keyword == KW_select || c->keyword == KW_with ||
+           c->keyword == KW_values || c->keyword == KW_table;
+}
+
+/* EXPLAIN [ANALYZE] [VERBOSE] or EXPLAIN (options). Whether it says ANALYZE, even if it says off.
+ */
+static bool skip_explain_options(struct cursor *c)
+{
+    bool analyze = false;
+    for (; c->keyword == KW_analyze || c->keyword == KW_analyse || c->keyword == KW_verbose;
+         cursor_next(c))
+        analyze |= c->keyword != KW_verbose;
+    if (c->mark != '(')
+        return analyze;
+    struct cursor ahead = *c;
+    cursor_next(&ahead);
+    if (starts_query(&ahead))
+        return analyze;
+    for (*c = ahead; !cursor_ends(c) && c->mark != ')'; cursor_next(c))
+        analyze |= c->keyword == KW_analyze || c->keyword == KW_analyse;
+    if (c->mark == ')')
+        cursor_next(c);
+    return analyze;
+}
+
+/* Of a query: as the query. Of anything else: EXPLAIN, or with ANALYZE what is executed. */
+static void head_explain(struct cursor *c, struct statement *st);
+
+/* ---- the heads ---- */
+
+typedef void head_fn(struct cursor *c, struct statement *st);
+
+struct head {
+    bool known;
+    enum sql_class class;
+    uint32_t flags;
+    head_fn *read; /* reads the words behind the first one, as far as it needs */
+};
+
+#define HEAD(class, flags, read)       \
+    {                                  \
+        true, SQL_##class, flags, read \
+    }
+
+static const struct head heads[KW_N] = {
+    [KW_select] = HEAD(READ, 0, head_query),
+    [KW_values] = HEAD(READ, 0, head_query),
+    [KW_table] = HEAD(READ, 0, head_query),
+    [KW_with] = HEAD(READ, 0, head_query),
+    [KW_insert] = HEAD(WRITE, 0, NULL),
+    [KW_update] = HEAD(WRITE, 0, NULL),
+    [KW_delete] = HEAD(WRITE, 0, NULL),
+    [KW_merge] = HEAD(WRITE, 0, NULL),
+    [KW_truncate] = HEAD(WRITE, 0, NULL),
+    [KW_begin] = HEAD(TX_CONTROL, SQL_F_BEGIN, head_begin),
+    [KW_start] = HEAD(TX_CONTROL, SQL_F_BEGIN, head_start),
+    [KW_commit] = HEAD(TX_CONTROL, 0, head_commit),
+    [KW_end] = HEAD(TX_CONTROL, 0, head_commit),
+    [KW_rollback] = HEAD(TX_CONTROL, 0, head_rollback),
+    [KW_abort] = HEAD(TX_CONTROL, 0, head_rollback),
+    [KW_savepoint] = HEAD(SAVEPOINT, SQL_F_SAVEPOINT, NULL),
+    [KW_release] = HEAD(SAVEPOINT, SQL_F_SAVEPOINT, NULL),
+    [KW_set] = HEAD(SESSION_STATE, 0, head_set),
+    [KW_reset] = HEAD(SESSION_STATE, SQL_F_SESSION | SQL_F_SET, NULL),
+    [KW_show] = HEAD(SHOW, 0, NULL),
+    [KW_explain] = HEAD(EXPLAIN, 0, head_explain),
+    [KW_prepare] = HEAD(PREPARE, 0, head_prepare),
+    [KW_execute] = HEAD(EXECUTE, SQL_F_EXECUTE, NULL),
+    [KW_deallocate] = HEAD(DEALLOCATE, 0, head_deallocate),
+    [KW_discard] = HEAD(DISCARD, SQL_F_DISCARD, head_discard),
+    [KW_declare] = HEAD(CURSOR, SQL_F_CURSOR, head_declare),
+    [KW_fetch] = HEAD(CURSOR, SQL_F_CURSOR, NULL),
+    [KW_move] = HEAD(CURSOR, SQL_F_CURSOR, NULL),
+    [KW_close] = HEAD(CURSOR, SQL_F_CURSOR, NULL),
+    [KW_listen] = HEAD(LISTEN, SESSION_PIN | SQL_F_LISTEN, NULL),
+    [KW_unlisten] = HEAD(LISTEN, SQL_F_LISTEN, NULL),
+    [KW_notify] = HEAD(NOTIFY, 0, NULL),
+    [KW_lock] = HEAD(LOCK, 0, NULL),
+    [KW_wait] = HEAD(WAIT, 0, NULL),
+    [KW_copy] = HEAD(COPY, 0, head_copy),
+    [KW_call] = HEAD(CALL, SQL_F_BODY, NULL),
+    [KW_do] = HEAD(CALL, SQL_F_BODY, NULL),
+    [KW_create] = HEAD(DDL, SQL_F_DDL, head_ddl),
+    [KW_alter] = HEAD(DDL, SQL_F_DDL, head_ddl),
+    [KW_drop] = HEAD(DDL, SQL_F_DDL, head_ddl),
+    [KW_comment] = HEAD(DDL, SQL_F_DDL, NULL),
+    [KW_grant] = HEAD(DDL, SQL_F_DDL, NULL),
+    [KW_revoke] = HEAD(DDL, SQL_F_DDL, NULL),
+    [KW_security] = HEAD(DDL, SQL_F_DDL, NULL),
+    [KW_reassign] = HEAD(DDL, SQL_F_DDL, NULL),
+    [KW_import] = HEAD(DDL, SQL_F_DDL, NULL),
+    [KW_refresh] = HEAD(DDL, SQL_F_DDL, NULL),
+    [KW_reindex] = HEAD(UTILITY, 0, head_ddl),
+    [KW_cluster] = HEAD(UTILITY, 0, NULL),
+    [KW_vacuum] = HEAD(UTILITY, SQL_F_ALONE, NULL),
+    [KW_analyze] = HEAD(UTILITY, 0, NULL),
+    [KW_analyse] = HEAD(UTILITY, 0, NULL),
+    [KW_checkpoint] = HEAD(UTILITY, 0, NULL),
+    [KW_load] = HEAD(UTILITY, SESSION_PIN | SQL_F_TAINT, NULL),
+};
+
+static void head_explain(struct cursor *c, struct statement *st)
+{
+    const bool analyze = skip_explain_options(c);
+    if (starts_query(c))
+        head_query(c, st);
+    else if (analyze && heads[c->keyword].known)
+        set_class(st, heads[c->keyword].class);
+}
+
+/* Neither a proven read nor transaction control that fits a READ ONLY transaction. */
+static uint32_t read_flag(const struct statement *st)
+{
+    if (sql_class_on_replica(st->class))
+        return SQL_F_READ;
+    return st->class == SQL_TX_CONTROL || st->class == SQL_SAVEPOINT ? 0 : SQL_F_NOT_READ;
+}
+
+/* From the first token of a statement to its end. */
+static void classify_one(struct cursor *c, struct sql_facts *out)
+{
+    struct statement st = {.class = SQL_UNKNOWN, .reason = ROUTE_WHY_UNKNOWN, .flags = 0};
+    const struct head *head = &heads[c->mark == '(' ? KW_select : c->keyword];
+    const bool routine = c->keyword == KW_create;
+    if (head->known) {
+        set_class(&st, head->class);
+        st.flags = head->flags;
+        if (head->read != head_query)
+            cursor_next(c);
+        if (head->read != NULL)
+            head->read(c, &st);
+    }
+    if (!cursor_ends(c) || c->token.kind == SCAN_BAD)
+        read_rest(c, &st, routine);
+    while (!cursor_ends(c)) /* too deep to read */
+        cursor_next(c);
+    out->class = (uint8_t)st.class;
+    out->reason = (uint8_t)st.reason;
+    out->statements = 1;
+    out->flags = st.flags | read_flag(&st);
+}
+
+/* ---- several statements ---- */
+
+void sql_facts_init(struct sql_facts *facts)
+{
+    *facts = (struct sql_facts){.class = SQL_EMPTY,
+                                .reason = ROUTE_WHY_EMPTY,
+                                .statements = 0,
+                                .flags = SQL_F_EMPTY | SQL_F_READ,
+                                .fingerprint = 0};
+}
+
+/* Is a transaction open behind "into; more"? */
+static bool joined_begin(const struct sql_facts *into, const struct sql_facts *more)
+{
+    if (more->flags & (SQL_F_BEGIN | SQL_F_TX_END))
+        return (more->flags & SQL_F_BEGIN) != 0;
+    return (into->flags & SQL_F_BEGIN) != 0;
+}
+
+void sql_facts_join(struct sql_facts *into, const struct sql_facts *more)
+{
+    const uint32_t by_hand = SQL_F_READ | SQL_F_EMPTY | SQL_F_MULTI | SQL_F_BEGIN |
+                             SQL_F_BEGIN_READ_ONLY | SQL_F_TX_END | SQL_F_DISCARD_ALL;
+    if (more->statements == 0)
+        return;
+    if (into->statements == 0) {
+        *into = *more;
+        return;
+    }
+    uint32_t flags = ((into->flags | more->flags) & ~by_hand) | SQL_F_MULTI;
+    flags |= into->flags & more->flags & SQL_F_READ;
+    flags |= into->flags & SQL_F_BEGIN_READ_ONLY;
+    flags |= more->flags & SQL_F_TX_END;
+    flags |= joined_begin(into, more) ? SQL_F_BEGIN : 0;
+    if (more->class > into->class) {
+        into->class = more->class;
+        into->reason = more->reason;
+    }
+    const uint32_t n = (uint32_t)into->statements + more->statements;
+    into->statements = n < UINT16_MAX ? (uint16_t)n : UINT16_MAX;
+    into->flags = flags;
+    into->fingerprint = into->fingerprint * 31 + more->fingerprint;
+}
+
+static void set_unknown(struct sql_facts *out, enum route_reason why)
+{
+    *out = (struct sql_facts){.class = SQL_UNKNOWN,
+                              .reason = (uint8_t)why,
+                              .statements = 1,
+                              .flags = SQL_F_NOT_READ,
+                              .fingerprint = 0};
+}
+
+void sql_classify(struct slice sql, const struct sql_env *env, struct sql_facts *out)
+{
+    sql_facts_init(out);
+    if (env->ascii_trail_bytes) {
+        set_unknown(out, ROUTE_WHY_ENCODING);
+        return;
+    }
+    if (sql.n > 0 && memchr(sql.p, 0, sql.n) != NULL) {
+        set_unknown(out, ROUTE_WHY_BAD_TOKEN);
+        return;
+    }
+    struct cursor c;
+    cursor_init(&c, sql, env->standard_conforming_strings);
+    for (;;) {
+        while (c.mark == ';')
+            cursor_next(&c);
+        if (c.token.kind == SCAN_END)
+            break;
+        struct sql_facts one;
+        one.fingerprint = 0;
+        classify_one(&c, &one);
+        sql_facts_join(out, &one);
+        if (c.token.kind == SCAN_BAD) {
+            CHECK(out->class == SQL_UNKNOWN);
+            break;
+        }
+    }
+    out->fingerprint = c.fingerprint;
+    CHECK(((out->flags & SQL_F_READ) != 0) == sql_class_on_replica((enum sql_class)out->class));
+}
