@@ -105,8 +105,13 @@ bench: ## pgbench side by side: direct, PgBouncer, bench/relay, pgweir
 	@$(MAKE) --no-print-directory -s all
 	@bench/run
 
-fuzz: $(FUZZ_BIN) ## run the fuzzers, 60 s each (T=name for one, S=seconds)
+fuzz: ## run the fuzzers, 60 s each (T=name for one, S=seconds)
+	@scripts/setup build fuzz
+	@$(MAKE) --no-print-directory -s $(if $(T),$(B)/fuzz/fuzz_$(T),fuzz-build)
 	@scripts/fuzz "$(T)" "$(or $(S),60)"
+
+.PHONY: fuzz-build
+fuzz-build: $(FUZZ_BIN)
 
 sample: $(B)/pgweir ## write conf/pgweir.ini from the option table
 	@$(B)/pgweir --print-sample > conf/pgweir.ini
