@@ -1,0 +1,60 @@
+/* proxy/control/inside.h: what the files of this folder share. Not for others.
+ *
+ * control.c   life: start, run, stop, and the mail of other threads
+ * observe.c   the clusters under observation: probes in, verdicts out, logs, names
+ * probe.c     one node's libpq connection        judge.c   samples -> roles and eligibility (pure)
+ * login.c     whom the probes log in as (pure)   dns.c     host names -> addresses
+ * reload.c    reading files again                signals.c what the operator sends
+ */
+#ifndef CONTROL_INSIDE_H
+#define CONTROL_INSIDE_H
+
+#include "proxy/control/control.h"
+#include "proxy/control/dns.h"
+
+struct control {
+    struct loop *loop;
+    struct snapshot *snapshot; /* the newest; a reference */
+    const struct conf_sources *sources;
+    struct control_hooks hooks;
+    bool running; /* workers may be there: hooks are called */
+    bool stopping, closed;
+    /* observe.c */
+    struct list observed;
+    struct dns *dns;
+    struct timer resolve_timer;
+    /* signals.c */
+    int signal_fd;
+    struct watch signal_watch;
+    unsigned stage; /* enum control_stage, 0: none yet */
+    /* reload.c */
+    struct outbox *outbox;
+    int log_fd; /* opened by control_new() for control_run() */
+    bool files_busy, reload_again, reopen_again;
+    /* mail of other threads; the flag says that it is on its way */
+    struct mail stop_mail, reload_mail;
+    atomic_bool stop_posted, reload_posted;
+};
+
+/* ---- observe.c ---- */
+/* Make what is observed follow control->snapshot. */
+void observe_follow(struct control *control);
+void observe_start_names(struct control *control);
+void observe_nudge(struct control *control, struct cluster *cluster);
+void observe_role_seen(struct control *control, struct cluster *cluster, uint32_t node,
+                       bool in_recovery);
+/* The list empties over the next turns. */
+void observe_stop(struct control *control);
+
+/* ---- signals.c ---- */
+void signals_start(struct control *control);
+void signals_stop(struct control *control);
+
+/* ---- reload.c ---- */
+/* Blocks: for start-up and the helper. -1: errno; "" is stderr. */
+int reload_open_log(const char *path);
+void reload_configure_log(const struct conf *conf);
+void reload_request(struct control *control);
+void reload_request_reopen(struct control *control);
+
+#endif
