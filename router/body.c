@@ -37,12 +37,10 @@ struct body {
     enum pending pending;
     enum qualifier qualifier;
     enum place place;
-    struct word name; /* of the pending name; text.n 0: in no table */
-    struct slice raw; /* its bytes */
-    bool name_quoted;
+    struct word name;     /* of the pending name; text.n 0: in no table */
+    struct slice raw;     /* its bytes */
     bool dotted;          /* the last token was the dot of a qualified name */
     bool want_type;       /* behind :: or the AS of a CAST */
-    bool want_precision;  /* behind double */
     bool paren_after_as;  /* behind AS ( : a query, a window or column definitions? */
     bool opens_columns;   /* the "(" that is the token opens a column list */
     bool first;           /* no token of the statement was taken yet */
@@ -81,6 +79,13 @@ static void forbid(struct body *b, enum sql_class class, enum route_reason reaso
 }
 
 #define FORBID(b, name) forbid(b, SQL_##name, ROUTE_WHY_##name)
+
+/* The text is no statement that we can read to its end. */
+static void give_up(struct body *b, enum route_reason reason)
+{
+    b->verdict.broken = true;
+    forbid(b, SQL_UNKNOWN, reason);
+}
 
 static bool starts_pg(struct slice name)
 {
@@ -137,7 +142,9 @@ static void take_type(struct body *b)
         forbid(b, SQL_UNKNOWN, ROUTE_WHY_UNKNOWN_TYPE);
     else if (type == TYPE_CATALOG)
         FORBID(b, CATALOG_READ);
-    b->want_precision = !b->name_quoted && keyword_find(&b->name) == KW_double;
+    if (b->name.text.n == 6 && keyword_find(&b->name) == KW_double &&
+        b->c->keyword != KW_precision) /* then it is a user's type */
+        forbid(b, SQL_UNKNOWN, ROUTE_WHY_UNKNOWN_TYPE);
 }
 
 /* The pending name is neither called nor a type: a column, a relation, an alias, a keyword. */
@@ -220,7 +227,6 @@ static void pend(struct body *b, enum after after)
     b->pending = b->want_type ? PENDING_TYPE : PENDING_NAME;
     b->name = c->word;
     b->raw = c->token.text;
-    b->name_quoted = c->token.kind == SCAN_QUOTED;
     b->dotted = false;
     b->want_type = false;
     b->after = after;
@@ -457,7 +463,7 @@ static void take_open_paren(struct body *b)
 {
     const enum keyword k = b->keyword;
     if (b->depth == BODY_DEPTH_MAX) {
-        forbid(b, SQL_UNKNOWN, ROUTE_WHY_TOO_DEEP);
+        give_up(b, ROUTE_WHY_TOO_DEEP);
         b->done = true;
         return;
     }
@@ -478,7 +484,7 @@ static void take_close_paren(struct body *b)
     if (b->depth == 0) {
         b->done = b->options.stop_at_end;
         if (!b->done)
-            forbid(b, SQL_UNKNOWN, ROUTE_WHY_BAD_TOKEN);
+            give_up(b, ROUTE_WHY_BAD_TOKEN);
         return;
     }
     b->after = bit(b->distinct_on, b->depth) ? AFTER_NO : AFTER_YES;
@@ -504,7 +510,7 @@ static void take_punct(struct body *b)
         return;
     case ';':
         if (b->atomic == 0)
-            forbid(b, SQL_UNKNOWN, ROUTE_WHY_BAD_TOKEN);
+            give_up(b, ROUTE_WHY_BAD_TOKEN);
         b->after = AFTER_NO;
         break;
     default:
@@ -578,9 +584,6 @@ static void step(struct body *b)
     const bool was_dotted = b->dotted;
     if (b->config_depth != 0)
         note_config(b);
-    if (b->want_precision && c->keyword != KW_precision)
-        forbid(b, SQL_UNKNOWN, ROUTE_WHY_UNKNOWN_TYPE);
-    b->want_precision = false;
     settle(b);
     if (b->paren_after_as)
         set_bit(&b->columns, b->depth, !opens_query_or_window(c));
@@ -611,19 +614,17 @@ void body_prove(struct cursor *c, const struct body_options *options, struct bod
     struct body b = {
         .c = c,
         .options = *options,
-        .verdict = {SQL_READ, ROUTE_WHY_READ, 0},
+        .verdict = {SQL_READ, ROUTE_WHY_READ, 0, false},
         .first = true,
     };
     while (!at_end(&b)) {
         step(&b);
         cursor_next(c);
     }
-    if (b.want_precision)
-        forbid(&b, SQL_UNKNOWN, ROUTE_WHY_UNKNOWN_TYPE);
     settle(&b);
     if (b.config_depth != 0)
         b.verdict.flags |= SQL_F_SESSION | SQL_F_SET_FUNCTION;
     if (b.depth != 0 || c->token.kind == SCAN_BAD || (options->stop_at_end && !b.done))
-        forbid(&b, SQL_UNKNOWN, ROUTE_WHY_BAD_TOKEN);
+        give_up(&b, ROUTE_WHY_BAD_TOKEN);
     *out = b.verdict;
 }

@@ -17,6 +17,7 @@ struct body_verdict {
     enum sql_class class; /* SQL_READ, or what forbids it */
     enum route_reason reason;
     uint32_t flags;
+    bool broken; /* a bad token, unbalanced or too deep: nothing after it was read */
 };
 
 /* What the caller knows about the statement whose words come. */

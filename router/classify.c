@@ -67,10 +67,10 @@ static void read_rest(struct cursor *c, struct statement *st, bool routine)
     struct body_verdict verdict;
     body_prove(c, &options, &verdict);
     st->flags |= verdict.flags;
-    if (verdict.reason != ROUTE_WHY_BAD_TOKEN && verdict.reason != ROUTE_WHY_TOO_DEEP)
+    if (!verdict.broken)
         return;
     st->class = SQL_UNKNOWN;
-    st->reason = verdict.reason;
+    st->reason = ROUTE_WHY_BAD_TOKEN;
 }
 
 static void head_query(struct cursor *c, struct statement *st)
@@ -119,7 +119,7 @@ static bool ends_with_chain(struct cursor *c)
 static void end_transaction(struct cursor *c, struct statement *st)
 {
     const bool chain = ends_with_chain(c);
-    st->flags |= chain ? SQL_F_BEGIN | SQL_F_NOT_READ : SQL_F_TX_END;
+    st->flags |= chain ? SQL_F_BEGIN | SQL_F_NOT_READ : SQL_F_TX_END | SQL_F_TX_CLOSED;
 }
 
 static void head_commit(struct cursor *c, struct statement *st)
@@ -163,7 +163,7 @@ static void head_prepare(struct cursor *c, struct statement *st)
 {
     if (c->keyword == KW_transaction) {
         set_class(st, SQL_TWO_PHASE);
-        st->flags |= SQL_F_TX_END | SQL_F_COMMIT;
+        st->flags |= SQL_F_TX_END | SQL_F_TX_CLOSED | SQL_F_COMMIT;
         return;
     }
     st->flags |= SESSION_PIN | SQL_F_PREPARE;
@@ -192,6 +192,17 @@ static void head_declare(struct cursor *c, struct statement *st)
     }
 }
 
+static bool names_catalog(const struct cursor *c)
+{
+    const struct slice name = c->token.text;
+    const bool is_name = c->token.kind == SCAN_WORD || c->token.kind == SCAN_QUOTED;
+    if (!is_name || c->word.text.n == 0)
+        return false;
+    const enum keyword k = keyword_find(&c->word);
+    return k == KW_information_schema || (name.n > 3 && (name.p[0] | 0x20) == 'p' &&
+                                          (name.p[1] | 0x20) == 'g' && name.p[2] == '_');
+}
+
 static const uint8_t alone_objects[KW_N] = {
     [KW_database] = 1, [KW_tablespace] = 1, [KW_subscription] = 1, [KW_system] = 1};
 
@@ -202,7 +213,7 @@ static void head_ddl(struct cursor *c, struct statement *st)
     enum { HEAD_WORDS = 5 };
     for (int n = 0; n < HEAD_WORDS && c->token.kind == SCAN_WORD; n++) {
         const enum keyword k = c->keyword;
-        if (k == KW_pg_temp) /* read_rest() must see its dot */
+        if (names_catalog(c)) /* pg_temp: read_rest() must see its dot */
             return;
         if (k == KW_temp || k == KW_temporary)
             st->flags |= SESSION_PIN | SQL_F_TEMP;
@@ -210,17 +221,6 @@ static void head_ddl(struct cursor *c, struct statement *st)
             st->flags |= SQL_F_ALONE;
         cursor_next(c);
     }
-}
-
-static bool names_catalog(const struct cursor *c)
-{
-    const struct slice name = c->token.text;
-    const bool is_name = c->token.kind == SCAN_WORD || c->token.kind == SCAN_QUOTED;
-    if (!is_name || c->word.text.n == 0)
-        return false;
-    const enum keyword k = keyword_find(&c->word);
-    return k == KW_information_schema || (name.n > 3 && (name.p[0] | 0x20) == 'p' &&
-                                          (name.p[1] | 0x20) == 'g' && name.p[2] == '_');
 }
 
 /* [schema.]table [(columns)] or (query), up to TO or FROM. */
@@ -419,18 +419,18 @@ void sql_facts_init(struct sql_facts *facts)
                                 .fingerprint = 0};
 }
 
-/* Is a transaction open behind "into; more"? */
-static bool joined_begin(const struct sql_facts *into, const struct sql_facts *more)
+/* What "into; more" leaves of transactions: the last one to say something is right. */
+static uint32_t joined_state(const struct sql_facts *into, const struct sql_facts *more)
 {
-    if (more->flags & (SQL_F_BEGIN | SQL_F_TX_END))
-        return (more->flags & SQL_F_BEGIN) != 0;
-    return (into->flags & SQL_F_BEGIN) != 0;
+    const uint32_t state = SQL_F_BEGIN | SQL_F_TX_CLOSED;
+    return more->flags & state ? more->flags & state : into->flags & state;
 }
 
 void sql_facts_join(struct sql_facts *into, const struct sql_facts *more)
 {
     const uint32_t by_hand = SQL_F_READ | SQL_F_EMPTY | SQL_F_MULTI | SQL_F_BEGIN |
-                             SQL_F_BEGIN_READ_ONLY | SQL_F_TX_END | SQL_F_DISCARD_ALL;
+                             SQL_F_BEGIN_READ_ONLY | SQL_F_TX_END | SQL_F_TX_CLOSED |
+                             SQL_F_DISCARD_ALL;
     if (more->statements == 0)
         return;
     if (into->statements == 0) {
@@ -441,7 +441,7 @@ void sql_facts_join(struct sql_facts *into, const struct sql_facts *more)
     flags |= into->flags & more->flags & SQL_F_READ;
     flags |= into->flags & SQL_F_BEGIN_READ_ONLY;
     flags |= more->flags & SQL_F_TX_END;
-    flags |= joined_begin(into, more) ? SQL_F_BEGIN : 0;
+    flags |= joined_state(into, more);
     if (more->class > into->class) {
         into->class = more->class;
         into->reason = more->reason;

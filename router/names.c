@@ -29,6 +29,7 @@ struct keyword_text {
 #define KW(name, role) char w_##name[sizeof #name];
 #include "router/keywords.def"
 #undef KW
+    char behind[8];
 };
 static const struct keyword_text keyword_text = {
 #define KW(name, role) .w_##name = #name,
@@ -48,6 +49,7 @@ struct function_text {
 #define FN(name, class) char w_##name[sizeof #name];
 #include "router/functions.def"
 #undef FN
+    char behind[8];
 };
 static const struct function_text function_text = {
 #define FN(name, class) .w_##name = #name,
@@ -67,6 +69,7 @@ struct type_text {
 #define TYPE(name, class) char w_##name[sizeof #name];
 #include "router/types.def"
 #undef TYPE
+    char behind[8];
 };
 static const struct type_text type_text = {
 #define TYPE(name, class) .w_##name = #name,
@@ -149,11 +152,11 @@ bool word_of_quoted(struct slice text, const uint8_t *end, struct word *word)
 static bool same_name(const struct word *word, const char *name, size_t n)
 {
     const uint8_t *p = (const uint8_t *)name;
-    if (n != word->text.n || load(p, n < 8 ? n : 8, p + n + 1) != word->head)
+    if (n != word->text.n || load(p, n < 8 ? n : 8, p + 8) != word->head)
         return false;
     if (n <= 8)
         return true;
-    if (load(p + n - 8, 8, p + n + 1) != word->tail)
+    if (load(p + n - 8, 8, p + n) != word->tail)
         return false;
     for (size_t i = 8; i + 8 < n; i++)
         if ((word->text.p[i] | 0x20) != (p[i] | 0x20))

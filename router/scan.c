@@ -283,13 +283,25 @@ static enum scan_kind scan_punct(struct scan *s)
     return c == '.' && next == '.' ? SCAN_BAD : SCAN_PUNCT;
 }
 
-/* A prefixed literal (E'' U&'' U&"" B'' X''), else the identifier. N'' is a word and a string. */
+static enum scan_kind scan_quote(struct scan *s)
+{
+    const bool string = *s->at++ == '\'';
+    if (string)
+        return skip_string(s, !s->standard_conforming_strings) ? SCAN_STRING : SCAN_BAD;
+    return skip_quoted(s) ? SCAN_QUOTED : SCAN_BAD;
+}
+
+/* A prefixed literal (E'' U&'' U&"" B'' X''), else the identifier. N'' is as plain as ''. */
 static enum scan_kind scan_word(struct scan *s)
 {
     const uint8_t c = s->at[0] | 0x20, next = peek(s, 1);
     if (next == '\'' && (c == 'e' || c == 'b' || c == 'x')) {
         s->at += 2;
         return skip_string(s, c == 'e') ? SCAN_STRING : SCAN_BAD;
+    }
+    if (next == '\'' && c == 'n') {
+        s->at++;
+        return scan_quote(s);
     }
     if (next == '&' && c == 'u' && (peek(s, 2) == '\'' || peek(s, 2) == '"')) {
         const bool string = peek(s, 2) == '\'';
@@ -305,14 +317,6 @@ static enum scan_kind scan_word(struct scan *s)
         p++;
     s->at = p;
     return SCAN_WORD;
-}
-
-static enum scan_kind scan_quote(struct scan *s)
-{
-    const bool string = *s->at++ == '\'';
-    if (string)
-        return skip_string(s, !s->standard_conforming_strings) ? SCAN_STRING : SCAN_BAD;
-    return skip_quoted(s) ? SCAN_QUOTED : SCAN_BAD;
 }
 
 static enum scan_kind scan_token(struct scan *s)
