@@ -318,6 +318,20 @@ static void on_recv(struct conn *conn, enum port_group group, const struct port_
         recv_ended(conn, ev);
 }
 
+static void on_connect(struct conn *conn, const struct port_event *ev)
+{
+    conn->inflight--;
+    conn->connecting = false;
+    owe(conn, UP_CONNECTED);
+    if (ev->res == 0) {
+        want_flush(conn); /* what was queued meanwhile, and the recv */
+        return;
+    }
+    mark_end(conn, -ev->res);
+    if (conn->closing)
+        close_now(conn);
+}
+
 /* ---- sending ---- */
 
 struct seg_queue *conn_out(struct conn *conn)
@@ -495,10 +509,7 @@ void conn_record(struct conn *conn, enum loop_op op, const struct port_event *ev
         on_send(conn, ev);
         break;
     case OP_CONNECT:
-        conn->inflight--;
-        conn->connecting = false;
-        conn->end_err = (int16_t)-ev->res;
-        owe(conn, UP_CONNECTED);
+        on_connect(conn, ev);
         break;
     case OP_CANCEL: /* what became of the recv or the connect shows in its own event */
         conn->inflight--;
@@ -517,15 +528,6 @@ void conn_record(struct conn *conn, enum loop_op op, const struct port_event *ev
     case OP_WATCH:
         CHECK_UNREACHABLE();
     }
-}
-
-static void run_connected(struct conn *conn)
-{
-    int err = -conn->end_err;
-    conn->end_err = 0;
-    if (err == 0)
-        want_flush(conn); /* what was queued meanwhile, and the recv */
-    conn->ops->on_connected(conn, err);
 }
 
 static void run_handshake(struct conn *conn)
@@ -574,7 +576,7 @@ void conn_run(struct conn *conn)
     uint8_t upcalls = conn->upcalls;
     conn->upcalls = 0;
     if (upcalls & UP_CONNECTED && !conn->closing)
-        run_connected(conn);
+        conn->ops->on_connected(conn, conn->eof ? -conn->end_err : 0);
     if (upcalls & UP_INPUT && !conn->closing)
         run_input(conn);
     if (upcalls & UP_DRAINED && !conn->closing && conn->ops->on_drained)
