@@ -12,20 +12,26 @@ void lag_ring_reset(struct lag_ring *ring)
     ring->base_lsn = 0;
 }
 
-/* Join pairs of the older half. A pair keeps the later LSN and the earlier time, so that a replica
- * between the two seems further behind than it is, never less. The spacing doubles each time a
- * sample passes here: about 150 samples cover each doubling of age. */
-static void thin(struct lag_ring *ring)
+/* Make one place: of the neighbours in the older half, join the two whose step is smallest against
+ * their age. A pair keeps the later LSN and the earlier time, so that a replica between the two
+ * seems further behind than it is, never less. So the newer half (30 s at 100 ms) stays exact, and
+ * the older one spreads itself over any age with steps of a few percent of it. */
+static void thin(struct lag_ring *ring, int64_t now_ns)
 {
-    const uint32_t half = LAG_SAMPLES / 2;
+    struct lag_sample *s = ring->samples;
+    uint32_t best = 0;
+    double best_step = 2;
     CHECK(ring->n == LAG_SAMPLES);
-    for (uint32_t i = 0; i < half / 2; i++) {
-        ring->samples[i].at_ns = ring->samples[2 * i].at_ns;
-        ring->samples[i].flush_lsn = ring->samples[2 * i + 1].flush_lsn;
+    for (uint32_t i = 0; i < LAG_SAMPLES / 2; i++) {
+        const double step = (double)(s[i + 2].at_ns - s[i].at_ns) / (double)(now_ns - s[i].at_ns);
+        if (step < best_step) {
+            best_step = step;
+            best = i;
+        }
     }
-    memmove(&ring->samples[half / 2], &ring->samples[half],
-            (LAG_SAMPLES - half) * sizeof ring->samples[0]);
-    ring->n = LAG_SAMPLES - half / 2;
+    s[best].flush_lsn = s[best + 1].flush_lsn;
+    memmove(&s[best + 1], &s[best + 2], (LAG_SAMPLES - best - 2) * sizeof s[0]);
+    ring->n--;
 }
 
 void lag_ring_add(struct lag_ring *ring, uint64_t flush_lsn, int64_t now_ns)
@@ -36,7 +42,7 @@ void lag_ring_add(struct lag_ring *ring, uint64_t flush_lsn, int64_t now_ns)
     if (ring->n > 0 && flush_lsn == ring->samples[ring->n - 1].flush_lsn)
         return; /* only the first sample of an LSN tells when it was written */
     if (ring->n == LAG_SAMPLES)
-        thin(ring);
+        thin(ring, now_ns);
     if (ring->n == 0)
         ring->base_lsn = flush_lsn;
     ring->samples[ring->n++] = (struct lag_sample){flush_lsn, now_ns};

@@ -3,8 +3,9 @@
  * Pure      no I/O, no allocation, no clock, no globals: now_ns is CLOCK_MONOTONIC of the caller.
  * Rule      lag is now minus the time of the first primary sample above the replica's replay LSN,
  *           0 if there is none (DESIGN.md section 6). Idle primary: 0. Dead walreceiver: it grows.
- * Limits    LAG_SAMPLES samples. A full ring joins pairs of its older half into (later LSN, earlier
- *           time): days still fit, old lags get coarser, and the error is always towards more lag.
+ * Limits    LAG_SAMPLES samples. When they are full, the newer half stays as it is and two
+ * neighbours of the older half become one (later LSN, earlier time): a lag of a day is still
+ * measured to a few percent, and the error is always towards more lag.
  */
 #ifndef ROUTER_FRESHNESS_H
 #define ROUTER_FRESHNESS_H
