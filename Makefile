@@ -89,7 +89,13 @@ test: setup ## install and run everything: unit tests, fuzz corpora, integration
 .PHONY: test-all
 test-all: test-unit test-fuzz-corpus test-integration
 
-test-unit: $(UNIT_BIN) ## unit tests under ASan and UBSan
+# The I/O tests must notice when the core is broken on purpose.
+IO_ASAN_OBJ := $(patsubst %.c,$(B)/asan/%.o,$(wildcard base/*.c proxy/io/*.c) tests/unit/port_sim.c tests/unit/test_io_conn.c)
+.PHONY: test-mutants
+test-mutants: $(IO_ASAN_OBJ)
+	@tests/unit/mutants '$(CC) -O1 -std=gnu17 -w $(SAN) $(CPPFLAGS)' '$(LIBS) -lcmocka' $(IO_ASAN_OBJ)
+
+test-unit: $(UNIT_BIN) test-mutants ## unit tests under ASan and UBSan
 	@set -e; for t in $(UNIT_BIN); do echo "== $$t"; $$t; done
 
 test-fuzz-corpus: $(REPLAY) ## replay every kept fuzz input
