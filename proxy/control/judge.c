@@ -243,8 +243,9 @@ void judge_saw_role(struct judge *j, uint32_t i, bool in_recovery)
     for (uint32_t k = 0; k < j->node_n; k++)
         if (j->nodes[k].seen != SEEN_REPLICA)
             return;
-    for (uint32_t k = 0; k < j->node_n; k++) /* all replicas: roles are changing, ask again */
-        j->nodes[k].seen = SEEN_NOTHING;
+    for (uint32_t k = 0; k < j->node_n; k++) /* all replicas: one was promoted, but not this one */
+        if (k != i)
+            j->nodes[k].seen = SEEN_NOTHING;
 }
 
 /* ---- the verdict ---- */

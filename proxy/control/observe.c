@@ -114,14 +114,11 @@ static void log_route(struct observed *o, uint32_t i, const struct judge_verdict
     if (s->why != node->why)
         node->why_since_ns = now_ns;
     node->why = s->why;
-    if (readable != was) {
-        log_eligible(o, i, s, readable);
-        return;
-    }
     bool settled = now_ns - node->why_since_ns >= REASON_SETTLE_NS;
-    if (!readable && settled && s->why != node->logged_why && s->why != NODE_NOT_SAMPLED &&
-        s->why != NODE_IS_PRIMARY)
-        log_eligible(o, i, s, false);
+    if (i == now->primary || s->why == NODE_IS_PRIMARY || s->why == NODE_NOT_SAMPLED)
+        return; /* cluster.primary_changed and probe.failed say it */
+    if (readable != was || (!readable && settled && s->why != node->logged_why))
+        log_eligible(o, i, s, readable);
 }
 
 static void log_alerts(const struct observed *o, uint32_t i, const struct judge_verdict *now)

@@ -136,13 +136,15 @@ static void fail(struct probe *p, enum node_why why, const char *text)
     close_then(p, NEXT_PAUSE);
 }
 
-/* libpq's text in one line. Where it says LOCATION (verbose, for the SQLSTATE's sake), it ends. */
+/* libpq's text in one line, blanks joined. Where it says LOCATION (verbose, for the SQLSTATE's
+ * sake), it ends. */
 static void copy_error(struct probe *p, const char *text)
 {
     size_t n = 0;
     const char *end = strstr(text, "LOCATION:");
     for (; *text && text != end && n + 1 < sizeof p->error; text++)
-        p->error[n++] = *text == '\n' ? ' ' : *text;
+        if ((unsigned char)*text > ' ' || (n > 0 && p->error[n - 1] != ' '))
+            p->error[n++] = (unsigned char)*text > ' ' ? *text : ' ';
     while (n > 0 && p->error[n - 1] == ' ')
         n--;
     p->error[n] = '\0';
@@ -156,12 +158,12 @@ static bool is_sqlstate(const char *s)
     return s[5] == ':';
 }
 
-/* "FATAL:  28P01: ...": the server answered, and said no. It may also say "not now" (57P..). */
+/* "FATAL: 28P01: ...": the server answered, and said no. It may also say "not now" (57P..). */
 static enum node_why why_refused(const struct probe *p)
 {
-    for (const char *s = p->error; (s = strstr(s, ":  ")) != NULL; s++)
-        if (is_sqlstate(s + 3))
-            return strncmp(s + 3, "57P", 3) == 0 ? NODE_UNREACHABLE : NODE_LOGIN_FAILED;
+    for (const char *s = p->error; (s = strstr(s, ": ")) != NULL; s++)
+        if (is_sqlstate(s + 2))
+            return strncmp(s + 2, "57P", 3) == 0 ? NODE_UNREACHABLE : NODE_LOGIN_FAILED;
     return PQconnectionNeedsPassword(p->conn) ? NODE_LOGIN_FAILED : NODE_UNREACHABLE;
 }
 
