@@ -1,0 +1,93 @@
+/* tests/fuzz/fuzz_sql.c: promises of the scanner and the classifier for any bytes.
+ *
+ * The first byte chooses the environment, the rest is SQL.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/check.h"
+#include "router/classify.h"
+#include "router/decide.h"
+#include "router/scan.h"
+
+#define TEXT_MAX 8192
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+/* Tokens lie in the text, in order, and never overlap. True: the text is complete. */
+static bool check_tokens(struct slice sql, bool standard_strings)
+{
+    struct scan s;
+    struct scan_token t;
+    const uint8_t *last = sql.p;
+    scan_init(&s, sql, standard_strings);
+    for (;;) {
+        scan_next(&s, &t);
+        CHECK(t.text.p >= last && t.text.p + t.text.n <= sql.p + sql.n);
+        CHECK(s.at >= t.text.p + t.text.n && s.at <= sql.p + sql.n);
+        if (t.kind == SCAN_END || t.kind == SCAN_BAD)
+            return t.kind == SCAN_END;
+        CHECK(s.at > last);
+        last = t.text.p + t.text.n;
+    }
+}
+
+static void check_facts(const struct sql_facts *f)
+{
+    CHECK(f->class < SQL_CLASS_N && f->reason < ROUTE_WHY_N);
+    const bool read = (f->flags & SQL_F_READ) != 0;
+    CHECK(read == sql_class_on_replica((enum sql_class)f->class));
+    CHECK(!read || !(f->flags & (SQL_F_NOT_READ | SQL_F_SESSION | SQL_F_ADVISORY | SQL_F_BEGIN |
+                                 SQL_F_TX_END | SQL_F_COMMIT | SQL_F_COPY_IN)));
+    CHECK(((f->flags & SQL_F_EMPTY) != 0) == (f->statements == 0));
+    CHECK(((f->flags & SQL_F_MULTI) != 0) == (f->statements > 1));
+    CHECK((f->flags & SQL_F_SESSION) ||
+          !(f->flags & (SQL_F_PIN | SQL_F_SET | SQL_F_SET_FUNCTION | SQL_F_TAINT)));
+}
+
+/* The facts of "before sql after". */
+static struct sql_facts facts_around(const char *before, struct slice sql, const char *after,
+                                     const struct sql_env *env)
+{
+    static uint8_t text[TEXT_MAX + 64];
+    const size_t head = strlen(before), tail = strlen(after);
+    struct sql_facts f;
+    CHECK(head + tail < 64 && sql.n <= TEXT_MAX);
+    memcpy(text, before, head);
+    memcpy(text + head, sql.p, sql.n);
+    memcpy(text + head + sql.n, after, tail);
+    sql_classify((struct slice){text, head + sql.n + tail}, env, &f);
+    check_facts(&f);
+    return f;
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    if (size == 0 || size > TEXT_MAX)
+        return 0;
+    const struct sql_env env = {.standard_conforming_strings = !(data[0] & 1),
+                                .ascii_trail_bytes = (data[0] & 0xFE) == 0xFE};
+    const struct slice sql = {data + 1, size - 1};
+    const bool complete = check_tokens(sql, env.standard_conforming_strings);
+    struct sql_facts f, again;
+    sql_classify(sql, &env, &f);
+    sql_classify(sql, &env, &again);
+    check_facts(&f);
+    CHECK(memcmp(&f, &again, sizeof f) == 0);
+    CHECK(complete || !(f.flags & SQL_F_READ));
+
+    /* A write in front or behind is never a read; the newline ends a comment. */
+    CHECK(!(facts_around("", sql, "\n; DELETE FROM t", &env).flags & SQL_F_READ));
+    CHECK(!(facts_around("DELETE FROM t;", sql, "", &env).flags & SQL_F_READ));
+    if (!complete || env.ascii_trail_bytes)
+        return 0;
+    /* Nor is a locking clause, an INTO, or a call of what we do not know. */
+    if (f.class == SQL_READ)
+        CHECK(!(facts_around("", sql, "\n FOR UPDATE", &env).flags & SQL_F_READ));
+    CHECK(!(facts_around("SELECT (", sql, "\n), unknown_function(1)", &env).flags & SQL_F_READ));
+    CHECK(!(facts_around("SELECT nextval('s'), (", sql, "\n)", &env).flags & SQL_F_READ));
+    /* Blanks and comments around change nothing. */
+    again = facts_around(" /* x */ \n", sql, "\n/* y */ -- z", &env);
+    CHECK(memcmp(&f, &again, sizeof f) == 0);
+    return 0;
+}
