@@ -11,10 +11,13 @@ struct cancel {
     struct timer deadline;
     uint32_t lease_serial;
     bool tls_asked;
+    bool abandoned;
 };
 
 static bool still_wanted(const struct cancel *c)
 {
+    if (c->abandoned)
+        return true; /* nobody else can have got this server */
     return c->server->state == SERVER_LEASED && c->server->lease_serial == c->lease_serial;
 }
 
@@ -119,14 +122,14 @@ static void on_deadline(struct timer *timer)
     conn_close(c->conn, "cancel_wait_timeout");
 }
 
-void cancel_start(struct server *s)
+void cancel_start(struct server *s, bool abandoned)
 {
     struct pool_set *set = s->pool->set;
     struct loop *loop = set->hub->loop;
     struct node_address address = node_address(&set->cluster->nodes[s->pool->node]);
     struct cancel *c = calloc(1, sizeof *c);
     CHECK(c != NULL);
-    *c = (struct cancel){.server = s, .lease_serial = s->lease_serial};
+    *c = (struct cancel){.server = s, .lease_serial = s->lease_serial, .abandoned = abandoned};
     timer_init(&c->deadline, on_deadline);
     if (address.bytes)
         c->conn =

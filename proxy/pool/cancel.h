@@ -10,7 +10,8 @@
 
 #include "proxy/pool/pool.h"
 
-/* Cancel what this leased server runs. */
-void cancel_start(struct server *server);
+/* Cancel what this leased server runs. abandoned: its client has left and the server will be closed;
+ * the cancel is sent all the same, so that the query does not run on for nobody. */
+void cancel_start(struct server *server, bool abandoned);
 
 #endif

@@ -9,6 +9,7 @@
 
 #define BACKOFF_FIRST_MS 100
 #define SWEEP_MS 1000
+#define RESET_SQL_MAX 8192
 
 /* ---- state: one writer ---- */
 
@@ -523,12 +524,26 @@ void pool_release(struct server *s)
     pool_offer(s);
 }
 
+void pool_release_after(struct server *s, const char *sql)
+{
+    uint8_t bytes[RESET_SQL_MAX + 16];
+    struct put o = put_into(bytes, sizeof bytes);
+    put_query(&o, slice_of(sql));
+    end_lease(s);
+    if (o.full) {
+        server_close(s, "reset_query_too_long");
+        return;
+    }
+    pool_server_state(s, SERVER_CLEANING);
+    s->resetting = true;
+    conn_out_copy(s->conn, o.p, o.n);
+}
+
 void pool_release_dirty(struct server *s)
 {
     const char *sql = s->pool->set->snapshot->conf->server_reset_query;
-    end_lease(s);
-    if (!sql[0] || strlen(sql) > 8192) {
-        server_close(s, "session_state");
+    if (!sql[0]) { /* nothing cleans it */
+        pool_discard(s, "session_state");
         return;
     }
     label_unref(s->label);
@@ -538,12 +553,7 @@ void pool_release_dirty(struct server *s)
         stmt_set_clear(&s->stmts);
         s->unnamed_of = 0;
     }
-    pool_server_state(s, SERVER_CLEANING);
-    s->resetting = true;
-    uint8_t bytes[8300];
-    struct put o = put_into(bytes, sizeof bytes);
-    put_query(&o, slice_of(sql));
-    conn_out_copy(s->conn, o.p, o.n);
+    pool_release_after(s, sql);
 }
 
 void pool_discard(struct server *s, const char *why)

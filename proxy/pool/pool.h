@@ -136,6 +136,8 @@ static inline bool waiter_waits(const struct waiter *waiter)
 
 /* The lease ends; the server has no open transaction, no unread reply. */
 void pool_release(struct server *server);
+/* The same, but this SQL runs first. */
+void pool_release_after(struct server *server, const char *sql);
 /* The same after session state was left on it: the reset query runs first. */
 void pool_release_dirty(struct server *server);
 /* The lease ends and the server is closed. */

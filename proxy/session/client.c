@@ -1,0 +1,561 @@
+/* proxy/session/client.c: the client's messages: collect a segment, then send it message by message. */
+#include "proxy/session/session.h"
+
+#include "base/check.h"
+#include "proxy/wire/take.h"
+
+/* ---- reading heads ---- */
+
+enum found { FOUND_MESSAGE, FOUND_PART, FOUND_NOTHING, FOUND_BAD };
+
+struct message {
+    uint8_t type;
+    size_t bytes;     /* with its head */
+    const uint8_t *p; /* FOUND_MESSAGE: all of it. Only the head otherwise */
+};
+
+static bool is_client_type(uint8_t type)
+{
+    return strchr("QPBEDCSHFdcfX", type) != NULL && type != '\0';
+}
+
+/* PostgreSQL's own limits (spec/pooling.md 4, Size limits). */
+static uint32_t body_limit(uint8_t type)
+{
+    return strchr("QPBFd", type) ? FRAME_BODY_MAX : 10000;
+}
+
+/* Look at the message that begins `offset` bytes into the input. */
+static enum found look(struct session *s, size_t offset, struct message *m)
+{
+    struct conn *conn = s->conn;
+    struct frame_head head;
+    if (conn->in.bytes < offset + FRAME_HEAD_BYTES)
+        return FOUND_NOTHING;
+    const uint8_t *p = conn_in_contiguous(conn, offset + FRAME_HEAD_BYTES) + offset;
+    if (!is_client_type(*p) ||
+        frame_read_head((struct slice){p, FRAME_HEAD_BYTES}, body_limit(*p), &head) != FRAME_OK)
+        return FOUND_BAD;
+    *m = (struct message){head.type, (size_t)FRAME_HEAD_BYTES + head.body_bytes, p};
+    if (conn->in.bytes - offset < m->bytes)
+        return FOUND_PART;
+    if (m->bytes <= MESSAGE_WHOLE_MAX)
+        m->p = conn_in_contiguous(conn, offset + m->bytes) + offset;
+    return FOUND_MESSAGE;
+}
+
+static void bad_message(struct session *s)
+{
+    session_fatal(s, "08P01", "invalid frontend message type or length", NULL, NULL);
+}
+
+/* A message that has to be seen whole may be larger than what a client may usually leave unread. */
+static void wait_for(struct session *s, size_t bytes)
+{
+    s->conn->in_limit = bytes > CONN_IN_LIMIT ? (uint32_t)bytes : CONN_IN_LIMIT;
+    conn_resume(s->conn);
+}
+
+/* ---- sending ---- */
+
+static void uncollect(struct session *s, size_t n)
+{
+    s->collected_bytes -= s->collected_bytes < n ? s->collected_bytes : (uint32_t)n;
+}
+
+void client_forward(struct session *s, size_t n)
+{
+    struct conn *conn = s->conn;
+    uncollect(s, n);
+    while (n > 0) {
+        struct seg *seg = conn->in.head;
+        size_t part = n < seg->n ? n : seg->n;
+        conn_out_ref(s->server->conn, seg->buf, (struct slice){seg->p, part});
+        conn_in_drop(conn, part);
+        n -= part;
+    }
+}
+
+void client_drop(struct session *s, size_t n)
+{
+    uncollect(s, n);
+    conn_in_drop(s->conn, n);
+}
+
+/* Bytes of a message that is too big to be kept, or needs no look. */
+static bool stream(struct session *s)
+{
+    size_t n = s->conn->in.bytes < s->stream_left ? s->conn->in.bytes : s->stream_left;
+    if (n == 0)
+        return false;
+    s->stream_left -= (uint32_t)n;
+    if (s->stream_drop || !s->server)
+        client_drop(s, n);
+    else
+        client_forward(s, n);
+    return true;
+}
+
+void client_stream(struct session *s, size_t n, bool drop)
+{
+    s->stream_left = (uint32_t)n;
+    s->stream_drop = drop;
+    stream(s);
+}
+
+/* ---- what SQL does to the session ---- */
+
+static struct slice query_text(const struct message *m)
+{
+    size_t n = m->bytes - FRAME_HEAD_BYTES;
+    const uint8_t *text = m->p + FRAME_HEAD_BYTES;
+    return (struct slice){text, n > 0 && text[n - 1] == '\0' ? n - 1 : n};
+}
+
+/* State that another client must not inherit, and this one may rely on later: keep the server. */
+void client_note_facts(struct session *s, const struct sql_facts *facts)
+{
+    uint32_t flags = facts->flags;
+    if (flags & SQL_F_DISCARD_ALL)
+        s->discard_all = true;
+    else if (flags & SQL_F_SESSION)
+        s->pinned = true;
+    if (flags & SQL_F_TAINT)
+        s->tainted = true;
+    if (flags & (SQL_F_DISCARD | SQL_F_DEALLOCATE_ALL))
+        s->forget_names = true;
+    if (flags & SQL_F_BODY)
+        s->unknown_label = true;
+    if (flags & SQL_F_COMMIT || (s->tx_status == 'I' && !(flags & (SQL_F_READ | SQL_F_BEGIN))))
+        s->writes = true;
+}
+
+/* What a replica would take and do wrongly for ever: state that belongs on the primary. */
+bool client_must_refuse(const struct session *s, const struct sql_facts *facts)
+{
+    struct route_input in = {.holds_server = true,
+                             .holds_replica = s->on_replica,
+                             .pinned = s->pinned,
+                             .class_reason = facts->reason,
+                             .flags = facts->flags};
+    struct route route;
+    if (!s->on_replica)
+        return false;
+    route_decide(&in, &route);
+    return route.target == ROUTE_REFUSE || (facts->flags & SQL_F_SESSION && !(facts->flags & SQL_F_DISCARD_ALL));
+}
+
+/* PostgreSQL itself raises the error, so that the transaction fails as it would there. */
+static const char refusal_sql[] =
+    "DO $pgweir$BEGIN RAISE EXCEPTION USING ERRCODE = '0A000', MESSAGE = 'this statement cannot run in "
+    "a READ ONLY transaction that pgweir placed on a replica', HINT = 'Begin the transaction without "
+    "READ ONLY: it then runs on the primary.'; END$pgweir$";
+
+struct slice client_refusal_sql(void)
+{
+    return slice_of(refusal_sql);
+}
+
+/* ---- one message, with a server ---- */
+
+static enum step send_query(struct session *s, const struct message *m, bool collected)
+{
+    struct sql_facts facts = s->segment;
+    if (m->bytes > MESSAGE_WHOLE_MAX) {
+        sql_facts_init(&facts); /* too long to be read: a write, as far as we know */
+        facts.flags = SQL_F_NOT_READ;
+    } else if (!collected) {
+        struct sql_env env = statement_sql_env(s);
+        sql_classify(query_text(m), &env, &facts);
+    }
+    bool refuse = client_must_refuse(s, &facts);
+    if (!refuse)
+        client_note_facts(s, &facts);
+    s->worker->stats.queries++;
+    stmt_unref(s->unnamed); /* a simple query destroys the unnamed statement */
+    s->unnamed = NULL;
+    s->server->unnamed_of = 0;
+    if (!s->skipping)
+        reply_push(s, REPLY_QUERY);
+    s->segment_open = false;
+    if (refuse) {
+        uint8_t bytes[512];
+        struct put o = put_into(bytes, sizeof bytes);
+        put_query(&o, client_refusal_sql());
+        conn_out_copy(s->server->conn, o.p, o.n);
+        client_drop(s, m->bytes);
+    } else if (m->bytes > MESSAGE_WHOLE_MAX) {
+        client_stream(s, m->bytes, false);
+    } else {
+        client_forward(s, m->bytes);
+    }
+    return STEP_DONE;
+}
+
+static void send_counted(struct session *s, const struct message *m, enum reply reply)
+{
+    if (!s->skipping)
+        reply_push(s, reply);
+    s->segment_open = true;
+    client_forward(s, m->bytes);
+}
+
+static void send_sync(struct session *s, const struct message *m)
+{
+    /* In COPY the server ignores Sync: no ReadyForQuery will answer it. */
+    if (!s->copy_in) {
+        s->skipping = false;
+        reply_push(s, REPLY_SYNC);
+        s->segment_open = false;
+    }
+    client_forward(s, m->bytes);
+    reply_say_fakes(s);
+}
+
+static enum step send_statement_message(struct session *s, const struct message *m, enum found found)
+{
+    if (s->skipping) { /* the server throws it away until Sync; so do we */
+        client_stream(s, m->bytes, true);
+        return STEP_DONE;
+    }
+    if (m->type == 'B' && m->bytes > MESSAGE_WHOLE_MAX) {
+        size_t have = s->conn->in.bytes < BIND_PREFIX_MAX ? s->conn->in.bytes : BIND_PREFIX_MAX;
+        if (have < BIND_PREFIX_MAX) {
+            wait_for(s, BIND_PREFIX_MAX);
+            return STEP_WAIT;
+        }
+        s->segment_open = true;
+        statement_bind(s, conn_in_contiguous(s->conn, have), have, m->bytes);
+        return STEP_DONE;
+    }
+    if (m->bytes > MESSAGE_WHOLE_MAX) { /* a Parse too long to be shared: it stays on this server */
+        s->pinned = true;
+        s->segment_open = true;
+        reply_push(s, REPLY_PARSE);
+        client_stream(s, m->bytes, false);
+        return STEP_DONE;
+    }
+    if (found != FOUND_MESSAGE) {
+        wait_for(s, m->bytes);
+        return STEP_WAIT;
+    }
+    s->segment_open = true;
+    size_t n = m->bytes;
+    if (m->type == 'P')
+        statement_parse(s, m->p, n);
+    else if (m->type == 'B')
+        statement_bind(s, m->p, n, n);
+    else if (m->type == 'D')
+        statement_describe(s, m->p, n);
+    else
+        statement_close(s, m->p, n);
+    return STEP_DONE;
+}
+
+static enum step send_copy(struct session *s, const struct message *m)
+{
+    if (m->type != 'd')
+        s->copy_in = false;
+    client_stream(s, m->bytes, false);
+    return STEP_DONE;
+}
+
+static enum step send_message(struct session *s)
+{
+    struct message m;
+    enum found found = look(s, 0, &m);
+    bool collected = s->collected_bytes > 0;
+    if (found == FOUND_NOTHING)
+        return STEP_WAIT;
+    if (found == FOUND_BAD) {
+        bad_message(s);
+        return STEP_WAIT;
+    }
+    switch (m.type) {
+    case 'Q':
+        if (found == FOUND_PART && m.bytes <= MESSAGE_WHOLE_MAX)
+            break;
+        return send_query(s, &m, collected);
+    case 'P':
+    case 'B':
+    case 'D':
+    case 'C':
+        return send_statement_message(s, &m, found);
+    case 'd':
+    case 'c':
+    case 'f':
+        return send_copy(s, &m);
+    case 'F':
+        s->writes = s->writes || s->tx_status == 'I';
+        if (!s->skipping)
+            reply_push(s, REPLY_FUNCTION);
+        s->segment_open = false;
+        client_stream(s, m.bytes, false);
+        return STEP_DONE;
+    case 'E':
+        if (found == FOUND_PART)
+            break;
+        send_counted(s, &m, REPLY_EXECUTE);
+        return STEP_DONE;
+    case 'S':
+        if (found == FOUND_PART)
+            break;
+        send_sync(s, &m);
+        return STEP_DONE;
+    case 'H':
+        if (found == FOUND_PART)
+            break;
+        client_forward(s, m.bytes);
+        reply_say_fakes(s);
+        return STEP_DONE;
+    default: /* 'X' */
+        session_close(s, "client_left");
+        return STEP_WAIT;
+    }
+    wait_for(s, m.bytes);
+    return STEP_WAIT;
+}
+
+/* ---- collecting, without a server ---- */
+
+/* A segment that is being collected. The input may move in memory while it grows, so a Parse's name is
+ * kept as a place in it. */
+struct collecting {
+    size_t bytes;
+    size_t name_at, name_n;
+    bool parses; /* there is a Parse, and the newest one's name is at name_at */
+};
+
+static bool is_parsed_here(const struct collecting *c, const struct message *m, struct slice name)
+{
+    const uint8_t *start = m->p - c->bytes;
+    return c->parses && slice_equals(name, (struct slice){start + c->name_at, c->name_n});
+}
+
+/* The facts of one message. NULL: a name that we do not know, or a call. */
+static const struct sql_facts *message_facts(struct session *s, const struct message *m,
+                                             struct collecting *c, struct sql_facts *facts)
+{
+    struct sql_env env = statement_sql_env(s);
+    struct slice body = {m->p + FRAME_HEAD_BYTES, m->bytes - FRAME_HEAD_BYTES}, name, text;
+    switch (m->type) {
+    case 'Q':
+        sql_classify(query_text(m), &env, facts);
+        return facts;
+    case 'P':
+        if (!take_cstr(&body, &name) || !take_cstr(&body, &text))
+            return NULL;
+        sql_classify(text, &env, facts);
+        c->parses = true;
+        c->name_at = c->bytes + (size_t)(name.p - m->p);
+        c->name_n = name.n;
+        return facts;
+    case 'B':
+        if (!take_cstr(&body, &text) || !take_cstr(&body, &name))
+            return NULL;
+        return is_parsed_here(c, m, name) ? facts : statement_facts(s, name);
+    case 'D':
+        if (body.n < 2 || body.p[0] != 'S')
+            return facts;
+        body = slice_skip(body, 1);
+        if (!take_cstr(&body, &name))
+            return NULL;
+        return is_parsed_here(c, m, name) ? facts : statement_facts(s, name);
+    case 'F':
+        return NULL;
+    default: /* Execute, Close, Sync say nothing of their own */
+        return facts;
+    }
+}
+
+static void join_message(struct session *s, const struct message *m, struct collecting *c)
+{
+    struct sql_facts facts;
+    sql_facts_init(&facts);
+    const struct sql_facts *known = message_facts(s, m, c, &facts);
+    if (!known) {
+        facts.flags = SQL_F_NOT_READ;
+        facts.class = SQL_UNKNOWN;
+        facts.reason = ROUTE_WHY_UNKNOWN_NAME;
+        known = &facts;
+    }
+    sql_facts_join(&s->segment, known);
+}
+
+static bool ends_segment(uint8_t type)
+{
+    return type == 'Q' || type == 'S' || type == 'F';
+}
+
+/* Sync and Close need no server when nothing else is there. True: answered here. */
+static bool answer_alone(struct session *s, bool only_local, size_t bytes)
+{
+    static const uint8_t close_complete[] = {'3', 0, 0, 0, 4};
+    if (!only_local)
+        return false;
+    for (size_t done = 0; done < bytes;) {
+        struct message m;
+        if (look(s, 0, &m) != FOUND_MESSAGE)
+            CHECK_UNREACHABLE();
+        if (m.type == 'C') {
+            struct slice body = {m.p + FRAME_HEAD_BYTES, m.bytes - FRAME_HEAD_BYTES}, name;
+            if (body.n > 1 && body.p[0] == 'S') {
+                body = slice_skip(body, 1);
+                if (take_cstr(&body, &name))
+                    stmt_names_remove(&s->names, name);
+            }
+            conn_out_copy(s->conn, close_complete, sizeof close_complete);
+        } else if (m.type == 'S') {
+            session_notice_ready(s);
+        }
+        done += m.bytes;
+        conn_in_drop(s->conn, m.bytes);
+    }
+    return true;
+}
+
+/* Bytes that belong to a segment which we refused, or to a COPY that ended early. */
+static enum step drop_message(struct session *s, const struct message *m, enum found found)
+{
+    if (m->type == 'S' || m->type == 'Q') {
+        if (found != FOUND_MESSAGE && m->type == 'S')
+            return STEP_WAIT;
+        client_stream(s, m->bytes, true);
+        if (m->type == 'S') {
+            s->skip_to_sync = false;
+            session_notice_ready(s);
+        }
+        return STEP_DONE;
+    }
+    client_stream(s, m->bytes, true);
+    return STEP_DONE;
+}
+
+enum collected { COLLECT_MORE, COLLECT_WAIT, COLLECT_WHOLE, COLLECT_CUT, COLLECT_DONE };
+
+/* Take one more message into the segment. */
+static enum collected collect_one(struct session *s, struct collecting *c, bool *only_local)
+{
+    struct message m;
+    enum found found = look(s, c->bytes, &m);
+    if (found == FOUND_BAD) {
+        bad_message(s);
+        return COLLECT_WAIT;
+    }
+    if (found == FOUND_NOTHING)
+        return COLLECT_WAIT; /* the rest is still under way */
+    if (c->bytes == 0 && m.type == 'X') {
+        session_close(s, "client_left");
+        return COLLECT_WAIT;
+    }
+    if (c->bytes == 0 && (s->skip_to_sync || strchr("dcf", m.type)))
+        return drop_message(s, &m, found) == STEP_DONE ? COLLECT_DONE : COLLECT_WAIT;
+    if (c->bytes == 0 && m.type == 'H') { /* nothing to flush: a lone Flush takes no server */
+        client_drop(s, m.bytes);
+        return COLLECT_DONE;
+    }
+    if (m.bytes > MESSAGE_WHOLE_MAX || m.type == 'H' || m.type == 'X')
+        return COLLECT_CUT;
+    if (found == FOUND_PART) {
+        wait_for(s, c->bytes + m.bytes);
+        return COLLECT_WAIT;
+    }
+    join_message(s, &m, c);
+    *only_local = *only_local && (m.type == 'S' || m.type == 'C');
+    c->bytes += m.bytes;
+    if (ends_segment(m.type))
+        return COLLECT_WHOLE;
+    return c->bytes > SEGMENT_MAX ? COLLECT_CUT : COLLECT_MORE;
+}
+
+/* Read on from the start of the input until a segment is complete, or must go as it is. */
+static enum step collect(struct session *s)
+{
+    struct collecting c = {0};
+    bool only_local = true;
+    enum collected got;
+    sql_facts_init(&s->segment);
+    do {
+        got = collect_one(s, &c, &only_local);
+    } while (got == COLLECT_MORE);
+    if (got == COLLECT_WAIT)
+        return STEP_WAIT;
+    if (got == COLLECT_DONE || (got == COLLECT_WHOLE && answer_alone(s, only_local, c.bytes)))
+        return STEP_DONE;
+    s->collected_bytes = (uint32_t)c.bytes;
+    s->segment_cut = got == COLLECT_CUT;
+    return lease_for_segment(s);
+}
+
+/* ---- the console ---- */
+
+static enum step console_message(struct session *s)
+{
+    struct message m;
+    enum found found = look(s, 0, &m);
+    if (found == FOUND_NOTHING)
+        return STEP_WAIT;
+    if (found == FOUND_BAD || m.bytes > SEGMENT_MAX) {
+        bad_message(s);
+        return STEP_WAIT;
+    }
+    if (found == FOUND_PART) {
+        wait_for(s, m.bytes);
+        return STEP_WAIT;
+    }
+    if (m.type == 'X') {
+        session_close(s, "client_left");
+        return STEP_WAIT;
+    }
+    if (m.type == 'Q') {
+        s->worker->fleet->console(s, query_text(&m));
+    } else if (m.type == 'S') {
+        session_notice_ready(s);
+        s->skip_to_sync = false;
+    } else if (!s->skip_to_sync) {
+        s->skip_to_sync = true;
+        session_error(s, "0A000", "the console understands simple queries only", NULL,
+                      "Use psql, or a driver's simple query mode.");
+    }
+    if (s->state == SESSION_READY)
+        conn_in_drop(s->conn, m.bytes);
+    return STEP_DONE;
+}
+
+/* ---- the loop ---- */
+
+static bool is_blocked(struct session *s)
+{
+    if (waiter_waits(&s->waiter) || s->syncing || s->guard_failed || s->console_busy)
+        return true;
+    if (s->replies.n >= REPLIES_MAX)
+        return true;
+    /* On a replica the next segment waits for the answer to this one: it may belong elsewhere. */
+    if (s->on_replica && !s->segment_open && s->replies.n > 0 && s->stream_left == 0)
+        return true;
+    if (s->server && conn_out_full(s->server->conn)) {
+        conn_pause(s->conn);
+        return true;
+    }
+    return false;
+}
+
+static enum step run_one(struct session *s)
+{
+    if (s->stream_left > 0)
+        return stream(s) ? STEP_DONE : STEP_WAIT;
+    if (s->console)
+        return console_message(s);
+    return s->server ? send_message(s) : collect(s);
+}
+
+void session_run(struct session *s)
+{
+    if (s->running)
+        return;
+    s->running = true;
+    while (s->state == SESSION_READY && s->conn->in.bytes > 0 && !is_blocked(s))
+        if (run_one(s) == STEP_WAIT)
+            break;
+    s->running = false;
+}

@@ -1,0 +1,395 @@
+/* proxy/session/lease.c: where a segment goes, getting a server for it, and giving it back. */
+#include "proxy/session/session.h"
+
+#include "base/check.h"
+#include "proxy/io/log.h"
+#include "proxy/pool/cancel.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+/* ---- deciding ---- */
+
+static const struct conf *conf_of(const struct session *s)
+{
+    return s->worker->hub.snapshot->conf;
+}
+
+static void log_route(struct session *s, const struct route *route, const struct server *server)
+{
+    struct node *node = server ? &s->set->cluster->nodes[server->pool->node] : NULL;
+    uint64_t waited_ns = s->worker->loop->now_ns - s->asked_ns;
+    LOG(LOG_INFO, "route.decision", LF_U("client", s->serial), LF_S("db", s->set->database),
+        LF_S("class", sql_class_text((enum sql_class)s->segment.class)),
+        LF_S("route", route_target_text(route->target)),
+        LF_S("reason", route_reason_text((enum route_reason)route->reason)),
+        LF_S("node", node ? node->label : ""), LF_U("lag_ms", node ? node_status(node).lag_ms : 0),
+        LF_U("wait_us", waited_ns / 1000));
+}
+
+static void log_if_asked(struct session *s, const struct route *route, const struct server *server)
+{
+    enum conf_log_routes how = conf_of(s)->log_routes;
+    if (how == CONF_ROUTES_ALL || (how == CONF_ROUTES_SAMPLE && hub_random(&s->worker->hub) % 100 == 0))
+        log_route(s, route, server);
+}
+
+static struct route decide(struct session *s)
+{
+    struct cluster_view view = cluster_view(s->set->cluster);
+    uint32_t nodes = (uint32_t)((1ULL << s->set->cluster->node_n) - 1);
+    uint32_t not_primary = view.primary == NODE_NONE ? nodes : nodes & ~(1U << view.primary);
+    struct route_input in = {
+        .pinned = s->pinned || s->session_pooling,
+        .read_write_split = s->set->cluster->node_n > 1,
+        .segment_complete = !s->segment_cut,
+        .policy = s->no_replica ? ROUTE_POLICY_PRIMARY : ROUTE_POLICY_AUTO,
+        .class_reason = s->segment.reason,
+        .flags = s->segment.flags,
+        .replica_mask = view.readable,
+        .replica_all_mask = not_primary | view.readable,
+    };
+    struct route route;
+    route_decide(&in, &route);
+    s->worker->stats.reasons[route.reason]++;
+    if (route.target == ROUTE_REPLICA)
+        s->worker->stats.to_replica++;
+    else
+        s->worker->stats.to_primary++;
+    s->reason = route.reason;
+    return route;
+}
+
+/* ---- attaching ---- */
+
+/* A server with other settings gets ours first; what the client asked waits for that answer, so that
+ * nothing runs under wrong settings (spec/pooling.md 0.5). */
+static enum step sync_label(struct session *s)
+{
+    if (s->server->label == s->label)
+        return STEP_DONE;
+    struct put o = put_into(conn_out_reserve(s->server->conn, LABEL_SQL_MAX), LABEL_SQL_MAX);
+    uint8_t text[LABEL_SQL_MAX];
+    struct put sql = put_into(text, sizeof text - 64);
+    CHECK(label_sql(s->label, &sql)); /* bounded by LABEL_BYTES_MAX */
+    put_query(&o, put_slice(&sql));
+    conn_out_commit(s->server->conn, o.n);
+    s->worker->hub.label_syncs++;
+    label_unref(s->server->label);
+    s->server->label = NULL; /* until it has answered */
+    s->syncing = true;
+    s->sync_failed = false;
+    return STEP_WAIT;
+}
+
+static void keep_replay(struct session *s)
+{
+    s->guard = true;
+    if (s->collected_bytes)
+        seg_push_copy(&s->worker->loop->bufs, &s->replay, conn_in_contiguous(s->conn, s->collected_bytes),
+                      s->collected_bytes);
+}
+
+static enum step attach(struct session *s, struct server *server)
+{
+    uint8_t primary = cluster_view(s->set->cluster).primary;
+    s->server = server;
+    s->on_replica = server->pool->node != primary && s->waiter.want == WANT_READ;
+    conn_expect_small(server->conn);
+    if (s->state == SESSION_READY && s->on_replica)
+        keep_replay(s);
+    return sync_label(s);
+}
+
+static uint64_t queue_timeout_ms(const struct session *s)
+{
+    const struct conf *conf = conf_of(s);
+    return conf_queue_timeout_ms(conf, s->set->db, conf_user(conf, slice_of(s->set->user)));
+}
+
+enum step lease_for_segment(struct session *s)
+{
+    if (s->worker->shutdown_stage) {
+        session_fatal(s, "57P01", "terminating connection due to shutdown of pgweir", NULL, NULL);
+        return STEP_WAIT;
+    }
+    struct route route = decide(s);
+    s->asked_ns = s->worker->loop->now_ns;
+    enum want want = route.target == ROUTE_REPLICA ? WANT_READ : WANT_PRIMARY;
+    struct server *server = pool_lease(s->set, &s->waiter, want, route.nodes, s->label, queue_timeout_ms(s));
+    log_if_asked(s, &route, server);
+    if (!server)
+        return STEP_WAIT;
+    return attach(s, server);
+}
+
+void lease_for_greeting(struct session *s)
+{
+    enum want want = cluster_view(s->set->cluster).primary == NODE_NONE ? WANT_READ : WANT_PRIMARY;
+    struct server *server = pool_lease(s->set, &s->waiter, want, 0, s->label, queue_timeout_ms(s));
+    if (server && attach(s, server) == STEP_DONE)
+        lease_after_sync(s);
+}
+
+static void finish_greeting(struct session *s)
+{
+    struct server *server = s->server;
+    uint8_t bytes[SERVER_GREETING_MAX];
+    struct put o = put_into(bytes, sizeof bytes);
+    server_greeting(server, &o);
+    label_set_greeting(s->label, put_slice(&o));
+    s->server = NULL;
+    pool_release(server);
+    startup_greet(s);
+}
+
+void lease_after_sync(struct session *s)
+{
+    if (s->sync_failed) { /* the client has been told; the server's settings are in doubt */
+        struct server *server = s->server;
+        s->server = NULL;
+        pool_discard(server, "label_failed");
+        session_close(s, "settings_refused");
+        return;
+    }
+    if (s->server->label == NULL)
+        s->server->label = label_ref(s->label);
+    if (s->state == SESSION_GREETING)
+        finish_greeting(s);
+    else
+        session_run(s);
+}
+
+static void on_granted(struct waiter *waiter, struct server *server)
+{
+    struct session *s = waiter->owner;
+    if (attach(s, server) == STEP_WAIT)
+        return;
+    if (s->state == SESSION_GREETING)
+        lease_after_sync(s);
+    else
+        session_run(s);
+}
+
+/* ---- refusing ---- */
+
+void lease_refuse(struct session *s, const char *sqlstate, const char *message, const char *detail,
+                  const char *hint)
+{
+    if (s->state != SESSION_READY) {
+        session_fatal(s, sqlstate, message, detail, hint);
+        return;
+    }
+    session_error(s, sqlstate, message, detail, hint);
+    client_drop(s, s->collected_bytes);
+    s->no_replica = false;
+    if (s->segment_cut)
+        s->skip_to_sync = true;
+    else
+        session_notice_ready(s);
+    session_run(s);
+}
+
+static void refuse_timeout(struct session *s)
+{
+    const struct waiter *w = &s->waiter;
+    const struct pool_set *set = s->set;
+    char message[128], detail[256];
+    uint32_t busy = 0;
+    for (uint32_t i = 0; i < set->cluster->node_n; i++)
+        busy += set->pools[i].leased_n;
+    uint64_t waited_ms = s->worker->loop->now_ms - w->since_ms;
+    bool no_primary = w->want == WANT_PRIMARY && cluster_view(set->cluster).primary == NODE_NONE;
+    s->worker->stats.sheds++;
+    snprintf(detail, sizeof detail,
+             "PGWEIR-QUEUE-TIMEOUT pool=%.63s/%.63s role=%s limit=%" PRIu32 " busy=%" PRIu32
+             " waiting=%" PRIu32 " (queue_timeout, default_pool_size)",
+             set->database, set->user, w->want == WANT_PRIMARY ? "primary" : "read", set->pool_size,
+             busy, set->writer_n + set->reader_n);
+    if (no_primary) {
+        lease_refuse(s, "57P03", "the database system is not accepting connections",
+                     "PGWEIR-NO-PRIMARY: no node of this database is known to be the primary.",
+                     "Retry with backoff and jitter; see SHOW NODES on the console.");
+        return;
+    }
+    snprintf(message, sizeof message, "no server connection became available within %" PRIu64 " ms",
+             waited_ms);
+    lease_refuse(s, "53300", message, detail, "The database is saturated; retry with backoff and jitter.");
+}
+
+static void on_refused(struct waiter *waiter, enum refusal why, const struct refused_text *text)
+{
+    struct session *s = waiter->owner;
+    switch (why) {
+    case REFUSED_TIMEOUT:
+        refuse_timeout(s);
+        return;
+    case REFUSED_BY_SERVER:
+        lease_refuse(s, text->sqlstate, text->message, "The server refused the login of pgweir.", NULL);
+        return;
+    case REFUSED_SHUTDOWN:
+        session_fatal(s, "57P01", "terminating connection due to shutdown of pgweir", NULL, NULL);
+        return;
+    }
+}
+
+/* ---- the server's upcalls ---- */
+
+static void on_server_input(void *lessee, struct server *server)
+{
+    (void)server;
+    reply_input(lessee);
+}
+
+static void on_server_drained(void *lessee, struct server *server)
+{
+    (void)server;
+    struct session *s = lessee;
+    conn_resume(s->conn);
+    session_run(s);
+}
+
+/* What was asked cannot be known to have failed when a commit was under way: 08007, never success,
+ * never a second try (DESIGN.md section 5, promise 5). */
+static void say_lost(struct session *s)
+{
+    if (s->fatal_seen) {
+        session_close(s, "server_closed");
+        return;
+    }
+    if (s->writes)
+        session_fatal(s, "08007", "connection to the server was lost; the outcome of the transaction is unknown",
+                      "PGWEIR-OUTCOME-UNKNOWN: the server went away after a commit, or a write outside "
+                      "a transaction, was sent.",
+                      "Check whether the change is there before you send it again.");
+    else
+        session_fatal(s, "08006", "connection to the server was lost",
+                      s->tx_status == 'I' ? "PGWEIR-SERVER-LOST: nothing that was asked has changed data."
+                                          : "PGWEIR-SERVER-LOST: the transaction is rolled back.",
+                      NULL);
+}
+
+static void on_server_lost(void *lessee, struct server *server)
+{
+    struct session *s = lessee;
+    bool again = s->guard && s->state == SESSION_READY;
+    bool greeting = s->state == SESSION_GREETING;
+    s->server = NULL;
+    if (s->worker->hub.evidence)
+        s->worker->hub.evidence(s->worker->hub.evidence_context, s->set->cluster);
+    pool_discard(server, "lost");
+    if (s->state == SESSION_READY && s->syncing && s->collected_bytes > 0)
+        again = true; /* not a byte of the segment has been sent */
+    s->syncing = false;
+    if (again)
+        lease_rerun(s);
+    else if (greeting)
+        session_fatal(s, "08006", "connection to the server was lost during login", NULL, NULL);
+    else
+        say_lost(s);
+}
+
+static const struct lessee_ops session_lessee_ops = {
+    .on_input = on_server_input,
+    .on_drained = on_server_drained,
+    .on_lost = on_server_lost,
+};
+
+const struct waiter_ops lease_waiter_ops = {
+    .lessee = &session_lessee_ops,
+    .granted = on_granted,
+    .refused = on_refused,
+};
+
+/* ---- giving back ---- */
+
+static void forget_lease(struct session *s)
+{
+    struct buf_pool *bufs = &s->worker->loop->bufs;
+    s->replies.n = 0;
+    statement_drop_pending(s);
+    seg_drop(bufs, &s->held, s->held.bytes);
+    s->server_body_left = 0;
+    s->guard = s->guard_failed = false;
+    s->skipping = s->copy_in = s->segment_open = s->failed = s->writes = false;
+    s->on_replica = false;
+    s->tx_status = 'I';
+}
+
+/* The replica refused or vanished, and nothing of its answer has left us: once more, elsewhere. */
+void lease_rerun(struct session *s)
+{
+    struct buf_pool *bufs = &s->worker->loop->bufs;
+    bool unsent = s->collected_bytes > 0;
+    CHECK(s->server == NULL);
+    forget_lease(s);
+    s->no_replica = true;
+    s->worker->stats.reruns++;
+    if (unsent) {
+        seg_drop(bufs, &s->replay, s->replay.bytes);
+    } else {
+        struct seg_queue rest = s->conn->in;
+        s->conn->in = s->replay;
+        s->replay = (struct seg_queue){0};
+        seg_move(&s->conn->in, &rest);
+    }
+    s->collected_bytes = 0;
+    session_run(s);
+}
+
+static void apply_discards(struct session *s)
+{
+    struct server *server = s->server;
+    if (s->forget_names && !s->failed) {
+        stmt_set_clear(&server->stmts);
+        server->unnamed_of = 0;
+        statement_forget_all(s);
+    }
+    if (s->discard_all && !s->failed) {
+        s->pinned = s->tainted;
+        label_unref(server->label);
+        server->label = label_ref(s->set->base);
+    }
+    if (s->unknown_label && !s->pinned) {
+        label_unref(server->label);
+        server->label = NULL;
+    }
+    s->forget_names = s->discard_all = s->unknown_label = false;
+}
+
+void lease_end(struct session *s)
+{
+    struct server *server = s->server;
+    apply_discards(s);
+    s->failed = s->writes = s->no_replica = false;
+    if (s->pinned || s->session_pooling)
+        return;
+    s->server = NULL;
+    s->on_replica = false;
+    pool_release(server);
+}
+
+void lease_abandon(struct session *s)
+{
+    struct server *server = s->server;
+    bool at_rest = s->replies.n == 0 && !s->copy_in && !s->segment_open && s->stream_left == 0 &&
+                   !s->syncing && !s->guard_failed && server->conn->in.bytes == 0 && s->server_body_left == 0;
+    s->server = NULL;
+    bool in_tx = s->tx_status != 'I';
+    forget_lease(s);
+    if (!at_rest) {
+        cancel_start(server, true); /* it may run for hours otherwise */
+        pool_discard(server, "client_left");
+    } else if (s->tainted) {
+        pool_discard(server, "tainted");
+    } else if (s->pinned || s->session_pooling) {
+        if (in_tx)
+            pool_discard(server, "client_left_in_transaction");
+        else
+            pool_release_dirty(server);
+    } else if (in_tx) {
+        pool_release_after(server, "ROLLBACK");
+    } else {
+        pool_release(server);
+    }
+}

@@ -1,0 +1,421 @@
+/* proxy/session/reply.c: the server's messages: heads are read, bodies pass by reference.
+ *
+ * Every message that answers something is matched with what is expected; see enum reply. A message
+ * that fits nothing closes the server: it would reach the wrong place otherwise.
+ */
+#include "proxy/session/session.h"
+
+#include "base/check.h"
+#include "proxy/io/log.h"
+#include "proxy/wire/error_fields.h"
+
+#include <stdlib.h>
+
+#define RING_FIRST 16
+#define WHOLE_MAX (64U << 10) /* of a server message that we look into; a longer one passes unread */
+
+/* ---- what is expected ---- */
+
+void reply_push(struct session *s, enum reply reply)
+{
+    struct reply_ring *r = &s->replies;
+    if (r->n == r->cap) {
+        uint16_t cap = r->cap ? (uint16_t)(r->cap * 2) : RING_FIRST;
+        uint8_t *p = malloc(cap);
+        CHECK(p != NULL && cap > r->cap);
+        for (uint16_t i = 0; i < r->n; i++)
+            p[i] = r->p[(r->head + i) & (r->cap - 1)];
+        free(r->p);
+        *r = (struct reply_ring){.p = p, .n = r->n, .cap = cap};
+    }
+    r->p[(r->head + r->n) & (r->cap - 1)] = (uint8_t)reply;
+    r->n++;
+}
+
+static bool expects(const struct session *s, enum reply reply)
+{
+    return s->replies.n > 0 && s->replies.p[s->replies.head] == reply;
+}
+
+static enum reply pop(struct session *s)
+{
+    struct reply_ring *r = &s->replies;
+    CHECK(r->n > 0);
+    enum reply reply = (enum reply)r->p[r->head];
+    r->head = (uint16_t)((r->head + 1) & (r->cap - 1));
+    r->n--;
+    return reply;
+}
+
+/* ---- towards the client ---- */
+
+
+static void say(struct session *s, const void *bytes, size_t n)
+{
+    if (s->guard)
+        seg_push_copy(&s->worker->loop->bufs, &s->held, bytes, n);
+    else
+        conn_out_copy(s->conn, bytes, n);
+}
+
+void reply_say_fakes(struct session *s)
+{
+    static const uint8_t parse_complete[] = {'1', 0, 0, 0, 4}, close_complete[] = {'3', 0, 0, 0, 4};
+    while (expects(s, REPLY_PARSE_FAKE) || expects(s, REPLY_CLOSE_FAKE)) {
+        enum reply reply = pop(s);
+        statement_complete(s, reply);
+        say(s, reply == REPLY_PARSE_FAKE ? parse_complete : close_complete, sizeof parse_complete);
+    }
+}
+
+/* The answer is good: what was held back goes out, and the segment will not be needed again. */
+void reply_guard_passed(struct session *s)
+{
+    if (!s->guard)
+        return;
+    s->guard = false;
+    seg_drop(&s->worker->loop->bufs, &s->replay, s->replay.bytes);
+    conn_out_queue(s->conn, &s->held);
+}
+
+/* ---- errors ---- */
+
+/* What a standby says when it cannot serve a read that the primary can (spec/routing.md B, guard). */
+static bool replica_cannot(const struct error_fields *f)
+{
+    static const char *const codes[] = {
+        "25006", /* read only */
+        "55000", /* recovery is in progress */
+        "0A000", /* temporary or unlogged relations, serializable */
+        "40001", "40P01", /* conflict with recovery */
+        "57P01", "57P02", "57P03", "57P04", /* it is going away */
+        "53300", /* it is full */
+        "42P01", "42703", "42883", "42704", "3F000", /* DDL that has not been replayed yet */
+    };
+    for (size_t i = 0; i < sizeof codes / sizeof *codes; i++)
+        if (slice_is(f->sqlstate, codes[i]))
+            return true;
+    return f->sqlstate.n == 5 && memcmp(f->sqlstate.p, "08", 2) == 0;
+}
+
+/* The rest of the segment gets no reply: the server skips to Sync. */
+static void skip_expected(struct session *s)
+{
+    if (expects(s, REPLY_QUERY) || expects(s, REPLY_FUNCTION) || expects(s, REPLY_SYNC))
+        return; /* ReadyForQuery follows by itself */
+    while (s->replies.n > 0 && !expects(s, REPLY_SYNC))
+        statement_dropped(s, pop(s));
+    if (s->replies.n == 0)
+        s->skipping = true;
+}
+
+static void say_duplicate(struct session *s)
+{
+    char message[128];
+    const struct pending *p = s->pending;
+    snprintf(message, sizeof message, "prepared statement \"%.*s\" already exists",
+             p->name_n > 64 ? 64 : (int)p->name_n, (const char *)p->name);
+    reply_guard_passed(s);
+    session_error(s, "42P05", message, NULL, NULL);
+}
+
+enum pass { PASS, SWALLOW, STOP };
+
+static void refused_by_replica(struct session *s, const struct error_fields *f)
+{
+    char code[6] = "";
+    memcpy(code, f->sqlstate.p, f->sqlstate.n == 5 ? 5 : 0);
+    LOG(LOG_INFO, "route.replica_refused", LF_U("client", s->serial),
+        LF_S("node", s->set->cluster->nodes[s->server->pool->node].label), LF_S("sqlstate", code),
+        LF_S("class", sql_class_text((enum sql_class)s->segment.class)),
+        LF_U("fingerprint", s->segment.fingerprint));
+    s->guard_failed = true;
+}
+
+static enum pass on_error(struct session *s, struct slice body)
+{
+    struct error_fields f;
+    error_fields_read(body, &f);
+    s->failed = true;
+    if (s->copy_in) {
+        s->copy_in = false;
+    }
+    if (s->guard && replica_cannot(&f)) {
+        refused_by_replica(s, &f);
+        skip_expected(s);
+        return SWALLOW;
+    }
+    if (slice_is(f.severity, "FATAL") || slice_is(f.severity, "PANIC"))
+        s->fatal_seen = true;
+    bool duplicate = expects(s, REPLY_DUPLICATE);
+    if (duplicate)
+        say_duplicate(s);
+    reply_guard_passed(s);
+    skip_expected(s);
+    return duplicate ? SWALLOW : PASS;
+}
+
+/* ---- ReadyForQuery ---- */
+
+static enum pass on_ready(struct session *s, struct slice body)
+{
+    if (body.n != 1 || !strchr("ITE", *body.p))
+        return STOP;
+    if (s->replies.n == 0)
+        return STOP;
+    enum reply reply = pop(s);
+    if (reply != REPLY_SYNC && reply != REPLY_QUERY && reply != REPLY_FUNCTION)
+        return STOP;
+    s->copy_in = false;
+    s->tx_status = *body.p;
+    if (s->tx_status == 'I')
+        s->worker->stats.transactions++;
+    if (s->guard_failed)
+        return SWALLOW;
+    reply_guard_passed(s);
+    return PASS;
+}
+
+/* ---- COPY ---- */
+
+/* Syncs that were sent ahead are thrown away by a server that reads COPY data. */
+static void on_copy_in(struct session *s)
+{
+    s->copy_in = true;
+    if (!expects(s, REPLY_EXECUTE))
+        return;
+    pop(s);
+    while (expects(s, REPLY_SYNC))
+        pop(s);
+    struct reply_ring *r = &s->replies; /* CommandComplete still answers this Execute */
+    r->head = (uint16_t)((r->head + r->cap - 1) & (r->cap - 1));
+    r->p[r->head] = REPLY_EXECUTE;
+    r->n++;
+}
+
+/* ---- one message ---- */
+
+static enum pass answer(struct session *s, enum reply plain, enum reply injected)
+{
+    if (expects(s, plain)) {
+        statement_complete(s, pop(s));
+        return PASS;
+    }
+    if (expects(s, injected)) {
+        statement_complete(s, pop(s));
+        return SWALLOW;
+    }
+    return STOP;
+}
+
+/* A row, or the end of a command: this is the answer. */
+static enum pass result(struct session *s, bool ends)
+{
+    reply_guard_passed(s);
+    if (expects(s, REPLY_EXECUTE)) {
+        if (ends)
+            pop(s);
+        return PASS;
+    }
+    return expects(s, REPLY_QUERY) ? PASS : STOP;
+}
+
+static enum pass on_message(struct session *s, uint8_t type, struct slice body)
+{
+    switch (type) {
+    case 'D': /* DataRow */
+    case 'd': /* CopyData */
+    case 'c': /* CopyDone: CommandComplete follows */
+    case 'H': /* CopyOutResponse */
+        return result(s, false);
+    case 'C': /* CommandComplete */
+    case 'I': /* EmptyQueryResponse */
+    case 's': /* PortalSuspended */
+        return result(s, true);
+    case 'T': /* RowDescription */
+    case 'n': /* NoData */
+        if (expects(s, REPLY_DESCRIBE))
+            pop(s);
+        return PASS;
+    case 't': /* ParameterDescription: RowDescription or NoData follows */
+        return expects(s, REPLY_DESCRIBE) ? PASS : STOP;
+    case 'Z':
+        return on_ready(s, body);
+    case 'E':
+        return on_error(s, body);
+    case '1':
+        return answer(s, REPLY_PARSE, REPLY_PARSE_INJECT);
+    case '2':
+        return answer(s, REPLY_BIND, REPLY_BIND);
+    case '3':
+        return answer(s, REPLY_CLOSE, REPLY_CLOSE_INJECT);
+    case 'G':
+        reply_guard_passed(s);
+        on_copy_in(s);
+        return PASS;
+    case 'V':
+        return expects(s, REPLY_FUNCTION) ? PASS : STOP;
+    case 'S':
+        return server_note_status(s->server, body) ? PASS : STOP;
+    case 'N':
+    case 'A':
+        return PASS;
+    default:
+        return STOP;
+    }
+}
+
+/* The answers to the label's SQL are ours. */
+static enum pass on_sync_message(struct session *s, uint8_t type, struct slice body)
+{
+    switch (type) {
+    case 'S':
+        return server_note_status(s->server, body) ? SWALLOW : STOP;
+    case 'E':
+        s->sync_failed = true;
+        return PASS; /* PostgreSQL's own words about the setting */
+    case 'Z':
+        s->syncing = false;
+        return body.n == 1 && *body.p == 'I' ? SWALLOW : STOP;
+    case 'T':
+    case 'D':
+    case 'C':
+    case 'N':
+        return SWALLOW;
+    default:
+        return STOP;
+    }
+}
+
+/* ---- the stream ---- */
+
+static bool looked_into(uint8_t type)
+{
+    return type == 'Z' || type == 'E' || type == 'S';
+}
+
+/* Move up to n bytes of the server's input to the client, or to nowhere. */
+static size_t move(struct session *s, struct conn *from, size_t n, bool drop)
+{
+    struct seg *seg = from->in.head;
+    size_t part = n < seg->n ? n : seg->n;
+    if (!drop) {
+        if (s->guard)
+            seg_push_copy(&s->worker->loop->bufs, &s->held, seg->p, part);
+        else
+            conn_out_ref(s->conn, seg->buf, (struct slice){seg->p, part});
+    }
+    conn_in_drop(from, part);
+    return part;
+}
+
+/* Rows that follow in the same slice go along: most of a large result takes this path. */
+static size_t more_rows(const struct seg *seg, size_t n)
+{
+    while (seg->n - n >= FRAME_HEAD_BYTES && seg->p[n] == 'D') {
+        uint32_t bytes = slice_u32(seg->p + n + 1);
+        if (bytes < 4 || bytes > seg->n - n - 1)
+            break;
+        n += 1 + (size_t)bytes;
+    }
+    return n;
+}
+
+static void in_doubt(struct session *s)
+{
+    LOG(LOG_WARN, "server.unexpected_message", LF_U("client", s->serial),
+        LF_S("node", s->set->cluster->nodes[s->server->pool->node].label));
+    struct server *server = s->server;
+    s->server = NULL;
+    pool_discard(server, "unexpected_message");
+    session_fatal(s, "08P01", "the server sent a message that fits nothing that was asked", NULL, NULL);
+}
+
+enum next { NEXT_MESSAGE, NEXT_WAIT, NEXT_DONE };
+
+static void after_ready(struct session *s)
+{
+    struct server *server = s->server;
+    if (s->guard_failed) {
+        bool other = s->replies.n == 0 && !s->segment_open;
+        CHECK(other);
+        s->server = NULL;
+        if (s->tx_status == 'I' && !s->fatal_seen)
+            pool_release(server);
+        else
+            pool_discard(server, "replica_refused");
+        lease_rerun(s);
+        return;
+    }
+    if (s->replies.n > 0 || s->segment_open || s->copy_in)
+        return;
+    if (s->tx_status == 'I')
+        lease_end(s);
+    else
+        s->failed = false;
+}
+
+static enum next take_message(struct session *s, struct conn *from)
+{
+    struct frame_head head;
+    if (s->server_body_left > 0) {
+        if (from->in.bytes == 0)
+            return NEXT_WAIT;
+        s->server_body_left -= (uint32_t)move(s, from, s->server_body_left, s->server_drop);
+        return NEXT_MESSAGE;
+    }
+    if (from->in.bytes < FRAME_HEAD_BYTES)
+        return NEXT_WAIT;
+    const uint8_t *p = conn_in_contiguous(from, FRAME_HEAD_BYTES);
+    if (frame_read_head((struct slice){p, FRAME_HEAD_BYTES}, FRAME_BODY_MAX, &head) != FRAME_OK) {
+        in_doubt(s);
+        return NEXT_DONE;
+    }
+    size_t total = (size_t)FRAME_HEAD_BYTES + head.body_bytes;
+    struct slice body = SLICE_NONE;
+    if (looked_into(head.type) && total <= WHOLE_MAX) {
+        if (from->in.bytes < total)
+            return NEXT_WAIT;
+        p = conn_in_contiguous(from, total);
+        body = (struct slice){p + FRAME_HEAD_BYTES, head.body_bytes};
+    }
+    bool syncing = s->syncing;
+    enum pass pass = syncing ? on_sync_message(s, head.type, body) : on_message(s, head.type, body);
+    if (pass == STOP) {
+        in_doubt(s);
+        return NEXT_DONE;
+    }
+    size_t run = pass == PASS && head.type == 'D' && total <= from->in.head->n && !s->guard
+                     ? more_rows(from->in.head, total)
+                     : total;
+    s->server_drop = pass == SWALLOW;
+    s->server_body_left = (uint32_t)(run - move(s, from, run, s->server_drop));
+    if (head.type == 'Z') {
+        if (syncing)
+            lease_after_sync(s);
+        else
+            after_ready(s);
+        return s->server && !syncing ? NEXT_MESSAGE : NEXT_DONE;
+    }
+    if (s->replies.n > 0)
+        reply_say_fakes(s);
+    return NEXT_MESSAGE;
+}
+
+void reply_input(struct session *s)
+{
+    struct server *server = s->server;
+    CHECK(server != NULL);
+    struct conn *from = server->conn;
+    enum next next = NEXT_MESSAGE;
+    while (next == NEXT_MESSAGE && s->server == server)
+        next = take_message(s, from);
+    if (s->guard && s->held.bytes > GUARD_HELD_MAX)
+        reply_guard_passed(s);
+    if (s->server == server && conn_out_full(s->conn))
+        conn_pause(from);
+    if (s->state == SESSION_READY)
+        session_run(s);
+    if (s->conn->ended && s->state == SESSION_READY && s->replies.n == 0)
+        session_close(s, "client_left");
+}

@@ -1,0 +1,245 @@
+#include "proxy/session/session.h"
+
+#include "base/check.h"
+#include "proxy/io/log.h"
+#include "proxy/pool/cancel.h"
+
+#include <netinet/in.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+
+static struct session *session_of(struct conn *conn)
+{
+    return conn->owner;
+}
+
+void session_state(struct session *s, enum session_state state)
+{
+    CHECK(state > s->state); /* a session only goes forward */
+    s->state = (uint8_t)state;
+}
+
+/* ---- telling the client ---- */
+
+static void send_error(struct session *s, const char *severity, const char *sqlstate,
+                       const char *message, const char *detail, const char *hint)
+{
+    uint8_t bytes[4096];
+    struct put o = put_into(bytes, sizeof bytes);
+    put_error(&o, &(struct wire_error){severity, sqlstate, message, detail, hint});
+    if (o.full) { /* an overlong detail is not worth losing the message */
+        o = put_into(bytes, sizeof bytes);
+        put_error(&o, &(struct wire_error){severity, sqlstate, "error text too long", NULL, NULL});
+    }
+    conn_out_copy(s->conn, o.p, o.n);
+}
+
+void session_error(struct session *s, const char *sqlstate, const char *message, const char *detail,
+                   const char *hint)
+{
+    send_error(s, "ERROR", sqlstate, message, detail, hint);
+}
+
+void session_fatal(struct session *s, const char *sqlstate, const char *message, const char *detail,
+                   const char *hint)
+{
+    if (s->state == SESSION_CLOSING)
+        return;
+    if (log_enabled(LOG_INFO))
+        LOG(LOG_INFO, "client.refused", LF_U("client", s->serial), LF_S("sqlstate", sqlstate),
+            LF_S("error", message));
+    send_error(s, "FATAL", sqlstate, message, detail, hint);
+    session_close(s, "fatal");
+}
+
+void session_notice_ready(struct session *s)
+{
+    uint8_t bytes[8];
+    struct put o = put_into(bytes, sizeof bytes);
+    put_ready(&o, (char)s->tx_status);
+    conn_out_copy(s->conn, o.p, o.n);
+}
+
+/* ---- the end ---- */
+
+void session_close(struct session *s, const char *why)
+{
+    if (s->state == SESSION_CLOSING)
+        return;
+    const struct conf *conf = s->worker->hub.snapshot->conf;
+    if (conf->log_disconnections && s->set)
+        LOG(LOG_INFO, "client.logout", LF_U("client", s->serial), LF_S("db", s->set->database),
+            LF_S("user", s->set->user), LF_S("reason", why));
+    session_state(s, SESSION_CLOSING);
+    timer_stop(&s->conn->loop->timers, &s->timer);
+    pool_withdraw(&s->waiter);
+    if (s->server)
+        lease_abandon(s);
+    conn_close_flushed(s->conn, why);
+}
+
+static void session_free(struct session *s)
+{
+    struct worker *worker = s->worker;
+    struct buf_pool *bufs = &worker->loop->bufs;
+    CHECK(s->server == NULL && !waiter_waits(&s->waiter));
+    timer_stop(&worker->loop->timers, &s->timer);
+    statement_drop_pending(s);
+    statement_forget_all(s);
+    seg_drop(bufs, &s->held, s->held.bytes);
+    seg_drop(bufs, &s->replay, s->replay.bytes);
+    free(s->replies.p);
+    if (s->auth)
+        auth_free(s->auth);
+    if (s->pid)
+        worker_drop_pid(worker, s);
+    label_unref(s->label);
+    if (s->set)
+        pool_set_unref(s->set);
+    if (s->counted)
+        atomic_fetch_sub(&worker->fleet->client_n, 1);
+    atomic_fetch_sub(&worker->fleet->per_worker[worker->id], 1);
+    list_remove(&s->node);
+    worker->session_n--;
+    free(s);
+    worker_session_gone(worker);
+}
+
+/* ---- conn upcalls ---- */
+
+/* The client hung up, or only stopped sending: answers under way are still delivered for a while. */
+static void on_end(struct session *s)
+{
+    bool waits_for_answers = s->server && s->replies.n > 0 && s->conn->end_err == 0;
+    if (s->state != SESSION_READY || !waits_for_answers) {
+        session_close(s, s->conn->end_err ? "connection_error" : "client_left");
+        return;
+    }
+    if (!timer_running(&s->timer))
+        timer_start(&s->conn->loop->timers, &s->timer, s->conn->loop->now_ms + HALF_CLOSE_GRACE_MS);
+}
+
+static void on_input(struct conn *conn)
+{
+    struct session *s = session_of(conn);
+    switch ((enum session_state)s->state) {
+    case SESSION_STARTUP:
+        startup_input(s);
+        break;
+    case SESSION_AUTH:
+        auth_input(s);
+        break;
+    case SESSION_GREETING:
+        break;
+    case SESSION_READY:
+        session_run(s);
+        break;
+    case SESSION_CLOSING:
+        return;
+    }
+    if (conn->ended && s->state != SESSION_CLOSING)
+        on_end(s);
+}
+
+static void on_tls(struct conn *conn, bool ok)
+{
+    if (!ok)
+        session_close(session_of(conn), "tls_handshake_failed");
+}
+
+static void on_drained(struct conn *conn)
+{
+    struct session *s = session_of(conn);
+    if (!s->server)
+        return;
+    conn_resume(s->server->conn);
+    conn_in_again(s->server->conn);
+}
+
+static void on_gone(struct conn *conn)
+{
+    session_free(session_of(conn));
+}
+
+static const struct conn_ops client_ops = {
+    .name = "client",
+    .on_tls = on_tls,
+    .on_input = on_input,
+    .on_drained = on_drained,
+    .on_gone = on_gone,
+};
+
+static void on_timer(struct timer *timer)
+{
+    struct session *s = LIST_ENTRY(timer, struct session, timer);
+    if (s->state == SESSION_READY)
+        session_close(s, "client_left");
+    else
+        session_fatal(s, "08006", "login timed out", "client_login_timeout: the login was not complete in time", NULL);
+}
+
+void session_accept(struct worker *worker, int fd)
+{
+    struct session *s = calloc(1, sizeof *s);
+    CHECK(s != NULL);
+    struct sockaddr_storage addr;
+    socklen_t addr_bytes = sizeof addr;
+    bool local = getsockname(fd, (struct sockaddr *)&addr, &addr_bytes) == 0 && addr.ss_family == AF_UNIX;
+    const struct conf *conf = worker->hub.snapshot->conf;
+    if (!local)
+        server_tune_socket(fd, conf);
+    s->worker = worker;
+    s->serial = ++worker->next_serial * WORKERS_MAX + worker->id;
+    s->tx_status = 'I';
+    list_init(&s->node);
+    list_push_back(&worker->sessions, &s->node);
+    worker->session_n++;
+    waiter_init(&s->waiter, &lease_waiter_ops, s);
+    timer_init(&s->timer, on_timer);
+    s->conn = conn_new(worker->loop, fd, local, &client_ops, s);
+    s->conn->in_limit = STARTUP_BYTES_MAX;
+    if (conf->client_login_timeout_ms)
+        timer_start(&worker->loop->timers, &s->timer,
+                    worker->loop->now_ms + conf->client_login_timeout_ms);
+}
+
+/* ---- from outside ---- */
+
+/* A node was lost for reads: what it was asked, and has not answered at all, runs elsewhere. */
+void session_cluster_changed(struct session *s, struct cluster *cluster)
+{
+    if (s->state != SESSION_READY || !s->server || s->set->cluster != cluster || !s->guard)
+        return;
+    struct node *node = &cluster->nodes[s->server->pool->node];
+    enum node_why why = node_status(node).why;
+    if (why == NODE_UNREACHABLE || why == NODE_SAMPLE_OLD || why == NODE_NO_ADDRESS) {
+        struct server *server = s->server;
+        s->server = NULL;
+        pool_discard(server, "node_lost");
+        lease_rerun(s);
+    }
+}
+
+void session_drain(struct session *s)
+{
+    if (s->state != SESSION_READY) {
+        session_fatal(s, "57P03", "pgweir is shutting down", NULL, NULL);
+        return;
+    }
+    bool busy = s->server && (s->tx_status != 'I' || s->replies.n > 0 || s->copy_in || s->segment_open);
+    if (!busy)
+        session_fatal(s, "57P01", "terminating connection due to shutdown of pgweir", NULL, NULL);
+}
+
+void session_cancel(struct session *s)
+{
+    s->worker->stats.cancels++;
+    if (s->state != SESSION_READY)
+        return;
+    if (waiter_waits(&s->waiter)) {
+        pool_withdraw(&s->waiter);
+        lease_refuse(s, "57014", "canceling statement due to user request", NULL, NULL);
+    } else if (s->server && (s->replies.n > 0 || s->copy_in)) {
+        cancel_start(s->server, false);
+    }
+}

@@ -1,0 +1,196 @@
+/* proxy/session/session.h: a client's protocol state.
+ *
+ *   STARTUP --SSLRequest--> (TLS) --> STARTUP --StartupMessage--> AUTH --proved--> GREETING --> READY
+ *   READY: collect a segment -> route -> lease -> forward -> replies -> release
+ *   any --Terminate, lost, refused, shutdown--> CLOSING --last completion--> freed
+ *
+ * Files   startup.c first packets, auth.c proof, client.c the client's messages, statement.c prepared
+ *         statements, lease.c getting and giving back servers, reply.c the server's messages,
+ *         session.c life and errors.
+ * Owns    its conn, its names and pending changes; borrows a server for a lease.
+ * Rule    replies are counted: a server is released only with nothing expected from it.
+ * Limits  SEGMENT_MAX bytes collected before a route is chosen; MESSAGE_WHOLE_MAX bytes of a message
+ *         that must be seen whole; REPLIES_MAX expected replies; GUARD_HELD_MAX bytes held back.
+ */
+#ifndef SESSION_SESSION_H
+#define SESSION_SESSION_H
+
+#include "proxy/session/worker.h"
+#include "proxy/wire/startup.h"
+#include "router/decide.h"
+
+#define SEGMENT_MAX (64U << 10)
+#define MESSAGE_WHOLE_MAX (1U << 20)
+#define BIND_PREFIX_MAX (64U << 10)
+#define REPLIES_MAX 8192
+#define GUARD_HELD_MAX 8192
+#define HALF_CLOSE_GRACE_MS 5000 /* a client that stopped sending still gets its answers for so long */
+
+enum session_state { SESSION_STARTUP, SESSION_AUTH, SESSION_GREETING, SESSION_READY, SESSION_CLOSING };
+
+/* What we expect next from the server, or have to say ourselves at that place. */
+enum reply {
+    REPLY_PARSE,        /* '1', forwarded; the statement change behind it becomes true */
+    REPLY_PARSE_INJECT, /* '1', ours: swallowed */
+    REPLY_PARSE_FAKE,   /* nothing comes; say ParseComplete */
+    REPLY_BIND,
+    REPLY_DESCRIBE,
+    REPLY_EXECUTE,
+    REPLY_CLOSE,
+    REPLY_CLOSE_INJECT, /* '3', ours: swallowed */
+    REPLY_CLOSE_FAKE,   /* nothing comes; say CloseComplete */
+    REPLY_DUPLICATE,    /* an error, ours: the poison for 42P05 */
+    REPLY_SYNC,         /* 'Z' */
+    REPLY_QUERY,        /* ... 'Z' */
+    REPLY_FUNCTION      /* 'V' 'Z' */
+};
+
+struct reply_ring {
+    uint8_t *p; /* enum reply */
+    uint16_t head, n, cap;
+};
+
+/* A change of names that becomes true when its reply comes. */
+struct pending {
+    struct pending *next;
+    struct stmt *stmt; /* NULL: the name is removed */
+    uint32_t name_n;
+    bool on_server;    /* its Parse is on the way to the server */
+    bool for_client;   /* the client's names change */
+    uint8_t name[];
+};
+
+struct auth; /* while logging in */
+
+struct session {
+    struct list node;
+    struct worker *worker;
+    struct conn *conn;
+    struct pool_set *set;
+    struct label *label;
+    struct server *server; /* the lease */
+    struct auth *auth;
+    struct waiter waiter;
+    struct timer timer; /* login deadline, later the half-close grace */
+    struct stmt_names names;
+    struct stmt *unnamed;
+    struct pending *pending, *pending_last;
+    struct reply_ring replies;
+    struct seg_queue held;   /* guard: replies kept back until the answer is known to be good */
+    struct seg_queue replay; /* guard: the segment, to run it once more elsewhere */
+    uint64_t serial;
+    uint64_t asked_ns;         /* when the segment was routed */
+    struct sql_facts segment;  /* of what was collected */
+    uint32_t collected_bytes;  /* of conn->in that segment covers and that are not sent yet */
+    uint32_t stream_left;      /* bytes of a client message that pass through */
+    uint32_t server_body_left; /* bytes of a server message that pass through */
+    uint32_t pid;
+    uint8_t key[PUT_CLIENT_KEY_MAX];
+    uint8_t key_n;
+    uint8_t state;     /* enum session_state */
+    uint8_t tx_status; /* of the last ReadyForQuery */
+    uint8_t reason;    /* enum route_reason of the lease */
+    bool counted : 1;      /* in fleet->client_n */
+    bool console : 1;
+    bool admin : 1;
+    bool session_pooling : 1;
+    bool pinned : 1;       /* session state lives on the server */
+    bool tainted : 1;      /* ... and nothing undoes it */
+    bool stream_drop : 1;  /* the streamed message goes nowhere */
+    bool server_drop : 1;  /* the streamed server message goes nowhere */
+    bool guard : 1;        /* nothing of the answer has left us */
+    bool guard_failed : 1; /* the replica refused: swallow up to ReadyForQuery, then run elsewhere */
+    bool no_replica : 1;   /* this segment has had its second try */
+    bool syncing : 1;      /* the label's SQL runs */
+    bool sync_failed : 1;
+    bool skip_to_sync : 1; /* unattached, after an error of ours: drop up to Sync */
+    bool skipping : 1;     /* the server skips up to Sync */
+    bool copy_in : 1;
+    bool segment_cut : 1;  /* what was collected does not end in Query or Sync */
+    bool segment_open : 1; /* bytes of a segment went out, its Sync or Query has not */
+    bool forget_names : 1; /* DISCARD ALL or DEALLOCATE ALL runs */
+    bool discard_all : 1;
+    bool unknown_label : 1; /* DO or CALL ran: settings may have changed */
+    bool failed : 1;       /* an error came since the last ReadyForQuery */
+    bool fatal_seen : 1;   /* the server's own FATAL was passed on */
+    bool writes : 1;       /* something whose outcome matters is unanswered: 08007 */
+    bool on_replica : 1;
+    bool ssl_answered : 1;
+    bool gss_answered : 1;
+    bool console_busy : 1; /* the console's answer is still being put together */
+    bool odd_strings : 1;  /* standard_conforming_strings is off */
+    bool odd_encoding : 1; /* trail bytes of the client's encoding can be ASCII */
+    bool running : 1;      /* inside session_run(): it is not entered twice */
+};
+
+/* ---- session.c ---- */
+void session_accept(struct worker *worker, int fd);
+void session_state(struct session *session, enum session_state state);
+/* Tell the client and close: FATAL. Any of detail and hint may be NULL. */
+void session_fatal(struct session *s, const char *sqlstate, const char *message, const char *detail,
+                   const char *hint);
+/* ERROR; the caller sees to ReadyForQuery. */
+void session_error(struct session *s, const char *sqlstate, const char *message, const char *detail,
+                   const char *hint);
+void session_notice_ready(struct session *s); /* ReadyForQuery with tx_status */
+void session_close(struct session *s, const char *why);
+void session_cluster_changed(struct session *s, struct cluster *cluster);
+void session_drain(struct session *s); /* shutdown: close at the next transaction border */
+void session_cancel(struct session *s);
+
+/* ---- startup.c, auth.c ---- */
+void startup_input(struct session *s);
+void auth_start(struct session *s, const struct startup *startup);
+void auth_input(struct session *s);
+void auth_free(struct auth *auth);
+void startup_finish(struct session *s); /* proved: find the pools, greet */
+void startup_greet(struct session *s);  /* the greeting is known: ready */
+
+/* ---- client.c ---- */
+void session_run(struct session *s);
+/* The front of the input, n bytes, goes to the server by reference; or nowhere. */
+void client_forward(struct session *s, size_t n);
+void client_drop(struct session *s, size_t n);
+/* The same for n bytes of which some have not come yet. */
+void client_stream(struct session *s, size_t n, bool drop);
+/* What a statement that now runs does to the session. */
+void client_note_facts(struct session *s, const struct sql_facts *facts);
+/* It must not run on the replica that this session holds. */
+bool client_must_refuse(const struct session *s, const struct sql_facts *facts);
+/* SQL that fails with 0A000 and says why. */
+struct slice client_refusal_sql(void);
+
+/* ---- statement.c ---- */
+enum step { STEP_DONE, STEP_WAIT };
+void statement_parse(struct session *s, const uint8_t *p, size_t n);
+void statement_bind(struct session *s, const uint8_t *p, size_t have, size_t total);
+void statement_describe(struct session *s, const uint8_t *p, size_t n);
+void statement_close(struct session *s, const uint8_t *p, size_t n);
+/* The facts of a statement that a Bind or Describe names, or NULL. */
+const struct sql_facts *statement_facts(struct session *s, struct slice name);
+void statement_complete(struct session *s, enum reply reply); /* its reply came */
+void statement_dropped(struct session *s, enum reply reply);  /* its reply will not come */
+void statement_drop_pending(struct session *s);
+void statement_forget_all(struct session *s);
+struct slice statement_env(const struct session *s);
+struct sql_env statement_sql_env(const struct session *s);
+
+/* ---- lease.c ---- */
+enum step lease_for_segment(struct session *s);
+void lease_for_greeting(struct session *s);
+void lease_after_sync(struct session *s); /* the label's SQL has ended */
+void lease_end(struct session *s);        /* ReadyForQuery I, nothing expected */
+void lease_abandon(struct session *s);    /* the client leaves */
+void lease_rerun(struct session *s);      /* the replica refused or vanished: run on another node */
+/* No server for the segment that waits: ERROR, its messages are dropped, ReadyForQuery. */
+void lease_refuse(struct session *s, const char *sqlstate, const char *message, const char *detail,
+                  const char *hint);
+extern const struct waiter_ops lease_waiter_ops;
+
+/* ---- reply.c ---- */
+void reply_push(struct session *s, enum reply reply);
+void reply_input(struct session *s);
+void reply_say_fakes(struct session *s); /* what we have to say ourselves, when it is its turn */
+void reply_guard_passed(struct session *s);
+
+#endif

@@ -1,0 +1,233 @@
+/* proxy/session/startup.c: a client's first packets, and what follows its proof. */
+#include "proxy/session/session.h"
+
+#include "base/check.h"
+#include "proxy/io/log.h"
+#include "proxy/io/tls.h"
+
+#include <openssl/rand.h>
+#include <stdlib.h>
+
+#define CANCEL_KEY_30 4
+#define CANCEL_KEY_32 32
+
+/* ---- TLS and its like ---- */
+
+static void answer_byte(struct session *s, char answer, size_t used)
+{
+    conn_in_drop(s->conn, used);
+    conn_out_copy(s->conn, &answer, 1);
+}
+
+static void answer_ssl(struct session *s, size_t used)
+{
+    const struct snapshot *snapshot = s->worker->hub.snapshot;
+    if (s->ssl_answered || s->conn->tls) {
+        session_fatal(s, "08P01", "SSLRequest was sent twice", NULL, NULL);
+        return;
+    }
+    s->ssl_answered = true;
+    if (!snapshot->client_tls) {
+        answer_byte(s, 'N', used);
+        return;
+    }
+    answer_byte(s, 'S', used);
+    void *ssl = tls_session_new(snapshot->client_tls, true, NULL);
+    if (!ssl) {
+        session_close(s, "no_memory");
+        return;
+    }
+    /* CVE-2021-23214: whatever came in clear behind the request was not sent by the TLS peer. */
+    if (!conn_start_tls(s->conn, ssl))
+        session_fatal(s, "08P01", "received unencrypted data after SSL request",
+                      "This could be either a client-software bug or evidence of an attempted "
+                      "man-in-the-middle attack.",
+                      NULL);
+}
+
+/* ---- cancel ---- */
+
+struct cancel_mail {
+    struct mail mail; /* first */
+    uint32_t pid;
+    uint8_t key_n;
+    uint8_t key[PUT_CLIENT_KEY_MAX];
+};
+
+static void on_cancel_mail(struct loop *loop, struct mail *mail)
+{
+    struct cancel_mail *m = (struct cancel_mail *)(void *)mail;
+    struct session *s = worker_find_pid(worker_of(loop), m->pid);
+    unsigned differ = 1;
+    if (s && s->key_n == m->key_n) {
+        differ = 0;
+        for (unsigned i = 0; i < m->key_n; i++) /* no early exit: a key is not guessed byte by byte */
+            differ |= (unsigned)(s->key[i] ^ m->key[i]);
+    }
+    free(m);
+    if (!differ)
+        session_cancel(s);
+}
+
+static void take_cancel(struct session *s, const struct startup *startup)
+{
+    struct fleet *fleet = s->worker->fleet;
+    uint32_t worker = startup->cancel_pid >> WORKER_PID_BITS;
+    if (worker < fleet->worker_n && startup->cancel_key.n <= PUT_CLIENT_KEY_MAX) {
+        struct cancel_mail *m = calloc(1, sizeof *m);
+        CHECK(m != NULL);
+        *m = (struct cancel_mail){.mail.deliver = on_cancel_mail,
+                                  .pid = startup->cancel_pid,
+                                  .key_n = (uint8_t)startup->cancel_key.n};
+        memcpy(m->key, startup->cancel_key.p, startup->cancel_key.n);
+        loop_post(fleet->workers[worker].loop, &m->mail);
+    }
+    session_close(s, "cancel_request"); /* right or wrong key: the same silence */
+}
+
+/* ---- StartupMessage ---- */
+
+static bool take_client_place(struct session *s)
+{
+    const struct conf *conf = s->worker->hub.snapshot->conf;
+    atomic_uint *client_n = &s->worker->fleet->client_n;
+    unsigned n = atomic_load(client_n);
+    do {
+        if (n >= conf->max_client_conn)
+            return false;
+    } while (!atomic_compare_exchange_weak(client_n, &n, n + 1));
+    s->counted = true;
+    return true;
+}
+
+static void take_startup(struct session *s, const struct startup *startup)
+{
+    const struct conf *conf = s->worker->hub.snapshot->conf;
+    if (conf->client_tls_sslmode == CONF_CLIENT_TLS_REQUIRE && !s->conn->tls && !s->conn->one_shot) {
+        session_fatal(s, "28000", "connection requires TLS", "client_tls_sslmode is \"require\".",
+                      "Connect with sslmode=require.");
+        return;
+    }
+    if (startup->replication.n && !slice_is(startup->replication, "false") &&
+        !slice_is(startup->replication, "0")) {
+        session_fatal(s, "0A000", "replication connections are not supported by pgweir yet", NULL,
+                      "Connect to the PostgreSQL server directly.");
+        return;
+    }
+    if (!take_client_place(s)) {
+        s->worker->stats.sheds++;
+        session_fatal(s, "53300", "sorry, too many clients already",
+                      "The limit max_client_conn of pgweir is reached.", "Retry with backoff and jitter.");
+        return;
+    }
+    s->key_n = startup->minor >= 2 ? CANCEL_KEY_32 : CANCEL_KEY_30;
+    CHECK(RAND_bytes(s->key, s->key_n) == 1);
+    if (startup->needs_negotiation) {
+        uint8_t bytes[STARTUP_BYTES_MAX + 64];
+        struct put o = put_into(bytes, sizeof bytes);
+        put_negotiate_version(&o, startup->minor, startup->params);
+        conn_out_copy(s->conn, o.p, o.n);
+    }
+    session_state(s, SESSION_AUTH);
+    auth_start(s, startup);
+}
+
+void startup_input(struct session *s)
+{
+    struct conn *conn = s->conn;
+    while (s->state == SESSION_STARTUP && conn->in.bytes > 0) {
+        struct startup startup;
+        uint32_t have = conn->in.bytes < STARTUP_BYTES_MAX ? conn->in.bytes : STARTUP_BYTES_MAX;
+        struct slice in = {conn_in_contiguous(conn, have), have};
+        enum startup_rc rc = startup_read(in, &startup);
+        if (rc == STARTUP_MORE)
+            return;
+        if (rc != STARTUP_OK) {
+            LOG(LOG_WARN, "client.bad_startup", LF_U("client", s->serial),
+                LF_S("error", startup_error_text(rc)));
+            session_fatal(s, startup_error_sqlstate(rc), startup_error_text(rc), NULL, NULL);
+            return;
+        }
+        switch (startup.kind) {
+        case STARTUP_SSL:
+            answer_ssl(s, startup.total_bytes);
+            if (conn->tls)
+                return;
+            break;
+        case STARTUP_GSSENC:
+            if (s->gss_answered) {
+                session_fatal(s, "08P01", "GSSENCRequest was sent twice", NULL, NULL);
+                return;
+            }
+            s->gss_answered = true;
+            answer_byte(s, 'N', startup.total_bytes);
+            break;
+        case STARTUP_CANCEL:
+            take_cancel(s, &startup);
+            return;
+        case STARTUP_DIRECT_TLS:
+            session_close(s, "direct_tls_not_supported");
+            return;
+        case STARTUP_V3:
+            take_startup(s, &startup); /* reads the packet, then drops it */
+            return;
+        case STARTUP_KIND_N:
+            CHECK_UNREACHABLE();
+        }
+    }
+}
+
+/* ---- after the proof ---- */
+
+void startup_finish(struct session *s)
+{
+    if (s->state == SESSION_CLOSING)
+        return;
+    session_state(s, SESSION_GREETING);
+    s->conn->in_limit = CONN_IN_LIMIT;
+    if (s->console) {
+        startup_greet(s);
+        return;
+    }
+    if (s->label->greeting)
+        startup_greet(s);
+    else
+        lease_for_greeting(s);
+}
+
+static void put_console_greeting(struct put *o)
+{
+    static const char *const values[][2] = {
+        {"server_version", PGWEIR_VERSION "/pgweir"}, {"server_encoding", "UTF8"},
+        {"client_encoding", "UTF8"},                  {"DateStyle", "ISO"},
+        {"TimeZone", "GMT"},                          {"standard_conforming_strings", "on"},
+        {"is_superuser", "on"},                       {"integer_datetimes", "on"},
+    };
+    for (size_t i = 0; i < sizeof values / sizeof *values; i++)
+        put_param_status(o, slice_of(values[i][0]), slice_of(values[i][1]));
+}
+
+void startup_greet(struct session *s)
+{
+    uint8_t bytes[1024];
+    struct put o = put_into(bytes, sizeof bytes);
+    const struct conf *conf = s->worker->hub.snapshot->conf;
+    timer_stop(&s->conn->loop->timers, &s->timer);
+    auth_free(s->auth);
+    s->auth = NULL;
+    s->pid = worker_take_pid(s->worker, s);
+    if (s->console)
+        put_console_greeting(&o);
+    else
+        conn_out_copy(s->conn, s->label->greeting, s->label->greeting_bytes);
+    put_backend_key(&o, s->pid, (struct slice){s->key, s->key_n});
+    put_ready(&o, 'I');
+    conn_out_copy(s->conn, o.p, o.n);
+    s->worker->stats.logins++;
+    if (conf->log_connections)
+        LOG(LOG_INFO, "client.login", LF_U("client", s->serial),
+            LF_S("db", s->console ? "pgweir" : s->set->database),
+            LF_S("user", s->console ? "" : s->set->user), LF_S("tls", s->conn->tls ? "yes" : "no"));
+    session_state(s, SESSION_READY);
+    conn_in_again(s->conn);
+}

@@ -1,0 +1,425 @@
+/* proxy/session/statement.c: prepared statements over changing servers (spec/pooling.md 2.3).
+ *
+ * A client's name becomes true when the ParseComplete of its place comes. Look-ups see what is pending.
+ */
+#include "proxy/session/session.h"
+
+#include "base/check.h"
+#include "proxy/wire/take.h"
+
+#include <stdlib.h>
+
+#define OUR_PREFIX "_pgweir_"
+#define POISON "_pgweir_none"
+
+/* ---- pending changes: one for each expected reply that has_pending() ---- */
+
+static bool has_pending(enum reply reply)
+{
+    switch (reply) {
+    case REPLY_PARSE:
+    case REPLY_PARSE_INJECT:
+    case REPLY_PARSE_FAKE:
+    case REPLY_CLOSE_INJECT:
+    case REPLY_CLOSE_FAKE:
+    case REPLY_DUPLICATE:
+        return true;
+    case REPLY_BIND:
+    case REPLY_DESCRIBE:
+    case REPLY_EXECUTE:
+    case REPLY_CLOSE:
+    case REPLY_SYNC:
+    case REPLY_QUERY:
+    case REPLY_FUNCTION:
+        return false;
+    }
+    CHECK_UNREACHABLE();
+}
+
+enum { FOR_CLIENT = 1, ON_SERVER = 2 };
+
+static void expect(struct session *s, enum reply reply, struct slice name, struct stmt *stmt, int what)
+{
+    struct pending *p = malloc(sizeof *p + name.n);
+    CHECK(p != NULL);
+    *p = (struct pending){.stmt = stmt ? stmt_ref(stmt) : NULL,
+                          .name_n = (uint32_t)name.n,
+                          .on_server = (what & ON_SERVER) != 0,
+                          .for_client = (what & FOR_CLIENT) != 0};
+    if (name.n)
+        memcpy(p->name, name.p, name.n);
+    if (s->pending)
+        s->pending_last->next = p;
+    else
+        s->pending = p;
+    s->pending_last = p;
+    reply_push(s, reply);
+}
+
+static struct pending *pop_pending(struct session *s)
+{
+    struct pending *p = s->pending;
+    CHECK(p != NULL);
+    s->pending = p->next;
+    return p;
+}
+
+static void free_pending(struct pending *p)
+{
+    stmt_unref(p->stmt);
+    free(p);
+}
+
+void statement_drop_pending(struct session *s)
+{
+    while (s->pending)
+        free_pending(pop_pending(s));
+}
+
+void statement_dropped(struct session *s, enum reply reply)
+{
+    if (has_pending(reply))
+        free_pending(pop_pending(s));
+}
+
+void statement_forget_all(struct session *s)
+{
+    stmt_names_clear(&s->names);
+    stmt_unref(s->unnamed);
+    s->unnamed = NULL;
+}
+
+static struct slice pending_name(const struct pending *p)
+{
+    return (struct slice){p->name, p->name_n};
+}
+
+static void set_name(struct session *s, struct slice name, struct stmt *stmt)
+{
+    if (name.n == 0) {
+        stmt_unref(s->unnamed);
+        s->unnamed = stmt ? stmt_ref(stmt) : NULL;
+    } else if (stmt) {
+        stmt_names_put(&s->names, name, stmt);
+    } else {
+        stmt_names_remove(&s->names, name);
+    }
+}
+
+void statement_complete(struct session *s, enum reply reply)
+{
+    if (!has_pending(reply))
+        return;
+    struct pending *p = pop_pending(s);
+    if (p->on_server && p->stmt && reply == REPLY_CLOSE_INJECT)
+        stmt_set_remove(&s->server->stmts, p->stmt);
+    else if (p->on_server && p->stmt)
+        stmt_set_add(&s->server->stmts, p->stmt);
+    if (p->for_client)
+        set_name(s, pending_name(p), p->stmt);
+    free_pending(p);
+}
+
+/* ---- looking up ---- */
+
+static struct stmt *find(const struct session *s, struct slice name)
+{
+    struct stmt *found = name.n == 0 ? s->unnamed : stmt_names_get(&s->names, name);
+    for (const struct pending *p = s->pending; p; p = p->next) /* the newest word counts */
+        if (p->for_client && slice_equals(pending_name(p), name))
+            found = p->stmt;
+    return found;
+}
+
+static bool server_has(struct session *s, const struct stmt *stmt)
+{
+    if (stmt_set_has(&s->server->stmts, stmt))
+        return true;
+    for (const struct pending *p = s->pending; p; p = p->next)
+        if (p->on_server && p->stmt == stmt)
+            return true;
+    return false;
+}
+
+const struct sql_facts *statement_facts(struct session *s, struct slice name)
+{
+    const struct stmt *stmt = find(s, name);
+    return stmt ? &stmt->facts : NULL;
+}
+
+struct slice statement_env(const struct session *s)
+{
+    return (struct slice){s->label->parse_env, s->label->parse_env_bytes};
+}
+
+struct sql_env statement_sql_env(const struct session *s)
+{
+    return (struct sql_env){.standard_conforming_strings = !s->odd_strings,
+                            .ascii_trail_bytes = s->odd_encoding};
+}
+
+/* ---- messages of ours ---- */
+
+static void put_head(uint8_t *p, uint8_t type, size_t body_bytes)
+{
+    uint32_t n = (uint32_t)(body_bytes + 4);
+    p[0] = type;
+    p[1] = (uint8_t)(n >> 24);
+    p[2] = (uint8_t)(n >> 16);
+    p[3] = (uint8_t)(n >> 8);
+    p[4] = (uint8_t)n;
+}
+
+static void send_close(struct session *s, struct slice name)
+{
+    uint8_t bytes[STMT_NAME_MAX + 16];
+    struct put o = put_into(bytes, sizeof bytes);
+    put_close_statement(&o, name);
+    CHECK(!o.full);
+    conn_out_copy(s->server->conn, o.p, o.n);
+}
+
+static void send_parse(struct session *s, struct slice name, const struct stmt *stmt)
+{
+    size_t n = FRAME_HEAD_BYTES + name.n + 1 + stmt->text_n + 1 + 2 + stmt->oids_n;
+    struct put o = put_into(conn_out_reserve(s->server->conn, n), n);
+    put_parse(&o, name, stmt_text(stmt), stmt_oids(stmt));
+    CHECK(!o.full);
+    conn_out_commit(s->server->conn, o.n);
+}
+
+/* Room for one more statement on the server: the least recently used one is closed. */
+static void make_room(struct session *s)
+{
+    char buf[STMT_NAME_MAX];
+    uint32_t most = s->worker->hub.snapshot->conf->max_prepared_statements;
+    struct stmt *oldest = stmt_set_oldest(&s->server->stmts);
+    if (!oldest || s->server->stmts.n < most)
+        return;
+    for (const struct pending *p = s->pending; p; p = p->next)
+        if (p->stmt == oldest)
+            return; /* this segment uses it; the next one makes room */
+    send_close(s, stmt_name(oldest, buf));
+    expect(s, REPLY_CLOSE_INJECT, SLICE_NONE, oldest, ON_SERVER);
+}
+
+static void ensure_named(struct session *s, struct stmt *stmt)
+{
+    char buf[STMT_NAME_MAX];
+    if (server_has(s, stmt))
+        return;
+    make_room(s);
+    send_parse(s, stmt_name(stmt, buf), stmt);
+    expect(s, REPLY_PARSE_INJECT, SLICE_NONE, stmt, ON_SERVER);
+}
+
+/* The server's unnamed statement may be another client's: then ours is put there first. */
+static void ensure_unnamed(struct session *s, struct stmt *stmt)
+{
+    if (s->server->unnamed_of == s->serial)
+        return;
+    s->server->unnamed_of = s->serial;
+    if (stmt) {
+        send_parse(s, SLICE_NONE, stmt);
+        expect(s, REPLY_PARSE_INJECT, SLICE_NONE, stmt, 0);
+    } else { /* none: PostgreSQL's own error must come, not the other client's statement */
+        send_close(s, SLICE_NONE);
+        expect(s, REPLY_CLOSE_INJECT, SLICE_NONE, NULL, 0);
+    }
+}
+
+/* The name at the server for the client's name. Unknown ones go as they are: PostgreSQL says so. */
+static struct slice server_name(struct session *s, struct slice name, char buf[STMT_NAME_MAX])
+{
+    struct stmt *stmt = find(s, name);
+    if (name.n == 0) {
+        ensure_unnamed(s, stmt);
+        return name;
+    }
+    if (stmt) {
+        ensure_named(s, stmt);
+        return stmt_name(stmt, buf);
+    }
+    bool ours = name.n >= sizeof OUR_PREFIX - 1 && memcmp(name.p, OUR_PREFIX, sizeof OUR_PREFIX - 1) == 0;
+    return ours ? slice_of(POISON) : name; /* nobody reaches another client's statement by its name */
+}
+
+static void malformed(struct session *s)
+{
+    session_fatal(s, "08P01", "invalid message format", NULL, NULL);
+}
+
+/* ---- Parse ---- */
+
+/* An error in its right place: a Bind that must fail, whose error is replaced when it comes. */
+static void send_duplicate(struct session *s, struct slice name)
+{
+    static const uint8_t bind[] = "B\0\0\0\x18\0" POISON "\0\0\0\0\0\0"; /* no parameters, no formats */
+    _Static_assert(sizeof bind == 1 + 0x18, "the length counts all but the type");
+    conn_out_copy(s->server->conn, bind, sizeof bind);
+    expect(s, REPLY_DUPLICATE, name, NULL, 0);
+}
+
+static void parse_unnamed(struct session *s, struct stmt *stmt, size_t n)
+{
+    stmt_unref(s->unnamed); /* PostgreSQL drops the old one before it looks at the new text */
+    s->unnamed = NULL;
+    s->server->unnamed_of = s->serial;
+    expect(s, REPLY_PARSE, SLICE_NONE, stmt, FOR_CLIENT);
+    client_forward(s, n);
+}
+
+static void parse_named(struct session *s, struct slice name, struct stmt *stmt, size_t n)
+{
+    char buf[STMT_NAME_MAX];
+    uint8_t head[FRAME_HEAD_BYTES + STMT_NAME_MAX];
+    /* In a failed transaction the real Parse must go, so that its error comes where it belongs. */
+    if (s->tx_status != 'E' && server_has(s, stmt)) {
+        expect(s, REPLY_PARSE_FAKE, name, stmt, FOR_CLIENT);
+        client_drop(s, n);
+        reply_say_fakes(s);
+        return;
+    }
+    if (!server_has(s, stmt))
+        make_room(s);
+    struct slice ours = stmt_name(stmt, buf);
+    size_t client_head = FRAME_HEAD_BYTES + name.n + 1;
+    put_head(head, 'P', n - FRAME_HEAD_BYTES - name.n + ours.n);
+    memcpy(head + FRAME_HEAD_BYTES, ours.p, ours.n);
+    head[FRAME_HEAD_BYTES + ours.n] = '\0';
+    expect(s, REPLY_PARSE, name, stmt, FOR_CLIENT | ON_SERVER);
+    conn_out_copy(s->server->conn, head, FRAME_HEAD_BYTES + ours.n + 1);
+    client_drop(s, client_head);
+    client_forward(s, n - client_head);
+}
+
+static void parse_refused(struct session *s, size_t n)
+{
+    uint8_t bytes[512];
+    struct put o = put_into(bytes, sizeof bytes);
+    put_parse(&o, SLICE_NONE, client_refusal_sql(), SLICE_NONE);
+    conn_out_copy(s->server->conn, o.p, o.n);
+    s->server->unnamed_of = 0;
+    expect(s, REPLY_PARSE, SLICE_NONE, NULL, 0);
+    client_drop(s, n);
+}
+
+void statement_parse(struct session *s, const uint8_t *p, size_t n)
+{
+    struct slice body = {p + FRAME_HEAD_BYTES, n - FRAME_HEAD_BYTES}, name, text;
+    if (!take_cstr(&body, &name) || !take_cstr(&body, &text) || body.n < 2 ||
+        body.n != 2 + 4 * (size_t)slice_u16(body.p)) {
+        malformed(s);
+        return;
+    }
+    uint32_t most = s->worker->hub.snapshot->conf->max_prepared_statements;
+    if (name.n > 0 && most == 0) { /* rewriting is off: the name lives on one server */
+        s->pinned = true;
+        expect(s, REPLY_PARSE, SLICE_NONE, NULL, 0);
+        client_forward(s, n);
+        return;
+    }
+    struct sql_env env = statement_sql_env(s);
+    struct stmt *stmt = stmt_intern(&s->worker->hub.stmts, text, slice_skip(body, 2), statement_env(s), &env);
+    if (client_must_refuse(s, &stmt->facts)) {
+        parse_refused(s, n);
+    } else if (name.n == 0) {
+        parse_unnamed(s, stmt, n);
+    } else if (find(s, name) && !s->no_replica) { /* a second try repeats its own Parse */
+        send_duplicate(s, name);
+        client_drop(s, n);
+    } else {
+        parse_named(s, name, stmt, n);
+    }
+    stmt_unref(stmt);
+}
+
+/* ---- Bind, Describe, Close ---- */
+
+void statement_bind(struct session *s, const uint8_t *p, size_t have, size_t total)
+{
+    char buf[STMT_NAME_MAX];
+    struct slice body = {p + FRAME_HEAD_BYTES, have - FRAME_HEAD_BYTES}, portal, name;
+    if (!take_cstr(&body, &portal) || !take_cstr(&body, &name)) {
+        malformed(s);
+        return;
+    }
+    const struct sql_facts *facts = statement_facts(s, name);
+    if (facts)
+        client_note_facts(s, facts);
+    else if (s->tx_status == 'I')
+        s->writes = true;
+    struct slice ours = server_name(s, name, buf);
+    size_t names = portal.n + 1 + name.n + 1, new_names = portal.n + 1 + ours.n + 1;
+    size_t body_bytes = total - FRAME_HEAD_BYTES - names + new_names;
+    if (body_bytes > FRAME_BODY_MAX) {
+        session_fatal(s, "08P01", "invalid message length", NULL, NULL);
+        return;
+    }
+    reply_push(s, REPLY_BIND);
+    if (slice_equals(ours, name)) {
+        client_stream(s, total, false);
+        return;
+    }
+    uint8_t *out = conn_out_reserve(s->server->conn, FRAME_HEAD_BYTES + new_names);
+    put_head(out, 'B', body_bytes);
+    memcpy(out + FRAME_HEAD_BYTES, portal.p, portal.n + 1);
+    memcpy(out + FRAME_HEAD_BYTES + portal.n + 1, ours.p, ours.n);
+    out[FRAME_HEAD_BYTES + new_names - 1] = '\0';
+    conn_out_commit(s->server->conn, FRAME_HEAD_BYTES + new_names);
+    client_drop(s, FRAME_HEAD_BYTES + names);
+    client_stream(s, total - FRAME_HEAD_BYTES - names, false);
+}
+
+void statement_describe(struct session *s, const uint8_t *p, size_t n)
+{
+    char buf[STMT_NAME_MAX];
+    struct slice body = {p + FRAME_HEAD_BYTES, n - FRAME_HEAD_BYTES}, name;
+    if (body.n < 2 || body.p[0] != 'S') {
+        reply_push(s, REPLY_DESCRIBE);
+        client_forward(s, n);
+        return;
+    }
+    body = slice_skip(body, 1);
+    if (!take_cstr(&body, &name)) {
+        malformed(s);
+        return;
+    }
+    struct slice ours = server_name(s, name, buf);
+    reply_push(s, REPLY_DESCRIBE);
+    if (slice_equals(ours, name)) {
+        client_forward(s, n);
+        return;
+    }
+    uint8_t out[FRAME_HEAD_BYTES + 1 + STMT_NAME_MAX];
+    put_head(out, 'D', 1 + ours.n + 1);
+    out[FRAME_HEAD_BYTES] = 'S';
+    memcpy(out + FRAME_HEAD_BYTES + 1, ours.p, ours.n);
+    out[FRAME_HEAD_BYTES + 1 + ours.n] = '\0';
+    conn_out_copy(s->server->conn, out, FRAME_HEAD_BYTES + 1 + ours.n + 1);
+    client_drop(s, n);
+}
+
+void statement_close(struct session *s, const uint8_t *p, size_t n)
+{
+    struct slice body = {p + FRAME_HEAD_BYTES, n - FRAME_HEAD_BYTES}, name;
+    bool statement = body.n >= 2 && body.p[0] == 'S';
+    if (statement) {
+        body = slice_skip(body, 1);
+        if (!take_cstr(&body, &name)) {
+            malformed(s);
+            return;
+        }
+        statement = name.n == 0 || find(s, name) != NULL;
+    }
+    if (!statement) { /* a portal, or a name that only the server may know */
+        reply_push(s, REPLY_CLOSE);
+        client_forward(s, n);
+        return;
+    }
+    if (name.n == 0)
+        s->server->unnamed_of = 0;
+    expect(s, REPLY_CLOSE_FAKE, name, NULL, FOR_CLIENT);
+    client_drop(s, n);
+    reply_say_fakes(s);
+}

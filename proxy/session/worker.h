@@ -1,0 +1,97 @@
+/* proxy/session/worker.h: a thread with its own loop, clients and pools; and the fleet of them.
+ *
+ * What    worker 0 accepts and hands each client to the worker with the fewest, by mail. Cancel requests
+ *         are mailed to the worker whose number is in the key.
+ * Threads a worker's fields are its thread's. The fleet's counters are atomic.
+ * Life    fleet_start() -> workers run -> fleet_drain() -> fleet_abort() -> fleet_join().
+ */
+#ifndef SESSION_WORKER_H
+#define SESSION_WORKER_H
+
+#include "proxy/pool/pool.h"
+#include "router/reasons.h"
+
+#include <pthread.h>
+
+#define WORKER_PID_BITS 25 /* a virtual pid: 6 bits of worker number above this many random bits */
+#define WORKER_PIDS_MAX 64 /* workers that can be told apart in a cancel key */
+
+struct session;
+struct worker;
+struct fleet;
+
+struct worker_stats {
+    uint64_t logins, login_failures, queries, transactions, reruns, sheds, cancels;
+    uint64_t to_primary, to_replica;
+    uint64_t reasons[ROUTE_WHY_N];
+};
+
+/* The console, which is a layer above: answers one query on a session that is logged in to it. */
+typedef void console_fn(struct session *session, struct slice sql);
+
+struct worker {
+    struct fleet *fleet;
+    uint32_t id;
+    pthread_t thread;
+    struct loop *loop;
+    struct hub hub;
+    struct list sessions;
+    uint32_t session_n;
+    struct session **by_pid; /* open addressing by virtual pid */
+    uint32_t by_pid_n, by_pid_cap;
+    uint64_t next_serial;
+    struct listener *listeners[16];
+    unsigned listener_n;
+    struct worker_stats stats;
+    unsigned shutdown_stage;
+    uint64_t drain_deadline_ms;
+    bool ready, failed;
+};
+
+struct fleet {
+    uint32_t worker_n;
+    struct worker *workers;
+    struct hub **hubs;
+    atomic_uint client_n;                /* logged in or logging in, for max_client_conn */
+    atomic_uint per_worker[WORKERS_MAX]; /* sockets handed to each worker */
+    uint8_t secret[32];                  /* of this process: mock salts */
+    uint64_t started_ms;
+    struct snapshot *first;
+    console_fn *console;
+    void (*cluster_evidence)(void *context, struct cluster *cluster);
+    void *context;
+    int *listen_fds;
+    unsigned listen_n;
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    unsigned ready_n, failed_n;
+    struct port_failure failure;
+};
+
+/* Start the workers; listen_fds (taken over) are accepted on by worker 0. 0, or -1 with
+ * fleet->failure: a ring could not be made. */
+int fleet_start(struct fleet *fleet, uint32_t worker_n, struct snapshot *snapshot, const int *listen_fds,
+                unsigned listen_n);
+/* From the control thread. */
+void fleet_snapshot(struct fleet *fleet, struct snapshot *snapshot); /* takes one reference */
+void fleet_cluster_changed(struct fleet *fleet, struct cluster *cluster);
+void fleet_drain(struct fleet *fleet, uint64_t timeout_ms);
+void fleet_abort(struct fleet *fleet);
+/* Wait until all threads have ended; logs the line that shows what is still in flight. */
+void fleet_join(struct fleet *fleet);
+
+/* The session of a virtual pid in this worker, or NULL. */
+struct session *worker_find_pid(struct worker *worker, uint32_t pid);
+/* Draw a virtual pid for a session and remember it; forget it. */
+uint32_t worker_take_pid(struct worker *worker, struct session *session);
+void worker_drop_pid(struct worker *worker, struct session *session);
+/* A session has gone: a draining worker may be done. */
+void worker_session_gone(struct worker *worker);
+
+static inline struct worker *worker_of(struct loop *loop)
+{
+    struct hub *hub = loop->context;
+    return LIST_ENTRY(hub, struct worker, hub);
+}
+
+#endif
