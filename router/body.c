@@ -37,8 +37,6 @@ struct body {
     enum pending pending;
     enum qualifier qualifier;
     enum place place;
-    struct word name;     /* of the pending name; text.n 0: in no table */
-    struct slice raw;     /* its bytes */
     bool dotted;          /* the last token was the dot of a qualified name */
     bool want_type;       /* behind :: or the AS of a CAST */
     bool paren_after_as;  /* behind AS ( : a query, a window or column definitions? */
@@ -119,7 +117,8 @@ static const struct function_effect effects[FN_CLASS_N] = {
 /* The pending name is called: "(" is the token. */
 static void take_call(struct body *b)
 {
-    const enum function_class fn = b->name.text.n > 0 ? function_find(&b->name) : FN_UNKNOWN;
+    const struct word *name = cursor_word_before(b->c);
+    const enum function_class fn = name->plain ? function_find(name) : FN_UNKNOWN;
     const struct function_effect *effect = &effects[fn];
     b->verdict.flags |= effect->flags;
     if (b->qualifier == QUALIFIER_OTHER)
@@ -137,12 +136,13 @@ static void take_call(struct body *b)
 /* The pending name is the type of a cast or of 'literal'. */
 static void take_type(struct body *b)
 {
-    const enum type_class type = b->name.text.n > 0 ? type_find(&b->name) : TYPE_UNKNOWN;
+    const struct word *name = cursor_word_before(b->c);
+    const enum type_class type = name->plain ? type_find(name) : TYPE_UNKNOWN;
     if (b->qualifier == QUALIFIER_OTHER || type == TYPE_UNKNOWN)
         forbid(b, SQL_UNKNOWN, ROUTE_WHY_UNKNOWN_TYPE);
     else if (type == TYPE_CATALOG)
         FORBID(b, CATALOG_READ);
-    if (b->name.text.n == 6 && keyword_find(&b->name) == KW_double &&
+    if (name->plain && name->text.n == 6 && keyword_find(name) == KW_double &&
         b->c->keyword != KW_precision) /* then it is a user's type */
         forbid(b, SQL_UNKNOWN, ROUTE_WHY_UNKNOWN_TYPE);
 }
@@ -151,23 +151,22 @@ static void take_type(struct body *b)
 static void take_plain(struct body *b)
 {
     if (b->qualifier == QUALIFIER_PG_CATALOG ||
-        (b->qualifier == QUALIFIER_NONE && starts_pg(b->raw)))
+        (b->qualifier == QUALIFIER_NONE && starts_pg(cursor_word_before(b->c)->text)))
         FORBID(b, CATALOG_READ);
 }
 
 /* The pending name is a qualifier: "." is the token. */
 static void take_qualifier(struct body *b)
 {
-    const bool first = b->qualifier == QUALIFIER_NONE;
-    const bool pg = starts_pg(b->raw);
-    const bool pg_catalog =
-        pg && b->raw.n == 10 && b->name.text.n > 0 && keyword_find(&b->name) == KW_pg_catalog;
-    b->qualifier = first && pg_catalog ? QUALIFIER_PG_CATALOG : QUALIFIER_OTHER;
+    const struct word *name = cursor_word_before(b->c);
+    const bool pg = starts_pg(name->text);
+    const enum keyword keyword = name->plain ? keyword_find(name) : KW_NONE;
+    const bool pg_catalog = keyword == KW_pg_catalog && b->qualifier == QUALIFIER_NONE;
+    b->qualifier = pg_catalog ? QUALIFIER_PG_CATALOG : QUALIFIER_OTHER;
     b->dotted = true;
-    if (pg && starts_pg_temp(b->raw))
+    if (pg && starts_pg_temp(name->text))
         b->verdict.flags |= SQL_F_SESSION | SQL_F_PIN | SQL_F_TEMP;
-    if ((pg && b->qualifier == QUALIFIER_OTHER) ||
-        (b->name.text.n > 0 && keyword_find(&b->name) == KW_information_schema))
+    if ((pg && !pg_catalog) || keyword == KW_information_schema)
         FORBID(b, CATALOG_READ);
 }
 
@@ -222,11 +221,8 @@ static enum place place_here(const struct body *b)
 /* The token is a name; the next one will tell of what. */
 static void pend(struct body *b, enum after after)
 {
-    const struct cursor *c = b->c;
     b->place = place_here(b);
     b->pending = b->want_type ? PENDING_TYPE : PENDING_NAME;
-    b->name = c->word;
-    b->raw = c->token.text;
     b->dotted = false;
     b->want_type = false;
     b->after = after;

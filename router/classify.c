@@ -196,9 +196,9 @@ static bool names_catalog(const struct cursor *c)
 {
     const struct slice name = c->token.text;
     const bool is_name = c->token.kind == SCAN_WORD || c->token.kind == SCAN_QUOTED;
-    if (!is_name || c->word.text.n == 0)
+    if (!is_name || !cursor_word(c)->plain)
         return false;
-    const enum keyword k = keyword_find(&c->word);
+    const enum keyword k = keyword_find(cursor_word(c));
     return k == KW_information_schema || (name.n > 3 && (name.p[0] | 0x20) == 'p' &&
                                           (name.p[1] | 0x20) == 'g' && name.p[2] == '_');
 }

@@ -47,16 +47,17 @@ static inline void mix_other(struct cursor *c, uint64_t value)
 
 static inline void take_word(struct cursor *c)
 {
-    word_of(c->token.text, c->scan.end, &c->word);
-    c->keyword = keyword_find(&c->word);
-    mix_other(c, c->word.hash);
+    struct word *word = &c->words[c->turn];
+    word_of(c->token.text, c->scan.end, word);
+    c->keyword = keyword_find(word);
+    mix_other(c, word->hash);
 }
 
 static inline void take_quoted(struct cursor *c)
 {
-    if (!word_of_quoted(c->token.text, c->scan.end, &c->word))
-        c->word.text.n = 0;
-    mix_other(c, hash_bytes(c->token.text));
+    struct word *word = &c->words[c->turn];
+    word_of_quoted(c->token.text, c->scan.end, word);
+    mix_other(c, word->plain ? word->hash ^ MIX : hash_bytes(c->token.text));
 }
 
 void cursor_next(struct cursor *c)
@@ -64,7 +65,7 @@ void cursor_next(struct cursor *c)
     scan_next(&c->scan, &c->token);
     c->keyword = KW_NONE;
     c->mark = 0;
-    c->word.text.n = 0;
+    c->turn ^= 1;
     switch (c->token.kind) {
     case SCAN_WORD:
         take_word(c);

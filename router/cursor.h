@@ -11,7 +11,8 @@
 struct cursor {
     struct scan scan;
     struct scan_token token;
-    struct word word;     /* of the token; text.n is 0 if it is no name of any table */
+    struct word words[2]; /* of the token and of the one before, in turns: nothing is copied */
+    unsigned turn;        /* words[turn] is the token's; valid if it is a name */
     enum keyword keyword; /* of an unquoted word, else KW_NONE */
     uint8_t mark;         /* ( ) [ ] , ; : . or a one-byte operator, else 0 */
     uint64_t fingerprint;
@@ -21,6 +22,17 @@ struct cursor {
 
 void cursor_init(struct cursor *c, struct slice sql, bool standard_conforming_strings);
 void cursor_next(struct cursor *c);
+
+static inline const struct word *cursor_word(const struct cursor *c)
+{
+    return &c->words[c->turn];
+}
+
+/* Of the token before: it must have been a name. */
+static inline const struct word *cursor_word_before(const struct cursor *c)
+{
+    return &c->words[c->turn ^ 1];
+}
 
 /* At the end of a statement: `;`, the end of the text, or a bad token. */
 static inline bool cursor_ends(const struct cursor *c)

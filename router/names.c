@@ -122,6 +122,7 @@ void word_of(struct slice text, const uint8_t *end, struct word *word)
     CHECK(text.n > 0);
     uint64_t middle = 0;
     word->text = text;
+    word->plain = true;
     if (text.n <= 8) {
         word->head = load(text.p, text.n, end);
         word->tail = 0;
@@ -136,19 +137,20 @@ void word_of(struct slice text, const uint8_t *end, struct word *word)
     word->hash = h ^ text.n * MIX_HEAD;
 }
 
-bool word_of_quoted(struct slice text, const uint8_t *end, struct word *word)
+void word_of_quoted(struct slice text, const uint8_t *end, struct word *word)
 {
+    static const bool lower[256] = {['a' ... 'z'] = true, ['0' ... '9'] = true, ['_'] = true};
     for (size_t i = 0; i < text.n; i++) {
-        const uint8_t c = text.p[i];
-        if (!(c >= 'a' && c <= 'z') && !(c >= '0' && c <= '9') && c != '_')
-            return false;
+        if (!lower[text.p[i]]) {
+            word->text = text;
+            word->plain = false;
+            return;
+        }
     }
     word_of(text, end, word);
-    return true;
 }
 
-/* Head, tail and length are equal for most wrong guesses never; the middle of long names is left.
- */
+/* Head, tail and length first; only names over 16 bytes have a middle that is left to compare. */
 static bool same_name(const struct word *word, const char *name, size_t n)
 {
     const uint8_t *p = (const uint8_t *)name;
@@ -200,9 +202,12 @@ enum type_class type_find(const struct word *word)
     return slot == 0 ? TYPE_UNKNOWN : (enum type_class)type_rows[slot - 1].value;
 }
 
+/* Of the one-byte operators two exist only as parts of others; the rest is a handful of vectors. */
 bool operator_known(struct slice text)
 {
     uint32_t key = 0, found = 0;
+    if (text.n == 1)
+        return text.p[0] != '!' && text.p[0] != '`';
     if (text.n > sizeof key)
         return false;
     memcpy(&key, text.p, text.n);

@@ -56,13 +56,14 @@ struct word {
     uint64_t head; /* first 8 bytes, folded, zero padded */
     uint64_t tail; /* last 8 bytes, folded; 0 for names of 8 bytes or less */
     uint64_t hash;
+    bool plain; /* false: quoted, and no table can hold it; only the text is set then */
 };
 
 /* end: one past the last byte that may be read, at or behind the end of the text. */
 void word_of(struct slice text, const uint8_t *end, struct word *word);
 
-/* False for a quoted name that no table can hold: upper case, or a byte outside a-z 0-9 _. */
-bool word_of_quoted(struct slice text, const uint8_t *end, struct word *word);
+/* The same for a quoted name: not plain if it has upper case, or a byte outside a-z 0-9 _. */
+void word_of_quoted(struct slice text, const uint8_t *end, struct word *word);
 
 enum keyword keyword_find(const struct word *word);
 enum kw_role keyword_role(enum keyword keyword);

@@ -102,12 +102,13 @@ static bool skip_block_comment(struct scan *s)
 }
 
 /* Skip white space and comments; false at a comment that does not end. */
-static bool skip_blank(struct scan *s)
+static bool skip_comments(struct scan *s)
 {
     for (;;) {
-        while (s->at < s->end && is(*s->at, C_SPACE))
-            s->at++;
-        const uint8_t *from = s->at;
+        const uint8_t *p = s->at;
+        while (p < s->end && is(*p, C_SPACE))
+            p++;
+        s->at = p;
         const uint8_t c = peek(s, 0);
         if (c == '-' && peek(s, 1) == '-')
             skip_line_comment(s);
@@ -115,8 +116,18 @@ static bool skip_blank(struct scan *s)
             return true;
         else if (!skip_block_comment(s))
             return false;
-        s->comment = (struct slice){from, (size_t)(s->at - from)};
+        s->comment = (struct slice){p, (size_t)(s->at - p)};
     }
+}
+
+/* The same; most often there is one blank or none. */
+static inline bool skip_blank(struct scan *s)
+{
+    const uint8_t *p = s->at;
+    while (p < s->end && is(*p, C_SPACE))
+        p++;
+    s->at = p;
+    return p == s->end || (*p != '-' && *p != '/') || skip_comments(s);
 }
 
 /* After a closing quote: is the next thing on a later line another quote, which continues the same
@@ -143,22 +154,23 @@ static bool skip_to_continuation(struct scan *s)
 /* After an opening quote: run past the closing one and past continuation lines. */
 static bool skip_string(struct scan *s, bool backslashes)
 {
-    while (s->at < s->end) {
-        const uint8_t c = *s->at++;
-        if (c == '\\' && backslashes) {
+    for (;;) {
+        const uint8_t *p = s->at;
+        while (p < s->end && *p != '\'' && (*p != '\\' || !backslashes))
+            p++;
+        if (p == s->end)
+            return false;
+        s->at = p + 1;
+        if (*p == '\\') {
             if (s->at == s->end)
                 return false;
             s->at++;
-        } else if (c == 0) {
-            return false;
-        } else if (c == '\'') {
-            if (peek(s, 0) == '\'')
-                s->at++;
-            else if (!skip_to_continuation(s))
-                return true;
+        } else if (peek(s, 0) == '\'') {
+            s->at++;
+        } else if (!skip_to_continuation(s)) {
+            return true;
         }
     }
-    return false;
 }
 
 /* After an opening double quote; an empty identifier is an error in PostgreSQL. */
