@@ -313,6 +313,45 @@ static void garbage_fails_the_handshake(void **state)
     }
 }
 
+/* A server that reads slowly, and a client that hangs up as soon as it has sent all. */
+static void slow_on_input(struct conn *conn)
+{
+    struct world *w = conn->owner;
+    if (sim_random(w->sim, 2) && conn->in.bytes > 0) {
+        conn_in_again(conn);
+        return;
+    }
+    client_on_input(conn); /* checks the stream */
+    if (conn->closing)
+        CHECK(w->got == w->total);
+}
+
+static void the_end_comes_after_the_last_byte(void **state)
+{
+    (void)state;
+    static const struct conn_ops slow_ops = {
+        .on_tls = server_on_tls, .on_input = slow_on_input, .on_gone = server_on_gone};
+    static const struct conn_ops brief_ops = {
+        .on_tls = client_on_tls, .on_input = client_on_input, .on_gone = client_on_gone};
+    uint64_t first = sim_seed(1), n = sim_seed_count();
+    for (uint64_t seed = first; seed < first + n; seed++) {
+        struct world *w = world_new(seed, true);
+        w->total = 1 + sim_random(w->sim, 200000);
+        w->server->ops = &slow_ops;
+        w->server->in_limit = 1 + sim_random(w->sim, 40000);
+        w->client->ops = &brief_ops;
+        start_tls(w, NULL, false, seed % 2 == 0);
+        for (unsigned turn = 0; w->client || w->server; turn++) {
+            CHECK(turn < TURNS_MAX);
+            turn_all(w);
+            if (w->client && w->client_up && w->sent == w->total)
+                conn_close_flushed(w->client, "done");
+        }
+        CHECK(w->got == w->total);
+        world_free(w);
+    }
+}
+
 static void leave_it(struct conn *conn)
 {
     (void)conn;
@@ -412,6 +451,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_plain_conn_moves_between_loops_and_loses_nothing),
         cmocka_unit_test(a_tls_conn_moves_between_loops_and_loses_nothing),
+        cmocka_unit_test(the_end_comes_after_the_last_byte),
         cmocka_unit_test(a_wrong_name_is_refused),
         cmocka_unit_test(garbage_fails_the_handshake),
         cmocka_unit_test(bytes_before_tls_are_refused),
