@@ -142,8 +142,7 @@ static void take_type(struct body *b)
         forbid(b, SQL_UNKNOWN, ROUTE_WHY_UNKNOWN_TYPE);
     else if (type == TYPE_CATALOG)
         FORBID(b, CATALOG_READ);
-    if (name->plain && name->text.n == 6 && keyword_find(name) == KW_double &&
-        b->c->keyword != KW_precision) /* then it is a user's type */
+    if (name->keyword == KW_double && b->c->keyword != KW_precision) /* then it is a user's type */
         forbid(b, SQL_UNKNOWN, ROUTE_WHY_UNKNOWN_TYPE);
 }
 
@@ -155,18 +154,25 @@ static void take_plain(struct body *b)
         FORBID(b, CATALOG_READ);
 }
 
+/* Is the name this one, quoted or not? A quoted name has no keyword: it must be looked up. */
+static bool names(const struct word *name, enum keyword keyword)
+{
+    if (name->text.n < 10) /* "pg_catalog" is the shortest that is asked for */
+        return false;
+    return (name->plain ? keyword_find(name) : KW_NONE) == keyword;
+}
+
 /* The pending name is a qualifier: "." is the token. */
 static void take_qualifier(struct body *b)
 {
     const struct word *name = cursor_word_before(b->c);
     const bool pg = starts_pg(name->text);
-    const enum keyword keyword = name->plain ? keyword_find(name) : KW_NONE;
-    const bool pg_catalog = keyword == KW_pg_catalog && b->qualifier == QUALIFIER_NONE;
+    const bool pg_catalog = names(name, KW_pg_catalog) && b->qualifier == QUALIFIER_NONE;
     b->qualifier = pg_catalog ? QUALIFIER_PG_CATALOG : QUALIFIER_OTHER;
     b->dotted = true;
     if (pg && starts_pg_temp(name->text))
         b->verdict.flags |= SQL_F_SESSION | SQL_F_PIN | SQL_F_TEMP;
-    if ((pg && !pg_catalog) || keyword == KW_information_schema)
+    if ((pg && !pg_catalog) || names(name, KW_information_schema))
         FORBID(b, CATALOG_READ);
 }
 

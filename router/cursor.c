@@ -49,7 +49,7 @@ static inline void take_word(struct cursor *c)
 {
     struct word *word = &c->words[c->turn];
     word_of(c->token.text, c->scan.end, word);
-    c->keyword = keyword_find(word);
+    c->keyword = word->keyword = keyword_find(word);
     mix_other(c, word->hash);
 }
 

@@ -37,7 +37,13 @@ static const struct keyword_text keyword_text = {
 #undef KW
 };
 static const struct row keyword_rows[] = {
-#define KW(name, role) {offsetof(struct keyword_text, w_##name), sizeof #name - 1, KW_ROLE_##role},
+#define KW(name, role) {offsetof(struct keyword_text, w_##name), sizeof #name - 1, 0},
+#include "router/keywords.def"
+#undef KW
+};
+const uint8_t keyword_roles[KW_N] = {
+    KW_ROLE_NONE,
+#define KW(name, role) KW_ROLE_##role,
 #include "router/keywords.def"
 #undef KW
 };
@@ -123,6 +129,7 @@ void word_of(struct slice text, const uint8_t *end, struct word *word)
     uint64_t middle = 0;
     word->text = text;
     word->plain = true;
+    word->keyword = KW_NONE;
     if (text.n <= 8) {
         word->head = load(text.p, text.n, end);
         word->tail = 0;
@@ -144,6 +151,7 @@ void word_of_quoted(struct slice text, const uint8_t *end, struct word *word)
         if (!lower[text.p[i]]) {
             word->text = text;
             word->plain = false;
+            word->keyword = KW_NONE;
             return;
         }
     }
@@ -182,12 +190,6 @@ static inline uint16_t table_find(const struct table *table, const struct word *
 enum keyword keyword_find(const struct word *word)
 {
     return (enum keyword)table_find(&keywords, word);
-}
-
-enum kw_role keyword_role(enum keyword keyword)
-{
-    CHECK(keyword < KW_N);
-    return keyword == KW_NONE ? KW_ROLE_NONE : (enum kw_role)keyword_rows[keyword - 1].value;
 }
 
 enum function_class function_find(const struct word *word)

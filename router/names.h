@@ -56,7 +56,8 @@ struct word {
     uint64_t head; /* first 8 bytes, folded, zero padded */
     uint64_t tail; /* last 8 bytes, folded; 0 for names of 8 bytes or less */
     uint64_t hash;
-    bool plain; /* false: quoted, and no table can hold it; only the text is set then */
+    enum keyword keyword; /* KW_NONE for a quoted name, and until keyword_find() is asked */
+    bool plain;           /* false: quoted, and no table can hold it; only the text is set then */
 };
 
 /* end: one past the last byte that may be read, at or behind the end of the text. */
@@ -66,7 +67,14 @@ void word_of(struct slice text, const uint8_t *end, struct word *word);
 void word_of_quoted(struct slice text, const uint8_t *end, struct word *word);
 
 enum keyword keyword_find(const struct word *word);
-enum kw_role keyword_role(enum keyword keyword);
+
+extern const uint8_t keyword_roles[KW_N];
+
+static inline enum kw_role keyword_role(enum keyword keyword)
+{
+    return (enum kw_role)keyword_roles[keyword];
+}
+
 enum function_class function_find(const struct word *word);
 enum type_class type_find(const struct word *word);
 bool operator_known(struct slice text);

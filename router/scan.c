@@ -102,7 +102,7 @@ static bool skip_block_comment(struct scan *s)
 }
 
 /* Skip white space and comments; false at a comment that does not end. */
-static bool skip_comments(struct scan *s)
+static __attribute__((noinline)) bool skip_comments(struct scan *s)
 {
     for (;;) {
         const uint8_t *p = s->at;
@@ -152,7 +152,7 @@ static bool skip_to_continuation(struct scan *s)
 }
 
 /* After an opening quote: run past the closing one and past continuation lines. */
-static bool skip_string(struct scan *s, bool backslashes)
+static __attribute__((noinline)) bool skip_string(struct scan *s, bool backslashes)
 {
     for (;;) {
         const uint8_t *p = s->at;
@@ -174,7 +174,7 @@ static bool skip_string(struct scan *s, bool backslashes)
 }
 
 /* After an opening double quote; an empty identifier is an error in PostgreSQL. */
-static bool skip_quoted(struct scan *s)
+static __attribute__((noinline)) bool skip_quoted(struct scan *s)
 {
     const uint8_t *from = s->at;
     while (s->at < s->end) {
@@ -214,7 +214,7 @@ static bool skip_dollar_quote(struct scan *s)
     return false;
 }
 
-static enum scan_kind scan_dollar(struct scan *s)
+static __attribute__((noinline)) enum scan_kind scan_dollar(struct scan *s)
 {
     if (!is(peek(s, 1), C_DIGIT))
         return skip_dollar_quote(s) ? SCAN_STRING : SCAN_BAD;
@@ -236,7 +236,7 @@ static bool is_hex(uint8_t c)
 }
 
 /* Junk right after a number was two tokens before version 15 and is an error since: BAD. */
-static enum scan_kind scan_number(struct scan *s)
+static __attribute__((noinline)) enum scan_kind scan_number(struct scan *s)
 {
     const uint8_t base = peek(s, 1) | 0x20;
     if (peek(s, 0) == '0' && (base == 'x' || base == 'o' || base == 'b')) {
@@ -267,7 +267,7 @@ static bool frees_sign(uint8_t c)
            c == '`' || c == '?' || c == '%';
 }
 
-static void skip_operator(struct scan *s)
+static __attribute__((noinline)) void skip_operator(struct scan *s)
 {
     const uint8_t *from = s->at;
     bool free_sign = false;
@@ -295,7 +295,7 @@ static enum scan_kind scan_punct(struct scan *s)
     return c == '.' && next == '.' ? SCAN_BAD : SCAN_PUNCT;
 }
 
-static enum scan_kind scan_quote(struct scan *s)
+static __attribute__((noinline)) enum scan_kind scan_quote(struct scan *s)
 {
     const bool string = *s->at++ == '\'';
     if (string)
@@ -303,35 +303,39 @@ static enum scan_kind scan_quote(struct scan *s)
     return skip_quoted(s) ? SCAN_QUOTED : SCAN_BAD;
 }
 
-/* A prefixed literal (E'' U&'' U&"" B'' X''), else the identifier. N'' is as plain as ''. */
-static enum scan_kind scan_word(struct scan *s)
+/* At a letter that a quote or an ampersand follows: E'' U&'' U&"" B'' X'' N'', or just a word. */
+static __attribute__((noinline)) enum scan_kind scan_prefixed(struct scan *s)
 {
-    const uint8_t c = s->at[0] | 0x20, next = peek(s, 1);
+    const uint8_t c = s->at[0] | 0x20, next = s->at[1], third = peek(s, 2);
     if (next == '\'' && (c == 'e' || c == 'b' || c == 'x')) {
         s->at += 2;
         return skip_string(s, c == 'e') ? SCAN_STRING : SCAN_BAD;
     }
-    if (next == '\'' && c == 'n') {
-        s->at++;
-        return scan_quote(s);
-    }
-    if (next == '&' && c == 'u' && (peek(s, 2) == '\'' || peek(s, 2) == '"')) {
-        const bool string = peek(s, 2) == '\'';
-        s->at += 3;
-        if (string && !s->standard_conforming_strings)
-            return SCAN_BAD; /* PostgreSQL refuses it too */
-        if (string)
-            return skip_string(s, false) ? SCAN_STRING : SCAN_BAD;
+    s->at++;
+    if (next == '\'' && c == 'n')
+        return scan_quote(s); /* as plain as '' */
+    if (next != '&' || c != 'u' || (third != '\'' && third != '"'))
+        return SCAN_WORD;
+    s->at += 2;
+    if (third == '"')
         return skip_quoted(s) ? SCAN_UQUOTED : SCAN_BAD;
-    }
-    const uint8_t *p = s->at + 1;
-    while (p < s->end && is(*p, C_IDENT))
+    if (!s->standard_conforming_strings)
+        return SCAN_BAD; /* PostgreSQL refuses it too */
+    return skip_string(s, false) ? SCAN_STRING : SCAN_BAD;
+}
+
+static inline enum scan_kind scan_word(struct scan *s)
+{
+    const uint8_t *p = s->at + 1, *const end = s->end;
+    if (p < end && (*p == '\'' || *p == '&'))
+        return scan_prefixed(s);
+    while (p < end && is(*p, C_IDENT))
         p++;
     s->at = p;
     return SCAN_WORD;
 }
 
-static enum scan_kind scan_token(struct scan *s)
+static inline enum scan_kind scan_token(struct scan *s)
 {
     const uint8_t c = *s->at;
     if (is(c, C_IDENT_START))
