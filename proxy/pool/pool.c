@@ -202,7 +202,7 @@ static void wake_other(struct pool *pool)
 {
     uint64_t since;
     struct hub *hub = pool->set->hub;
-    int worker = budget_longest_waiting(pool->budget, hub->worker, &since);
+    int worker = hub->stopping ? -1 : budget_longest_waiting(pool->budget, hub->worker, &since);
     if (worker >= 0 && (uint32_t)worker < hub->peer_n)
         send_poke(hub->peers[worker], pool->budget);
 }

@@ -102,7 +102,6 @@ static void session_free(struct session *s)
     list_remove(&s->node);
     worker->session_n--;
     free(s);
-    worker_session_gone(worker);
 }
 
 /* ---- conn upcalls ---- */

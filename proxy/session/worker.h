@@ -45,7 +45,11 @@ struct worker {
     struct worker_stats stats;
     unsigned shutdown_stage;
     uint64_t drain_deadline_ms;
-    bool ready, failed;
+};
+
+/* What had not ended when a worker stopped: zeros, or something is wrong. */
+struct fleet_left {
+    atomic_uint clients, servers, conns, buffers, heap_blocks;
 };
 
 struct fleet {
@@ -59,7 +63,11 @@ struct fleet {
     struct snapshot *first;
     console_fn *console;
     void (*cluster_evidence)(void *context, struct cluster *cluster);
+    void (*all_stopped)(void *context); /* on the last worker's thread */
     void *context;
+    pthread_barrier_t stopping;
+    atomic_uint stopped_n;
+    struct fleet_left left;
     int *listen_fds;
     unsigned listen_n;
     pthread_mutex_t lock;
@@ -77,7 +85,7 @@ void fleet_snapshot(struct fleet *fleet, struct snapshot *snapshot); /* takes on
 void fleet_cluster_changed(struct fleet *fleet, struct cluster *cluster);
 void fleet_drain(struct fleet *fleet, uint64_t timeout_ms);
 void fleet_abort(struct fleet *fleet);
-/* Wait until all threads have ended; logs the line that shows what is still in flight. */
+/* Wait until all threads have ended, log the line that shows what is still in flight, free all. */
 void fleet_join(struct fleet *fleet);
 
 /* The session of a virtual pid in this worker, or NULL. */
@@ -85,9 +93,6 @@ struct session *worker_find_pid(struct worker *worker, uint32_t pid);
 /* Draw a virtual pid for a session and remember it; forget it. */
 uint32_t worker_take_pid(struct worker *worker, struct session *session);
 void worker_drop_pid(struct worker *worker, struct session *session);
-/* A session has gone: a draining worker may be done. */
-void worker_session_gone(struct worker *worker);
-
 static inline struct worker *worker_of(struct loop *loop)
 {
     struct hub *hub = loop->context;

@@ -1,0 +1,396 @@
+#include "proxy/session/worker.h"
+
+#include "base/check.h"
+#include "proxy/io/log.h"
+#include "proxy/session/session.h"
+
+#include <openssl/rand.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#define SQ_ENTRIES 512
+#define CQ_ENTRIES 16384
+#define SMALL_BYTES 16384
+#define BULK_BYTES 65536
+#define BULK_COUNT 64
+#define ABORT_MS 2000 /* for the last completions once everything is being closed */
+
+/* ---- virtual pids ---- */
+
+static struct session **pid_slot(struct session **table, uint32_t cap, uint32_t pid)
+{
+    for (uint32_t i = pid * 2654435761U;; i++) {
+        struct session **slot = &table[i & (cap - 1)];
+        if (!*slot || (*slot)->pid == pid)
+            return slot;
+    }
+}
+
+struct session *worker_find_pid(struct worker *w, uint32_t pid)
+{
+    return w->by_pid_n ? *pid_slot(w->by_pid, w->by_pid_cap, pid) : NULL;
+}
+
+static void grow_pids(struct worker *w)
+{
+    uint32_t cap = w->by_pid_cap ? w->by_pid_cap * 2 : 256;
+    struct session **table = calloc(cap, sizeof *table);
+    CHECK(table != NULL);
+    for (uint32_t i = 0; i < w->by_pid_cap; i++)
+        if (w->by_pid[i])
+            *pid_slot(table, cap, w->by_pid[i]->pid) = w->by_pid[i];
+    free(w->by_pid);
+    w->by_pid = table;
+    w->by_pid_cap = cap;
+}
+
+uint32_t worker_take_pid(struct worker *w, struct session *s)
+{
+    uint32_t pid;
+    if (w->by_pid_n * 2 >= w->by_pid_cap)
+        grow_pids(w);
+    do {
+        CHECK(RAND_bytes((uint8_t *)&pid, sizeof pid) == 1);
+        pid = (pid & ((1U << WORKER_PID_BITS) - 1)) | w->id << WORKER_PID_BITS;
+    } while (pid == 0 || *pid_slot(w->by_pid, w->by_pid_cap, pid));
+    *pid_slot(w->by_pid, w->by_pid_cap, pid) = s;
+    w->by_pid_n++;
+    s->pid = pid;
+    return pid;
+}
+
+void worker_drop_pid(struct worker *w, struct session *s)
+{
+    struct session **slot = pid_slot(w->by_pid, w->by_pid_cap, s->pid);
+    CHECK(*slot == s);
+    *slot = NULL;
+    w->by_pid_n--;
+    for (uint32_t i = (uint32_t)(slot - w->by_pid);;) { /* what was pushed past the hole moves up */
+        i = (i + 1) & (w->by_pid_cap - 1);
+        struct session *moved = w->by_pid[i];
+        if (!moved)
+            return;
+        w->by_pid[i] = NULL;
+        *pid_slot(w->by_pid, w->by_pid_cap, moved->pid) = moved;
+    }
+}
+
+/* ---- new clients ---- */
+
+struct client_mail {
+    struct mail mail; /* first */
+    int fd;
+};
+
+static void take_client(struct worker *w, int fd)
+{
+    if (w->shutdown_stage) {
+        close(fd);
+        atomic_fetch_sub(&w->fleet->per_worker[w->id], 1);
+        return;
+    }
+    session_accept(w, fd);
+}
+
+static void on_client_mail(struct loop *loop, struct mail *mail)
+{
+    struct client_mail *m = (struct client_mail *)(void *)mail;
+    take_client(worker_of(loop), m->fd);
+    free(m);
+}
+
+/* To the worker with the fewest, so that 16 clients on 8 workers are 2 each. */
+static void on_accept(struct loop *loop, int fd, void *context)
+{
+    struct worker *self = context;
+    struct fleet *fleet = self->fleet;
+    uint32_t best = 0;
+    for (uint32_t i = 1; i < fleet->worker_n; i++)
+        if (atomic_load(&fleet->per_worker[i]) < atomic_load(&fleet->per_worker[best]))
+            best = i;
+    atomic_fetch_add(&fleet->per_worker[best], 1);
+    if (best == self->id) {
+        take_client(self, fd);
+        return;
+    }
+    struct client_mail *m = calloc(1, sizeof *m);
+    CHECK(m != NULL);
+    *m = (struct client_mail){.mail.deliver = on_client_mail, .fd = fd};
+    (void)loop;
+    loop_post(fleet->workers[best].loop, &m->mail);
+}
+
+/* ---- mail from the control thread ---- */
+
+struct control_mail {
+    struct mail mail; /* first */
+    struct snapshot *snapshot;
+    struct cluster *cluster;
+    uint64_t timeout_ms;
+};
+
+static void post_all(struct fleet *fleet, const struct control_mail *model)
+{
+    for (uint32_t i = 0; i < fleet->worker_n; i++) {
+        struct control_mail *m = malloc(sizeof *m);
+        CHECK(m != NULL);
+        *m = *model;
+        if (m->snapshot)
+            snapshot_ref(m->snapshot);
+        if (m->cluster)
+            cluster_ref(m->cluster);
+        loop_post(fleet->workers[i].loop, &m->mail);
+    }
+}
+
+static void on_snapshot_mail(struct loop *loop, struct mail *mail)
+{
+    struct control_mail *m = (struct control_mail *)(void *)mail;
+    hub_set_snapshot(loop->context, m->snapshot);
+    free(m);
+}
+
+void fleet_snapshot(struct fleet *fleet, struct snapshot *snapshot)
+{
+    post_all(fleet, &(struct control_mail){.mail.deliver = on_snapshot_mail, .snapshot = snapshot});
+    snapshot_unref(snapshot);
+}
+
+static void each_session_of(struct worker *w, struct cluster *cluster)
+{
+    struct list *next;
+    for (struct list *n = w->sessions.next; n != &w->sessions; n = next) {
+        next = n->next;
+        session_cluster_changed(LIST_ENTRY(n, struct session, node), cluster);
+    }
+}
+
+static void on_cluster_mail(struct loop *loop, struct mail *mail)
+{
+    struct control_mail *m = (struct control_mail *)(void *)mail;
+    struct worker *w = worker_of(loop);
+    hub_cluster_changed(&w->hub, m->cluster);
+    each_session_of(w, m->cluster);
+    cluster_unref(m->cluster);
+    free(m);
+}
+
+void fleet_cluster_changed(struct fleet *fleet, struct cluster *cluster)
+{
+    post_all(fleet, &(struct control_mail){.mail.deliver = on_cluster_mail, .cluster = cluster});
+}
+
+static void stop_listening(struct worker *w)
+{
+    for (unsigned i = 0; i < w->listener_n; i++)
+        listener_stop(w->listeners[i]);
+    w->listener_n = 0;
+}
+
+static void each_session(struct worker *w, void (*fn)(struct session *s))
+{
+    struct list *next;
+    for (struct list *n = w->sessions.next; n != &w->sessions; n = next) {
+        next = n->next;
+        fn(LIST_ENTRY(n, struct session, node));
+    }
+}
+
+static void on_drain_mail(struct loop *loop, struct mail *mail)
+{
+    struct control_mail *m = (struct control_mail *)(void *)mail;
+    struct worker *w = worker_of(loop);
+    w->shutdown_stage = 1;
+    w->drain_deadline_ms = loop->now_ms + m->timeout_ms;
+    stop_listening(w);
+    hub_stop(&w->hub);
+    each_session(w, session_drain);
+    free(m);
+}
+
+void fleet_drain(struct fleet *fleet, uint64_t timeout_ms)
+{
+    post_all(fleet, &(struct control_mail){.mail.deliver = on_drain_mail, .timeout_ms = timeout_ms});
+}
+
+static void on_abort_mail(struct loop *loop, struct mail *mail)
+{
+    struct worker *w = worker_of(loop);
+    w->shutdown_stage = 1;
+    w->drain_deadline_ms = 0;
+    (void)loop;
+    free(mail);
+}
+
+void fleet_abort(struct fleet *fleet)
+{
+    post_all(fleet, &(struct control_mail){.mail.deliver = on_abort_mail});
+}
+
+/* ---- the thread ---- */
+
+static void abort_session(struct session *s)
+{
+    session_close(s, "shutdown");
+    conn_close(s->conn, "shutdown");
+}
+
+static void run_worker(struct worker *w)
+{
+    struct loop *loop = w->loop;
+    while (!w->shutdown_stage)
+        loop_turn(loop, TIMER_NEVER);
+    while (w->session_n > 0 && loop->now_ms < w->drain_deadline_ms) {
+        loop_turn(loop, w->drain_deadline_ms);
+        each_session(w, session_drain);
+    }
+    stop_listening(w);
+    each_session(w, abort_session);
+    hub_abort(&w->hub);
+    loop_drain(loop, loop->now_ms + ABORT_MS);
+    /* A server may be on its way to us from a worker that was slower: all are stopping now, so what
+     * is in the mail is the last of it. */
+    pthread_barrier_wait(&w->fleet->stopping);
+    loop_turn(loop, loop->now_ms + 1);
+    loop_drain(loop, loop->now_ms + ABORT_MS);
+}
+
+static struct port *make_port(struct fleet *fleet)
+{
+    const struct conf *conf = fleet->first->conf;
+    uint32_t small = 32;
+    while (small < conf->recv_buffers && small < 32768)
+        small *= 2;
+    struct port_config config = {
+        .sq_entries = SQ_ENTRIES,
+        .cq_entries = CQ_ENTRIES,
+        .buffers = {[PORT_SMALL] = {.bytes = SMALL_BYTES, .count = small},
+                    [PORT_BULK] = {.bytes = BULK_BYTES, .count = BULK_COUNT}},
+    };
+    struct port_failure failure;
+    struct port *port = port_uring_create(&config, &failure);
+    if (!port) {
+        pthread_mutex_lock(&fleet->lock);
+        fleet->failure = failure;
+        fleet->failed_n++;
+        pthread_cond_signal(&fleet->changed);
+        pthread_mutex_unlock(&fleet->lock);
+    }
+    return port;
+}
+
+static void wait_until_all_ready(struct fleet *fleet)
+{
+    pthread_mutex_lock(&fleet->lock);
+    fleet->ready_n++;
+    pthread_cond_broadcast(&fleet->changed);
+    while (fleet->ready_n + fleet->failed_n < fleet->worker_n)
+        pthread_cond_wait(&fleet->changed, &fleet->lock);
+    pthread_mutex_unlock(&fleet->lock);
+}
+
+/* What is still in flight: the line that shows zeros, unless something would not end in time. */
+static void finish_worker(struct worker *w)
+{
+    struct loop *loop = w->loop;
+    struct fleet *fleet = w->fleet;
+    unsigned buffers = loop->bufs.lent[PORT_SMALL] + loop->bufs.lent[PORT_BULK];
+    LOG(loop->conn_n || w->hub.server_n || loop->bufs.heap_n ? LOG_WARN : LOG_INFO, "worker.stopped",
+        LF_U("worker", w->id), LF_U("clients", w->session_n), LF_U("servers", w->hub.server_n),
+        LF_U("conns", loop->conn_n), LF_U("buffers_small", loop->bufs.lent[PORT_SMALL]),
+        LF_U("buffers_bulk", loop->bufs.lent[PORT_BULK]), LF_U("heap_blocks", loop->bufs.heap_n),
+        LF_U("turns", loop->stats.turns), LF_U("enters", loop->port->stats.enters),
+        LF_U("enobufs", loop->stats.enobufs), LF_U("starved", loop->stats.starved),
+        LF_U("unpins", loop->stats.unpins), LF_U("cq_overflow", loop->port->stats.cq_overflow),
+        LF_U("queries", w->stats.queries), LF_U("transactions", w->stats.transactions),
+        LF_U("to_primary", w->stats.to_primary), LF_U("to_replica", w->stats.to_replica),
+        LF_U("reruns", w->stats.reruns), LF_U("sheds", w->stats.sheds), LF_U("moves", w->hub.moves),
+        LF_U("dials", w->hub.dials), LF_U("label_syncs", w->hub.label_syncs));
+    atomic_fetch_add(&fleet->left.clients, w->session_n);
+    atomic_fetch_add(&fleet->left.servers, w->hub.server_n);
+    atomic_fetch_add(&fleet->left.conns, loop->conn_n);
+    atomic_fetch_add(&fleet->left.buffers, buffers);
+    atomic_fetch_add(&fleet->left.heap_blocks, loop->bufs.heap_n);
+    if (loop->conn_n > 0 || w->hub.server_n > 0 || w->session_n > 0)
+        return; /* the kernel cleans up; freeing now would only hide it */
+    hub_free(&w->hub);
+    loop_free(loop);
+    free(w->by_pid);
+}
+
+static void *worker_main(void *arg)
+{
+    struct worker *w = arg;
+    struct fleet *fleet = w->fleet;
+    char name[16];
+    snprintf(name, sizeof name, "pgweir-w%u", w->id);
+    pthread_setname_np(pthread_self(), name);
+    struct port *port = make_port(fleet);
+    if (!port)
+        return NULL;
+    w->loop = loop_new(port, w->id, &w->hub);
+    hub_init(&w->hub, w->loop, w->id, fleet->first);
+    w->hub.peers = fleet->hubs;
+    w->hub.peer_n = fleet->worker_n;
+    w->hub.evidence = fleet->cluster_evidence;
+    w->hub.evidence_context = fleet->context;
+    wait_until_all_ready(fleet);
+    if (fleet->failed_n == 0) {
+        for (unsigned i = 0; w->id == 0 && i < fleet->listen_n; i++)
+            w->listeners[w->listener_n++] = listener_start(w->loop, fleet->listen_fds[i], on_accept, w);
+        run_worker(w);
+    }
+    finish_worker(w);
+    if (atomic_fetch_add(&fleet->stopped_n, 1) + 1 == fleet->worker_n && fleet->all_stopped)
+        fleet->all_stopped(fleet->context);
+    return NULL;
+}
+
+int fleet_start(struct fleet *fleet, uint32_t worker_n, struct snapshot *snapshot, const int *listen_fds,
+                unsigned listen_n)
+{
+    CHECK(worker_n > 0 && worker_n <= WORKER_PIDS_MAX);
+    fleet->worker_n = worker_n;
+    fleet->first = snapshot;
+    fleet->listen_n = listen_n;
+    fleet->listen_fds = calloc(listen_n ? listen_n : 1, sizeof *fleet->listen_fds);
+    fleet->workers = calloc(worker_n, sizeof *fleet->workers);
+    fleet->hubs = calloc(worker_n, sizeof(struct hub *));
+    CHECK(fleet->workers && fleet->hubs && fleet->listen_fds);
+    memcpy(fleet->listen_fds, listen_fds, listen_n * sizeof *listen_fds);
+    CHECK(RAND_bytes(fleet->secret, sizeof fleet->secret) == 1);
+    pthread_mutex_init(&fleet->lock, NULL);
+    pthread_cond_init(&fleet->changed, NULL);
+    pthread_barrier_init(&fleet->stopping, NULL, worker_n);
+    for (uint32_t i = 0; i < worker_n; i++) {
+        struct worker *w = &fleet->workers[i];
+        w->fleet = fleet;
+        w->id = i;
+        list_init(&w->sessions);
+        fleet->hubs[i] = &w->hub;
+    }
+    for (uint32_t i = 0; i < worker_n; i++)
+        CHECK(pthread_create(&fleet->workers[i].thread, NULL, worker_main, &fleet->workers[i]) == 0);
+    pthread_mutex_lock(&fleet->lock);
+    while (fleet->ready_n + fleet->failed_n < worker_n)
+        pthread_cond_wait(&fleet->changed, &fleet->lock);
+    unsigned failed_n = fleet->failed_n;
+    pthread_mutex_unlock(&fleet->lock);
+    return failed_n ? -1 : 0;
+}
+
+void fleet_join(struct fleet *fleet)
+{
+    for (uint32_t i = 0; i < fleet->worker_n; i++)
+        pthread_join(fleet->workers[i].thread, NULL);
+    LOG(LOG_INFO, "process.stopped", LF_U("clients", atomic_load(&fleet->left.clients)),
+        LF_U("servers", atomic_load(&fleet->left.servers)), LF_U("conns", atomic_load(&fleet->left.conns)),
+        LF_U("buffers", atomic_load(&fleet->left.buffers)),
+        LF_U("heap_blocks", atomic_load(&fleet->left.heap_blocks)),
+        LF_U("budget", budget_total_used()), LF_U("log_dropped", log_dropped()));
+    pthread_barrier_destroy(&fleet->stopping);
+    free(fleet->workers);
+    free(fleet->hubs);
+    free(fleet->listen_fds);
+}
