@@ -304,7 +304,7 @@ static enum node_role role_of(const struct judge *j, uint32_t i, enum node_why w
     case NODE_WHY_N:
         break;
     }
-    if (i == j->primary)
+    if (i == j->primary && (node->sampled || node->seen != SEEN_NOTHING))
         return replica ? NODE_REPLICA : NODE_PRIMARY;
     bool known = why == NODE_LOGIN_FAILED || why == NODE_OLD_TIMELINE || why == NODE_OTHER_SYSTEM;
     return known && replica ? NODE_REPLICA : NODE_UNKNOWN;

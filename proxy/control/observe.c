@@ -66,6 +66,11 @@ static const char *label_of(const struct observed *o, uint32_t node)
 
 /* ---- what is logged of a verdict ---- */
 
+static bool has_node(uint32_t mask, uint32_t node)
+{
+    return (mask & 1U << node) != 0;
+}
+
 static void log_role(struct observed *o, uint32_t i, const struct node_status *now)
 {
     struct observed_node *node = &o->nodes[i];
@@ -109,7 +114,7 @@ static void log_route(struct observed *o, uint32_t i, const struct judge_verdict
 {
     struct observed_node *node = &o->nodes[i];
     const struct node_status *s = &now->nodes[i];
-    bool readable = now->readable >> i & 1U, was = o->verdict.readable >> i & 1U;
+    bool readable = has_node(now->readable, i), was = has_node(o->verdict.readable, i);
     uint64_t now_ns = o->control->loop->now_ns;
     if (s->why != node->why)
         node->why_since_ns = now_ns;
@@ -125,7 +130,7 @@ static void log_alerts(const struct observed *o, uint32_t i, const struct judge_
 {
     const struct node_status *s = &now->nodes[i];
     bool turned = s->why != o->verdict.nodes[i].why;
-    if (now->rivals >> i & 1U && !(o->verdict.rivals >> i & 1U))
+    if (has_node(now->rivals, i) && !has_node(o->verdict.rivals, i))
         LOG(LOG_ERROR, "cluster.two_primaries", LF_S("database", o->name),
             LF_S("used", label_of(o, now->primary)), LF_S("not_used", label_of(o, i)),
             LF_U("timeline", s->timeline));

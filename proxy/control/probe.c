@@ -53,9 +53,14 @@ enum column {
     COL_N
 };
 
+/* What a server refuses to answer is left out, level by level. */
+static const char *const level_sql[] = {
+    SAMPLE_SQL("NULL", RECEIVER_SQL, TIMELINE_SQL),
+    SAMPLE_SQL("NULL", RECEIVER_SQL, "(SELECT received_tli FROM pg_stat_wal_receiver)"),
+    SAMPLE_SQL("NULL", "'hidden'", "NULL"),
+};
+#define LEVEL_N (sizeof level_sql / sizeof *level_sql)
 static const char first_sql[] = SAMPLE_SQL(SYSTEM_SQL, RECEIVER_SQL, TIMELINE_SQL);
-static const char usual_sql[] = SAMPLE_SQL("NULL", RECEIVER_SQL, TIMELINE_SQL);
-static const char bare_sql[] = SAMPLE_SQL("NULL", "'hidden'", "NULL");
 
 static void start_connect(struct probe *p);
 
@@ -264,7 +269,8 @@ static void start_connect(struct probe *p)
     }
     p->conn = connect_start(p);
     p->begun_ms = p->loop->now_ms;
-    p->answered = p->bare = p->again = false;
+    p->answered = p->again = false;
+    p->level = 0;
     p->system_id = 0;
     enter(p, PROBE_CONNECTING, later(p, p->timeout_ms));
     PQsetNoticeProcessor(p->conn, ignore_notice, NULL);
@@ -287,7 +293,7 @@ static void await_input(struct probe *p)
 
 static void ask(struct probe *p)
 {
-    const char *sql = p->bare ? bare_sql : p->answered ? usual_sql : first_sql;
+    const char *sql = p->level == 0 && !p->answered ? first_sql : level_sql[p->level];
     p->got = p->retry = p->again = false;
     p->error[0] = '\0';
     p->begun_ms = p->loop->now_ms;
@@ -390,7 +396,7 @@ static bool read_result(struct probe *p, const PGresult *result)
         return true;
     case PGRES_FATAL_ERROR:
         copy_error(p, PQresultErrorMessage(result));
-        p->retry = !p->bare && asked_too_much(result);
+        p->retry = p->level + 1 < LEVEL_N && asked_too_much(result);
         return true;
     case PGRES_EMPTY_QUERY:
     case PGRES_COMMAND_OK:
@@ -411,7 +417,7 @@ static bool read_result(struct probe *p, const PGresult *result)
 static void finish_query(struct probe *p)
 {
     if (p->retry) {
-        p->bare = true;
+        p->level++;
         ask(p);
         return;
     }

@@ -73,12 +73,12 @@ struct probe {
     uint64_t begun_ms; /* the newest connect or query */
     uint64_t lost_ms;  /* the newest loss that was followed by a connect at once */
     uint64_t begun_ns, number;
-    uint64_t system_id;           /* of this connection's server */
-    bool answered;                /* on this connection */
-    bool bare;                    /* it may not read everything */
-    bool again;                   /* a nudge came while it was being asked */
-    bool got, retry;              /* of the query in flight: a sample; it needs the bare query */
-    char receiver[16];            /* walreceiver's status; "none", or "hidden" without pg_monitor */
+    uint64_t system_id; /* of this connection's server */
+    bool answered;      /* on this connection */
+    uint32_t level;     /* of what may be asked on this connection; 0: everything */
+    bool again;         /* a nudge came while it was being asked */
+    bool got, retry;    /* of the query in flight: a sample; it was refused, ask for less */
+    char receiver[16];  /* walreceiver's status; "none", or "hidden" without pg_monitor */
     char error[PROBE_TEXT_BYTES]; /* of the query in flight */
     struct judge_sample sample;
 };
