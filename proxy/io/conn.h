@@ -76,7 +76,7 @@ struct conn {
 /* Take a connected socket. The conn starts to receive at once. */
 struct conn *conn_new(struct loop *loop, int fd, bool unix_socket, const struct conn_ops *ops,
                       void *owner);
-/* Start to connect; on_connected() follows. addr must live until then. NULL: no socket (errno). */
+/* Start to connect; on_connected() follows. addr is copied. NULL: no socket (errno). */
 struct conn *conn_connect(struct loop *loop, const struct sockaddr *addr, socklen_t addr_bytes,
                           const struct conn_ops *ops, void *owner);
 

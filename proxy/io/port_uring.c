@@ -16,6 +16,7 @@
 
 #define CQ_FLOOR 1024
 #define BUFFERS_FLOOR 32
+#define ADDR_BLOCKS 64 /* connect() calls between two submissions */
 #define IOV_BLOCKS 64 /* sendv() calls between two submissions; one more submits early */
 
 struct port_uring {
@@ -26,6 +27,8 @@ struct port_uring {
     struct iovec iov[IOV_BLOCKS][PORT_IOV_MAX];
     struct msghdr msg[IOV_BLOCKS];
     unsigned iov_used;
+    struct sockaddr_storage addr[ADDR_BLOCKS];
+    unsigned addr_used;
 };
 
 static struct port_uring *uring_of(struct port *port)
@@ -55,7 +58,7 @@ static void submit_early(struct port_uring *u)
     u->port.stats.sqe_full++;
     u->port.stats.enters++;
     io_uring_submit(&u->ring);
-    u->iov_used = 0;
+    u->iov_used = u->addr_used = 0;
 }
 
 /* A free submission entry. A full queue is submitted first, so this does not fail: with SUBMIT_ALL
@@ -87,7 +90,7 @@ static int uring_wait(struct port *port, uint64_t deadline_ns)
     struct io_uring_cqe *cqe;
     port->stats.enters++;
     int rc = io_uring_submit_and_wait_timeout(&u->ring, &cqe, 1, tsp, NULL);
-    u->iov_used = 0;
+    u->iov_used = u->addr_used = 0;
     port->stats.cq_overflow += io_uring_cq_has_overflow(&u->ring);
     bool usual = rc >= 0 || rc == -ETIME || rc == -EINTR || rc == -EBUSY || rc == -EAGAIN;
     return usual ? 0 : rc;
@@ -125,8 +128,14 @@ static void uring_accept(struct port *port, uint64_t token, int fd)
 static void uring_connect(struct port *port, uint64_t token, int fd, const struct sockaddr *addr,
                           socklen_t addr_bytes)
 {
-    struct io_uring_sqe *sqe = get_sqe(uring_of(port), token);
-    io_uring_prep_connect(sqe, fd, addr, addr_bytes);
+    struct port_uring *u = uring_of(port);
+    CHECK(addr_bytes <= sizeof u->addr[0]);
+    if (u->addr_used == ADDR_BLOCKS)
+        submit_early(u);
+    struct io_uring_sqe *sqe = get_sqe(u, token); /* before a block is taken, as for sendv */
+    struct sockaddr_storage *kept = &u->addr[u->addr_used++];
+    memcpy(kept, addr, addr_bytes);
+    io_uring_prep_connect(sqe, fd, (struct sockaddr *)kept, addr_bytes);
     io_uring_sqe_set_data64(sqe, token);
 }
 
