@@ -95,6 +95,13 @@ IO_ASAN_OBJ := $(patsubst %.c,$(B)/asan/%.o,$(wildcard base/*.c proxy/io/*.c) te
 test-mutants: $(IO_ASAN_OBJ)
 	@tests/unit/mutants '$(CC) -O1 -std=gnu17 -w $(SAN) $(CPPFLAGS)' '$(LIBS) -lcmocka' $(IO_ASAN_OBJ)
 
+IO_TSAN_OBJ := $(patsubst %.c,$(B)/tsan/%.o,$(wildcard base/*.c proxy/io/*.c) tests/unit/test_io_mail.c)
+$(B)/tsan/test_io_mail: $(IO_TSAN_OBJ)
+	$(CC) -fsanitize=thread -o $@ $^ $(LIBS) -lcmocka
+.PHONY: test-tsan
+test-tsan: $(B)/tsan/test_io_mail ## mailboxes and log between threads, under ThreadSanitizer
+	@$<
+
 test-unit: $(UNIT_BIN) test-mutants ## unit tests under ASan and UBSan
 	@set -e; for t in $(UNIT_BIN); do echo "== $$t"; $$t; done
 

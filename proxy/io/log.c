@@ -3,6 +3,7 @@
 #include "base/check.h"
 
 #include <inttypes.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
@@ -202,7 +203,7 @@ static size_t format_line(char *line, size_t cap, enum log_level level, const ch
 
 static void write_next(void)
 {
-    if (!log_state.head || log_state.watch.armed)
+    if (!log_state.head || log_state.watch.armed || !atomic_load(&log_state.loop))
         return;
     log_state.writing_fd = log_state.fd;
     watch_write(&log_state.watch, log_state.fd, log_state.head->text + log_state.written,
@@ -303,6 +304,7 @@ void log_emit(enum log_level level, const char *event, const struct log_field *f
 
 void log_start(struct loop *loop, int fd)
 {
+    signal(SIGPIPE, SIG_IGN); /* a reader that went away ends our log, not us */
     log_state.fd = fd;
     watch_init(&log_state.watch, loop, on_written);
     atomic_store(&log_state.loop, loop);
@@ -331,8 +333,9 @@ void log_stop(void)
         watch_cancel(&log_state.watch);
     while (log_state.watch.armed && loop->now_ms < deadline_ms + STOP_WAIT_MS)
         loop_turn(loop, deadline_ms + STOP_WAIT_MS);
+    if (log_state.watch.armed)
+        return; /* the kernel still has a line of ours: it stays */
     while (log_state.head)
         drop_head();
-    if (!log_state.watch.armed)
-        watch_close(&log_state.watch);
+    watch_close(&log_state.watch);
 }
