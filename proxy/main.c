@@ -171,6 +171,12 @@ static void on_evidence(void *context, struct cluster *cluster)
     control_nudge(control, cluster);
 }
 
+static void on_role_seen(void *context, struct cluster *cluster, uint32_t node, bool in_recovery)
+{
+    (void)context;
+    control_role_seen(control, cluster, node, in_recovery);
+}
+
 static void on_all_stopped(void *context)
 {
     (void)context;
@@ -229,7 +235,7 @@ static int run_fleet(struct snapshot *snapshot, const struct conf_sources *sourc
         return EXIT_CONFIG;
     console_init(control);
     fleet.console = console_query;
-    fleet.cluster_evidence = on_evidence;
+    fleet.reports = (struct hub_reports){on_evidence, on_role_seen, &fleet};
     fleet.all_stopped = on_all_stopped;
     fleet.context = &fleet;
     kdf_start();

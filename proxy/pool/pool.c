@@ -564,12 +564,27 @@ void pool_discard(struct server *s, const char *why)
 
 /* ---- servers that come and go ---- */
 
+void hub_evidence(struct hub *hub, struct cluster *cluster)
+{
+    if (hub->reports.evidence)
+        hub->reports.evidence(hub->reports.context, cluster);
+}
+
+/* From PostgreSQL 14 on every server says whether it is in recovery: roles without a probe login. */
+static void report_role(struct server *s)
+{
+    const struct hub_reports *reports = &s->pool->set->hub->reports;
+    if (reports->role_seen && server_status_value(s, "in_hot_standby"))
+        reports->role_seen(reports->context, s->pool->set->cluster, s->pool->node, s->in_recovery);
+}
+
 void pool_server_ready(struct server *s)
 {
     struct pool *pool = s->pool;
     pool->backoff_ms = 0;
     pool->retry_ms = 0;
     s->label = label_ref(pool->set->base);
+    report_role(s);
     if (pool->set->base->greeting == NULL) {
         uint8_t bytes[SERVER_GREETING_MAX];
         struct put o = put_into(bytes, sizeof bytes);
@@ -635,8 +650,7 @@ void pool_dial_failed(struct pool *pool, const char *sqlstate, const char *messa
     uint64_t jitter_ms = hub_random(hub) % (pool->backoff_ms / 4 + 1);
     pool->retry_ms = hub->loop->now_ms + pool->backoff_ms + jitter_ms;
     timer_start(&hub->loop->timers, &pool->retry, pool->retry_ms);
-    if (hub->evidence)
-        hub->evidence(hub->evidence_context, set->cluster);
+    hub_evidence(hub, set->cluster);
     if (is_final(sqlstate)) {
         struct refused_text text = {sqlstate, message};
         refuse_all(set, &set->writers, pool->node, &text);

@@ -24,8 +24,13 @@ struct hub;
 struct pool_set;
 struct waiter;
 
-/* Something a worker saw that the control thread should look at. */
-typedef void hub_evidence_fn(void *context, struct cluster *cluster);
+/* What a worker sees and the control thread should know: something is wrong with a cluster; a server
+ * told its node's role at login. */
+struct hub_reports {
+    void (*evidence)(void *context, struct cluster *cluster);
+    void (*role_seen)(void *context, struct cluster *cluster, uint32_t node, bool in_recovery);
+    void *context;
+};
 
 struct hub {
     struct loop *loop;
@@ -40,8 +45,7 @@ struct hub {
     uint64_t label_syncs, moves, dials, dial_failures, sheds;
     struct timer sweep; /* old and idle servers are closed */
     bool stopping;
-    hub_evidence_fn *evidence;
-    void *evidence_context;
+    struct hub_reports reports;
 };
 
 struct pool {
@@ -115,6 +119,8 @@ void hub_stop(struct hub *hub);
 /* Close every server now. */
 void hub_abort(struct hub *hub);
 uint64_t hub_random(struct hub *hub);
+/* Something points at a change of roles or a lost node: let it be sampled at once. */
+void hub_evidence(struct hub *hub, struct cluster *cluster);
 
 /* The set for a login, with a reference. */
 struct pool_set *pool_set_get(struct hub *hub, struct cluster *cluster,

@@ -275,8 +275,7 @@ static void on_server_lost(void *lessee, struct server *server)
     bool again = s->guard && s->state == SESSION_READY;
     bool greeting = s->state == SESSION_GREETING;
     s->server = NULL;
-    if (s->worker->hub.evidence)
-        s->worker->hub.evidence(s->worker->hub.evidence_context, s->set->cluster);
+    hub_evidence(&s->worker->hub, s->set->cluster);
     pool_discard(server, "lost");
     if (s->state == SESSION_READY && s->syncing && s->collected_bytes > 0)
         again = true; /* not a byte of the segment has been sent */

@@ -145,6 +145,8 @@ static enum pass on_error(struct session *s, struct slice body)
         skip_expected(s);
         return SWALLOW;
     }
+    if (!s->on_replica && slice_is(f.sqlstate, "25006"))
+        hub_evidence(&s->worker->hub, s->set->cluster); /* read only: is it still the primary? */
     if (slice_is(f.severity, "FATAL") || slice_is(f.severity, "PANIC"))
         s->fatal_seen = true;
     bool duplicate = expects(s, REPLY_DUPLICATE);

@@ -179,6 +179,23 @@ void startup_input(struct session *s)
 
 /* ---- after the proof ---- */
 
+/* How the client's SQL is read, from what a server with its label reported. */
+static void note_reading(struct session *s)
+{
+    static const char *const odd[] = {"SJIS", "SHIFT_JIS_2004", "BIG5", "GBK", "UHC", "GB18030", "JOHAB"};
+    struct slice rest = {s->label->greeting, s->label->greeting_bytes}, name, value;
+    while (rest.n > FRAME_HEAD_BYTES) {
+        size_t n = 1 + (size_t)slice_u32(rest.p + 1);
+        struct slice body = {rest.p + FRAME_HEAD_BYTES, n - FRAME_HEAD_BYTES};
+        CHECK(n <= rest.n && auth_read_param_status(body, &name, &value)); /* we wrote it */
+        if (slice_is(name, "standard_conforming_strings"))
+            s->odd_strings = slice_is(value, "off");
+        for (size_t i = 0; slice_is(name, "client_encoding") && i < sizeof odd / sizeof *odd; i++)
+            s->odd_encoding = s->odd_encoding || slice_is(value, odd[i]);
+        rest = slice_skip(rest, n);
+    }
+}
+
 void startup_finish(struct session *s)
 {
     if (s->state == SESSION_CLOSING)
@@ -218,8 +235,10 @@ void startup_greet(struct session *s)
     s->pid = worker_take_pid(s->worker, s);
     if (s->console)
         put_console_greeting(&o);
-    else
+    else {
+        note_reading(s);
         conn_out_copy(s->conn, s->label->greeting, s->label->greeting_bytes);
+    }
     put_backend_key(&o, s->pid, (struct slice){s->key, s->key_n});
     put_ready(&o, 'I');
     conn_out_copy(s->conn, o.p, o.n);

@@ -333,8 +333,7 @@ static void *worker_main(void *arg)
     hub_init(&w->hub, w->loop, w->id, fleet->first);
     w->hub.peers = fleet->hubs;
     w->hub.peer_n = fleet->worker_n;
-    w->hub.evidence = fleet->cluster_evidence;
-    w->hub.evidence_context = fleet->context;
+    w->hub.reports = fleet->reports;
     wait_until_all_ready(fleet);
     if (fleet->failed_n == 0) {
         for (unsigned i = 0; w->id == 0 && i < fleet->listen_n; i++)

@@ -62,7 +62,7 @@ struct fleet {
     uint64_t started_ms;
     struct snapshot *first;
     console_fn *console;
-    void (*cluster_evidence)(void *context, struct cluster *cluster);
+    struct hub_reports reports;
     void (*all_stopped)(void *context); /* on the last worker's thread */
     void *context;
     pthread_barrier_t stopping;
