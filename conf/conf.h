@@ -1,13 +1,13 @@
 /* conf/conf.h: the configuration, as one immutable snapshot.
  *
- * Life     conf_load() reads every source, checks everything and only then returns a snapshot.
- * Nobody writes to it afterwards, so any thread may read it without a lock. conf_free() wipes it.
- *          conf_load() blocks on files: start-up or a helper thread, never a worker.
- * Owns     the snapshot owns every string in it; they live until conf_free(). No text is ever NULL
- *          unless its comment says so; "" means unset.
- * Units    times are milliseconds and end in _ms, sizes are bytes and end in _bytes.
- * Errors   all at once, as "file:line: key: reason"; see struct conf_errors.
- * Memory   an allocation that fails ends the process with a message: these are small.
+ * Life   conf_load() reads every source, checks everything and only then returns a snapshot.
+ *        Nobody writes to it afterwards, so any thread may read it without a lock. conf_free()
+ *        wipes it. conf_load() blocks on files: start-up or a helper thread, never a worker.
+ * Owns   the snapshot owns every string in it; they live until conf_free(). No text is ever NULL
+ *        unless its comment says so; "" means unset.
+ * Units  times are milliseconds and end in _ms, sizes are bytes and end in _bytes.
+ * Errors all at once, as "file:line: key: reason"; see struct conf_errors.
+ * Memory an allocation that fails ends the process with a message: these are small.
  *
  * The options themselves are the rows of conf/options.def, nothing else.
  */

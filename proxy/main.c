@@ -59,7 +59,8 @@ static bool add_listener(struct listening *l, const struct addrinfo *ai, const s
     char host[NI_MAXHOST], where[NI_MAXHOST + 16];
     int on = 1;
     getnameinfo(ai->ai_addr, ai->ai_addrlen, host, sizeof host, NULL, 0, NI_NUMERICHOST);
-    snprintf(where, sizeof where, ai->ai_family == AF_INET6 ? "[%s]:%u" : "%s:%u", host, conf->listen_port);
+    snprintf(where, sizeof where, ai->ai_family == AF_INET6 ? "[%s]:%u" : "%s:%u", host,
+             conf->listen_port);
     if (l->n == LISTEN_MAX)
         return cannot_listen(where, "too many addresses", "listen_addr");
     int fd = socket(ai->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -117,14 +118,16 @@ static bool listen_unix(struct listening *l, const struct conf *conf)
     CHECK(fd >= 0);
     if (connect(fd, (struct sockaddr *)&addr, sizeof addr) == 0) {
         close(fd);
-        return cannot_listen(addr.sun_path, "in use by another process", "unix_socket_dir, listen_port");
+        return cannot_listen(addr.sun_path, "in use by another process",
+                             "unix_socket_dir, listen_port");
     }
     close(fd);
     unlink(addr.sun_path); /* nobody answered: what is there is left over */
     fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     CHECK(fd >= 0);
     if (bind(fd, (struct sockaddr *)&addr, sizeof addr) != 0 ||
-        chmod(addr.sun_path, conf->unix_socket_mode) != 0 || listen(fd, (int)conf->listen_backlog) != 0) {
+        chmod(addr.sun_path, conf->unix_socket_mode) != 0 ||
+        listen(fd, (int)conf->listen_backlog) != 0) {
         const char *why = strerror(errno);
         close(fd);
         return cannot_listen(addr.sun_path, why, "unix_socket_dir");
@@ -219,11 +222,13 @@ static bool write_pidfile(const struct conf *conf)
     FILE *f = fopen(conf->pidfile, "w");
     if (f && fprintf(f, "%d\n", (int)getpid()) > 0 && fclose(f) == 0)
         return true;
-    fprintf(stderr, "pgweir: cannot write pidfile \"%s\": %s (pidfile)\n", conf->pidfile, strerror(errno));
+    fprintf(stderr, "pgweir: cannot write pidfile \"%s\": %s (pidfile)\n", conf->pidfile,
+            strerror(errno));
     return false;
 }
 
-static int run_fleet(struct snapshot *snapshot, const struct conf_sources *sources, struct listening *l)
+static int run_fleet(struct snapshot *snapshot, const struct conf_sources *sources,
+                     struct listening *l)
 {
     const struct conf *conf = snapshot->conf;
     const struct control_hooks hooks = {on_cluster_changed, on_snapshot, on_shutdown, &fleet};
@@ -245,8 +250,9 @@ static int run_fleet(struct snapshot *snapshot, const struct conf_sources *sourc
         fprintf(stderr, "pgweir: %s\n", text);
         return EXIT_CONFIG; /* the process ends: nothing has been served */
     }
-    LOG(LOG_INFO, "process.started", LF_S("version", PGWEIR_VERSION), LF_U("pid", (uint64_t)getpid()),
-        LF_U("workers", worker_n), LF_U("port", conf->listen_port), LF_S("io", "io_uring"));
+    LOG(LOG_INFO, "process.started", LF_S("version", PGWEIR_VERSION),
+        LF_U("pid", (uint64_t)getpid()), LF_U("workers", worker_n), LF_U("port", conf->listen_port),
+        LF_S("io", "io_uring"));
     control_run(control);
     kdf_stop();
     fleet_join(&fleet);
@@ -303,7 +309,8 @@ static int health(const struct conf *conf)
     char answer = 0;
     int fd = health_connect(conf);
     struct pollfd ready = {.fd = fd, .events = POLLIN};
-    bool ok = fd >= 0 && write(fd, ssl_request, sizeof ssl_request) == (ssize_t)sizeof ssl_request &&
+    bool ok = fd >= 0 &&
+              write(fd, ssl_request, sizeof ssl_request) == (ssize_t)sizeof ssl_request &&
               poll(&ready, 1, HEALTH_WAIT_MS) == 1 && read(fd, &answer, 1) == 1 &&
               (answer == 'S' || answer == 'N');
     if (fd >= 0)
@@ -328,8 +335,8 @@ int main(int argc, char **argv)
 {
     int at = 1;
     const char *command = "run";
-    static const char *const commands[] = {"run", "check", "health", "--print-sample", "--version",
-                                           "-V", "--help", "-h"};
+    static const char *const commands[] = {"run",       "check", "health", "--print-sample",
+                                           "--version", "-V",    "--help", "-h"};
     for (size_t i = 0; argc > 1 && i < sizeof commands / sizeof *commands; i++)
         if (strcmp(argv[1], commands[i]) == 0) {
             command = commands[i];

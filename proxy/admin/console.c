@@ -92,7 +92,8 @@ static void send_end(struct session *s, const char *tag)
     send_put(s, &o);
 }
 
-static void send_failure(struct session *s, const char *sqlstate, const char *message, const char *hint)
+static void send_failure(struct session *s, const char *sqlstate, const char *message,
+                         const char *hint)
 {
     session_error(s, sqlstate, message, NULL, hint);
     session_notice_ready(s);
@@ -118,7 +119,8 @@ struct gathering {
 static struct pool_row *row_of(struct gathering *g, const struct pool_set *set)
 {
     for (size_t i = 0; i < g->n; i++)
-        if (strcmp(g->rows[i].database, set->db->name) == 0 && strcmp(g->rows[i].user, set->user) == 0)
+        if (strcmp(g->rows[i].database, set->db->name) == 0 &&
+            strcmp(g->rows[i].user, set->user) == 0)
             return &g->rows[i];
     if (g->n == g->cap) {
         g->cap = g->cap ? g->cap * 2 : 16;
@@ -131,7 +133,8 @@ static struct pool_row *row_of(struct gathering *g, const struct pool_set *set)
     snprintf(row->database, sizeof row->database, "%s", set->db->name);
     snprintf(row->user, sizeof row->user, "%s", set->user);
     const struct conf *conf = set->snapshot->conf;
-    bool session = conf_pool_mode(conf, set->db, conf_user(conf, slice_of(set->user))) == CONF_POOL_SESSION;
+    bool session =
+        conf_pool_mode(conf, set->db, conf_user(conf, slice_of(set->user))) == CONF_POOL_SESSION;
     row->mode = session ? "session" : "transaction";
     return row;
 }
@@ -173,14 +176,22 @@ static int by_name(const void *a, const void *b)
 static void send_pools(struct session *s, struct gathering *g)
 {
     static const struct put_column columns[] = {
-        {"database", TEXT_OID},          {"user", TEXT_OID},
-        {"cl_active", INT4_OID},         {"cl_waiting", INT4_OID},
-        {"cl_active_cancel_req", INT4_OID}, {"cl_waiting_cancel_req", INT4_OID},
-        {"sv_active", INT4_OID},         {"sv_active_cancel", INT4_OID},
-        {"sv_being_canceled", INT4_OID}, {"sv_idle", INT4_OID},
-        {"sv_used", INT4_OID},           {"sv_tested", INT4_OID},
-        {"sv_login", INT4_OID},          {"maxwait", INT4_OID},
-        {"maxwait_us", INT4_OID},        {"pool_mode", TEXT_OID},
+        {"database", TEXT_OID},
+        {"user", TEXT_OID},
+        {"cl_active", INT4_OID},
+        {"cl_waiting", INT4_OID},
+        {"cl_active_cancel_req", INT4_OID},
+        {"cl_waiting_cancel_req", INT4_OID},
+        {"sv_active", INT4_OID},
+        {"sv_active_cancel", INT4_OID},
+        {"sv_being_canceled", INT4_OID},
+        {"sv_idle", INT4_OID},
+        {"sv_used", INT4_OID},
+        {"sv_tested", INT4_OID},
+        {"sv_login", INT4_OID},
+        {"maxwait", INT4_OID},
+        {"maxwait_us", INT4_OID},
+        {"pool_mode", TEXT_OID},
     };
     send_columns(s, columns, sizeof columns / sizeof *columns);
     if (g->n)
@@ -269,7 +280,8 @@ static bool seen_before(const struct snapshot *snapshot, size_t index)
     return false;
 }
 
-static void show_node(struct session *s, const char *database, struct cluster *cluster, uint32_t index)
+static void show_node(struct session *s, const char *database, struct cluster *cluster,
+                      uint32_t index)
 {
     struct node *node = &cluster->nodes[index];
     struct node_status st = node_status(node);
@@ -298,10 +310,10 @@ static void show_node(struct session *s, const char *database, struct cluster *c
 static void show_nodes(struct session *s)
 {
     static const struct put_column columns[] = {
-        {"database", TEXT_OID},      {"node", TEXT_OID},      {"role", TEXT_OID},
-        {"timeline", INT8_OID},      {"lsn", TEXT_OID},       {"lag_ms", INT8_OID},
-        {"lag_bytes", INT8_OID},     {"sample_age_ms", INT8_OID}, {"reads", TEXT_OID},
-        {"writes", TEXT_OID},        {"why_not", TEXT_OID},
+        {"database", TEXT_OID},  {"node", TEXT_OID},          {"role", TEXT_OID},
+        {"timeline", INT8_OID},  {"lsn", TEXT_OID},           {"lag_ms", INT8_OID},
+        {"lag_bytes", INT8_OID}, {"sample_age_ms", INT8_OID}, {"reads", TEXT_OID},
+        {"writes", TEXT_OID},    {"why_not", TEXT_OID},
     };
     const struct snapshot *snapshot = s->worker->hub.snapshot;
     send_columns(s, columns, sizeof columns / sizeof *columns);
@@ -347,7 +359,7 @@ static const struct command {
     const char *words;
     void (*run)(struct session *s);
 } commands[] = {
-    {"show version", show_version}, {"show nodes", show_nodes},   {"show pools", show_pools},
+    {"show version", show_version}, {"show nodes", show_nodes}, {"show pools", show_pools},
     {"show config", show_config},   {"reload", reload},
 };
 

@@ -1,10 +1,11 @@
 /* proxy/io/buf.h: counted memory blocks, and queues of slices of them.
  *
  * What    a struct buf is a provided buffer of the port, lent to us by a recv, or a heap block.
- * Bytes are forwarded by queueing {buf, slice} on another connection; nothing is copied. Owns each
- * slice in a queue holds one reference. The last reference gives a provided buffer back to the port
- * and frees a heap block. Threads a pool and everything of it belong to one loop. Limits  held_max
- * bounds heap bytes in queues (BUF_HELD_MAX); over it no recv is armed.
+ *         Bytes are forwarded by queueing {buf, slice} on another connection; nothing is copied.
+ * Owns    each slice in a queue holds one reference. The last reference gives a provided buffer
+ *         back to the port and frees a heap block.
+ * Threads a pool and everything of it belong to one loop.
+ * Limits  held_max bounds heap bytes in queues (BUF_HELD_MAX); over it no recv is armed.
  */
 #ifndef IO_BUF_H
 #define IO_BUF_H

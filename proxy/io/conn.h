@@ -1,14 +1,16 @@
 /* proxy/io/conn.h: a socket with an input queue and an output queue.
  *
- * Life     conn_new() or conn_connect() -> OPEN -> conn_close() -> last completion -> on_gone() ->
- * freed. Closing is a request: the conn stays valid until on_gone() returns. The first reason
- * stays. Input    bytes lie in `in` until the owner drops them. What the owner leaves there over a
- * turn is copied out of the provided buffers. Over in_limit the recv is stopped until it is
- * drained. Output   by reference (conn_out_ref) or copied (conn_out_copy, conn_out_reserve). One
- * send in flight. Over CONN_OUT_HIGH conn_out_full() is true and the owner stops the source;
- * on_drained() comes when it has fallen below CONN_OUT_LOW. Upcalls  run in step 4 of the turn,
- * never from inside a call of the owner's. After any of them the conn may be closing, never freed.
- * Limits   CONN_SEND_MAX bytes in one send; CONN_CLOSE_MS for the last bytes of a closing conn.
+ * Life    conn_new() or conn_connect() -> OPEN -> conn_close() -> last completion -> on_gone() ->
+ *         freed. Closing is a request: the conn stays valid until on_gone() returns. The first
+ *         reason stays.
+ * Input   bytes lie in `in` until the owner drops them. What the owner leaves there over a turn is
+ *         copied out of the provided buffers. Over in_limit the recv is stopped until it is drained.
+ * Output  by reference (conn_out_ref) or copied (conn_out_copy, conn_out_reserve). One send in
+ *         flight. Over CONN_OUT_HIGH conn_out_full() is true and the owner stops the source;
+ *         on_drained() comes when it has fallen below CONN_OUT_LOW.
+ * Upcalls run in step 4 of the turn, never from inside a call of the owner's. After any of them
+ *         the conn may be closing, never freed.
+ * Limits  CONN_SEND_MAX bytes in one send; CONN_CLOSE_MS for the last bytes of a closing conn.
  */
 #ifndef IO_CONN_H
 #define IO_CONN_H

@@ -1,12 +1,13 @@
 /* proxy/io/log.h: events with a stable name and fields.
  *
  * What    LOG(LOG_INFO, "client.login", LF_S("user", user), LF_U("wait_ms", ms));
- * Form    text, logfmt or json; one line each; UTC with milliseconds; values are escaped and cut at
- *         LOG_VALUE_MAX. Never SQL text, never a secret.
+ * Form    text, logfmt or json; one line each; UTC with milliseconds; values are escaped and cut
+ *         at LOG_VALUE_MAX. Never SQL text, never a secret.
  * Threads any. A line is formatted by its caller and written by the loop that called log_start(),
  *         through its ring: a blocked stderr stops nothing. Before that, and after log_stop(),
- * lines are written directly. Limits  LOG_QUEUED_MAX bytes wait to be written; what comes on top is
- * dropped and counted, and the count is logged.
+ *         lines are written directly.
+ * Limits  LOG_QUEUED_MAX bytes wait to be written; what comes on top is dropped and counted, and
+ *         the count is logged.
  */
 #ifndef IO_LOG_H
 #define IO_LOG_H

@@ -1,10 +1,10 @@
 /* proxy/io/loop.h: one thread's turn: wait, record, run, send.
  *
- * A turn   1 wait for completions  2 record all of them, touching no protocol  3 timers and mail
- *          4 run the protocol of the connections that were touched  5 build each connection's send
- * once. Threads  a loop belongs to one thread. Others reach it by loop_post() alone. Clock    read
- * once per turn; now_ms and now_ns serve deadlines only. Owns     its port's provided buffers, its
- * slots, and each conn until its last completion.
+ * A turn  1 wait for completions  2 record all of them, touching no protocol  3 timers and mail
+ *         4 run the protocol of the connections that were touched  5 build each conn's send once.
+ * Threads a loop belongs to one thread. Others reach it by loop_post() alone.
+ * Clock   read once per turn; now_ms and now_ns serve deadlines only.
+ * Owns    its port's provided buffers, its slots, and each conn until its last completion.
  */
 #ifndef IO_LOOP_H
 #define IO_LOOP_H

@@ -1,15 +1,18 @@
 /* proxy/io/port.h: the one narrow door to the kernel: operations that complete.
  *
- * What    an operation is started with a token; it ends with exactly one event whose more is false.
- *         Multishot operations (accept, recv) may bring events with more = true before that.
+ * What    an operation is started with a token; it ends with exactly one event whose more is
+ *         false. Multishot operations (accept, recv) may bring events with more = true before
+ *         that.
  * Who     port_uring.c is the product. tests/unit/port_sim.c replays a seed. A readiness-based
- * third one must stay possible, so nothing above this header includes liburing. Owns    the port
- * owns the memory of the provided buffers. A buffer named by an event belongs to the caller until
- * buf_return(). Memory given to send, write and read must stay until the event. Addresses and
- * iovecs are read before the next wait() returns. Errors  events carry -errno in res. Starting an
- * operation cannot fail: a full queue is submitted. Limits  PORT_EVENTS_MAX events per reap();
- * PORT_IOV_MAX pieces per sendv(). Threads a port belongs to the thread that created it; only
- * bell() names another one.
+ *         third one must stay possible, so nothing above this header includes liburing.
+ * Owns    the port owns the memory of the provided buffers. A buffer named by an event belongs to
+ *         the caller until buf_return().
+ * Memory  given to send, write and read must stay until the event. Addresses and iovecs are read
+ *         before the next wait() returns.
+ * Errors  events carry -errno in res. Starting an operation cannot fail: a full queue is
+ *         submitted.
+ * Limits  PORT_EVENTS_MAX events per reap(); PORT_IOV_MAX pieces per sendv().
+ * Threads a port belongs to the thread that created it; only bell() names another one.
  */
 #ifndef IO_PORT_H
 #define IO_PORT_H

@@ -17,7 +17,7 @@
 #define CQ_FLOOR 1024
 #define BUFFERS_FLOOR 32
 #define ADDR_BLOCKS 64 /* connect() calls between two submissions */
-#define IOV_BLOCKS 64 /* sendv() calls between two submissions; one more submits early */
+#define IOV_BLOCKS 64  /* sendv() calls between two submissions; one more submits early */
 
 struct port_uring {
     struct port port;

@@ -244,7 +244,8 @@ void *tls_session_new(void *context, bool server_side, const char *host)
         X509_VERIFY_PARAM *param = SSL_get0_param(ssl);
         /* An address is checked against the certificate's addresses, a name against its names. */
         if (X509_VERIFY_PARAM_set1_ip_asc(param, host) != 1)
-            named = SSL_set1_host(ssl, host) == 1 && SSL_set_tlsext_host_name(ssl, host) == 1;
+            named = SSL_set1_host(ssl, host) == 1 &&
+                    SSL_set_tlsext_host_name(ssl, (char *)(uintptr_t)host) == 1;
     }
     if (named)
         return ssl;

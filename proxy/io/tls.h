@@ -1,10 +1,12 @@
 /* proxy/io/tls.h: TLS as a filter between a conn's socket and its plain queues.
  *
- * What    OpenSSL is fed from received slices and writes into the conn's output, through a BIO of
- * our own: no socket BIO, no memory BIO, no copy of cipher text on the way in. Owns    a struct tls
- * owns its SSL and its queues; the conn owns the struct tls. Errors  TLS_FAILED is final: the conn
- * is at its end with EPROTO. tls_error() names OpenSSL's reason. Limits  TLS_RECORD_MAX bytes of
- * plain text per record; decryption goes on while in is below in_limit.
+ * What   OpenSSL is fed from received slices and writes into the conn's output, through a BIO of
+ *        our own: no socket BIO, no memory BIO, no copy of cipher text on the way in.
+ * Owns   a struct tls owns its SSL and its queues; the conn owns the struct tls.
+ * Errors TLS_FAILED is final: the conn is at its end with EPROTO. tls_error() names OpenSSL's
+ *        reason.
+ * Limits TLS_RECORD_MAX bytes of plain text per record; decryption goes on while in is below
+ *        in_limit.
  */
 #ifndef IO_TLS_H
 #define IO_TLS_H

@@ -1,10 +1,10 @@
 /* proxy/pool/budget.h: a limit that is exact over all workers.
  *
  * What    how many servers there may be for one (database, user) on one node. A unit is taken
- * before the act and given back when the server is gone. Waiting each worker that lacks servers
- * says since when; who gives a unit or a server back looks there, so no worker feeds only itself
- * and no wake-up is lost. Threads all of it, without locks, but for budget_find(), which is called
- * once per pool.
+ *         before the act and given back when the server is gone.
+ * Waiting each worker that lacks servers says since when; who gives a unit or a server back looks
+ *         there, so no worker feeds only itself and no wake-up is lost.
+ * Threads all of it, without locks, but for budget_find(), which is called once per pool.
  */
 #ifndef POOL_BUDGET_H
 #define POOL_BUDGET_H

@@ -1,9 +1,8 @@
 #include "proxy/pool/kdf.h"
 
 #include "base/check.h"
+#include "proxy/wire/crypto.h"
 
-#include <openssl/crypto.h>
-#include <openssl/sha.h>
 #include <pthread.h>
 #include <stdlib.h>
 
@@ -13,7 +12,7 @@ struct kdf_request {
     struct loop *loop;
     kdf_fn *fn;
     void *context; /* of the asking loop alone */
-    uint8_t id[SHA256_DIGEST_LENGTH];
+    uint8_t id[CRYPTO_SHA256_BYTES];
     uint8_t salt[SCRAM_SALT_MAX];
     uint32_t salt_n, iterations;
     bool ok;
@@ -24,7 +23,7 @@ struct kdf_request {
 
 struct answer {
     bool used;
-    uint8_t id[SHA256_DIGEST_LENGTH];
+    uint8_t id[CRYPTO_SHA256_BYTES];
     uint8_t salted[SCRAM_KEY_BYTES];
 };
 
@@ -39,14 +38,14 @@ static struct {
 } kdf = {.lock = PTHREAD_MUTEX_INITIALIZER, .work = PTHREAD_COND_INITIALIZER};
 
 /* The cache is keyed by a digest, so that it holds no password. */
-static void make_id(uint8_t id[SHA256_DIGEST_LENGTH], struct slice password, struct slice salt,
+static void make_id(uint8_t id[CRYPTO_SHA256_BYTES], struct slice password, struct slice salt,
                     uint32_t iterations)
 {
-    uint8_t inner[2 * SHA256_DIGEST_LENGTH + sizeof iterations];
-    SHA256(password.p, password.n, inner);
-    SHA256(salt.p, salt.n, inner + SHA256_DIGEST_LENGTH);
-    memcpy(inner + 2 * SHA256_DIGEST_LENGTH, &iterations, sizeof iterations);
-    SHA256(inner, sizeof inner, id);
+    uint8_t inner[2 * CRYPTO_SHA256_BYTES + sizeof iterations];
+    CHECK(crypto_sha256(password, inner));
+    CHECK(crypto_sha256(salt, inner + CRYPTO_SHA256_BYTES));
+    memcpy(inner + 2 * CRYPTO_SHA256_BYTES, &iterations, sizeof iterations);
+    CHECK(crypto_sha256((struct slice){inner, sizeof inner}, id));
 }
 
 static struct answer *slot_of(const uint8_t *id)
@@ -62,8 +61,8 @@ static void deliver(struct loop *loop, struct mail *mail)
     struct kdf_request *r = (struct kdf_request *)(void *)mail;
     if (r->context)
         r->fn(r->context, r->ok ? r->salted : NULL);
-    OPENSSL_cleanse(r->password, r->password_n);
-    OPENSSL_cleanse(r->salted, sizeof r->salted);
+    crypto_wipe(r->password, r->password_n);
+    crypto_wipe(r->salted, sizeof r->salted);
     free(r);
 }
 
@@ -122,18 +121,18 @@ void kdf_stop(void)
         kdf.head = r->next;
         free(r);
     }
-    OPENSSL_cleanse(kdf.cache, sizeof kdf.cache);
+    crypto_wipe(kdf.cache, sizeof kdf.cache);
 }
 
 bool kdf_salt(struct slice password, struct slice salt, uint32_t iterations,
               uint8_t out[SCRAM_KEY_BYTES], struct kdf_request **request, kdf_fn *fn, void *context)
 {
-    uint8_t id[SHA256_DIGEST_LENGTH];
+    uint8_t id[CRYPTO_SHA256_BYTES];
     *request = NULL;
     make_id(id, password, salt, iterations);
     pthread_mutex_lock(&kdf.lock); /* held for copies only: the derivation runs outside */
     const struct answer *a = slot_of(id);
-    bool cached = a->used && CRYPTO_memcmp(a->id, id, sizeof id) == 0;
+    bool cached = a->used && crypto_same(a->id, id, sizeof id);
     if (cached)
         memcpy(out, a->salted, SCRAM_KEY_BYTES);
     bool room = kdf.queued < KDF_QUEUE_MAX;

@@ -1,9 +1,10 @@
 /* proxy/pool/kdf.h: PBKDF2 away from the workers.
  *
- * What    one helper thread computes salted passwords (milliseconds each) and posts the answer back
- * to the loop that asked. Answers are cached per password, salt and iterations. Threads kdf_salt()
- * from any loop; kdf_start() and kdf_stop() from main. Limits  KDF_QUEUE_MAX requests wait; one
- * more is refused at once. KDF_CACHE_MAX answers are kept.
+ * What    one helper thread computes salted passwords (milliseconds each) and posts the answer
+ *         back to the loop that asked. Answers are cached per password, salt and iterations.
+ * Threads kdf_salt() from any loop; kdf_start() and kdf_stop() from main.
+ * Limits  KDF_QUEUE_MAX requests wait; one more is refused at once. KDF_CACHE_MAX answers are
+ *         kept.
  */
 #ifndef POOL_KDF_H
 #define POOL_KDF_H

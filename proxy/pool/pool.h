@@ -3,12 +3,13 @@
  * What    a hub is one worker's pools. A pool set holds the pools of one (database, user), one per
  *         node, and two queues of waiters: for the primary, and for any node that may serve reads.
  * Lease   pool_lease() grants at once, or queues the waiter. A waiter is granted, refused, or
- * withdrawn by pool_withdraw(); exactly one of the three. Order of search: an idle server with this
- * label, another idle one, a new one within the budget, one borrowed from another worker, the
- * queue. Release pool_release() of a clean server serves the oldest waiter of this worker or, when
- * that of another worker is POOL_FAIR_MS older, moves the server there. Threads a hub and all below
- * belong to one worker; budgets and mail connect them. Limits  default_pool_size (exact over all
- * workers), queue_timeout.
+ *         withdrawn by pool_withdraw(); exactly one of the three. Order of search: an idle server
+ *         with this label, another idle one, a new one within the budget, one borrowed from
+ *         another worker, the queue.
+ * Release pool_release() of a clean server serves the oldest waiter of this worker or, when that
+ *         of another worker is POOL_FAIR_MS older, moves the server there.
+ * Threads a hub and all below belong to one worker; budgets and mail connect them.
+ * Limits  default_pool_size (exact over all workers), queue_timeout.
  */
 #ifndef POOL_POOL_H
 #define POOL_POOL_H

@@ -11,9 +11,9 @@
 #include "proxy/wire/md5.h"
 
 #include "base/check.h"
+#include "proxy/pool/random.h"
+#include "proxy/wire/crypto.h"
 
-#include <openssl/crypto.h>
-#include <openssl/rand.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -69,7 +69,7 @@ void server_login_free(struct server_login *login)
         return;
     timer_stop(&login->server->conn->loop->timers, &login->deadline);
     kdf_forget(login->kdf);
-    OPENSSL_cleanse(login, sizeof *login);
+    crypto_wipe(login, sizeof *login);
     free(login);
 }
 
@@ -190,7 +190,7 @@ static void answer_password(struct server *s, struct slice password)
         server_login_failed(s, "28P01", "the password for the server is too long");
     else
         send_put(s, &o);
-    OPENSSL_cleanse(bytes, sizeof bytes);
+    crypto_wipe(bytes, sizeof bytes);
 }
 
 static void answer_md5(struct server *s, const uint8_t salt[4])
@@ -216,7 +216,7 @@ static void begin_scram(struct server *s)
         wrong_kind(s, "scram-sha-256");
         return;
     }
-    CHECK(RAND_bytes(nonce, sizeof nonce) == 1);
+    random_bytes(nonce, sizeof nonce);
     if (scram_client_first(&s->login->scram, nonce, &first) != SCRAM_OK) {
         server_login_failed(s, "08006", "SCRAM: cannot begin");
         return;
@@ -276,7 +276,7 @@ static void go_on_scram(struct server *s, struct slice data)
         prove_salted(s, salted);
     else if (!login->kdf)
         prove_salted(s, NULL);
-    OPENSSL_cleanse(salted, sizeof salted);
+    crypto_wipe(salted, sizeof salted);
 }
 
 static void finish_scram(struct server *s, struct slice data)

@@ -1,12 +1,15 @@
-/* proxy/pool/stmt.h: prepared statements, shared by exact text, known by name to clients and
- * servers.
+/* proxy/pool/stmt.h: prepared statements, shared by exact text, known by name to clients and servers.
  *
  * What    a struct stmt is one (text, parameter types, settings that change parsing). Servers know
- * it by a name of ours, stmt_name(). Clients know it by theirs: struct stmt_names maps them. Source
- * spec/pooling.md 2.3. Owns    counted references: each client name, each server entry and each
- * pending Parse holds one. Threads one worker's. Names hold the worker's number and a counter, so
- * they are unique in the process. Limits  a text over STMT_TEXT_MAX is not shared (its client is
- * pinned). A server keeps at most max_prepared_statements; the least recently used one is closed.
+ *         it by a name of ours, stmt_name(). Clients know it by theirs: struct stmt_names maps
+ *         them.
+ * Source  spec/pooling.md 2.3.
+ * Owns    counted references: each client name, each server entry and each pending Parse holds
+ *         one.
+ * Threads one worker's. Names hold the worker's number and a counter, so they are unique in the
+ *         process.
+ * Limits  a text over STMT_TEXT_MAX is not shared (its client is pinned). A server keeps at most
+ *         max_prepared_statements; the least recently used one is closed.
  */
 #ifndef POOL_STMT_H
 #define POOL_STMT_H

@@ -6,15 +6,22 @@
 
 #include "base/check.h"
 #include "proxy/io/log.h"
+#include "proxy/pool/random.h"
 #include "proxy/wire/auth.h"
+#include "proxy/wire/crypto.h"
 #include "proxy/wire/md5.h"
 #include "proxy/wire/scram.h"
 
-#include <openssl/crypto.h>
-#include <openssl/rand.h>
 #include <stdlib.h>
 
-enum auth_step { STEP_PLAIN, STEP_MD5, STEP_SASL_FIRST, STEP_SASL_SALTING, STEP_SASL_FINAL, STEP_PLAIN_SALTING };
+enum auth_step {
+    STEP_PLAIN,
+    STEP_MD5,
+    STEP_SASL_FIRST,
+    STEP_SASL_SALTING,
+    STEP_SASL_FINAL,
+    STEP_PLAIN_SALTING
+};
 
 struct auth {
     struct session *session;
@@ -47,7 +54,7 @@ void auth_free(struct auth *a)
     if (!a)
         return;
     kdf_forget(a->kdf);
-    OPENSSL_cleanse(a, sizeof *a + a->packet_n);
+    crypto_wipe(a, sizeof *a + a->packet_n);
     free(a);
 }
 
@@ -56,8 +63,8 @@ static void refuse(struct session *s)
     char message[256];
     struct slice user = s->auth->startup.user;
     s->worker->stats.login_failures++;
-    snprintf(message, sizeof message, "password authentication failed for user \"%.*s\"", (int)user.n,
-             (const char *)user.p);
+    snprintf(message, sizeof message, "password authentication failed for user \"%.*s\"",
+             (int)user.n, (const char *)user.p);
     LOG(LOG_WARN, "client.login_failed", LF_U("client", s->serial), LF_S("error", message));
     session_fatal(s, "28P01", message, NULL, NULL);
 }
@@ -117,7 +124,8 @@ static bool find_pools(struct session *s)
 {
     struct auth *a = s->auth;
     struct cluster *cluster;
-    const struct conf_database *db = snapshot_find(s->worker->hub.snapshot, a->startup.database, &cluster);
+    const struct conf_database *db =
+        snapshot_find(s->worker->hub.snapshot, a->startup.database, &cluster);
     if (!db) {
         char message[256];
         snprintf(message, sizeof message, "database \"%.*s\" does not exist",
@@ -128,7 +136,8 @@ static bool find_pools(struct session *s)
     struct slice database = db->dbname[0] ? slice_of(db->dbname) : a->startup.database;
     struct slice user = db->user[0] ? slice_of(db->user) : a->startup.user;
     s->set = pool_set_get(&s->worker->hub, cluster, db, database, user);
-    s->session_pooling = conf_pool_mode(conf_of(s), db, conf_user(conf_of(s), a->startup.user)) == CONF_POOL_SESSION;
+    s->session_pooling =
+        conf_pool_mode(conf_of(s), db, conf_user(conf_of(s), a->startup.user)) == CONF_POOL_SESSION;
     s->label = make_label(s, s->set);
     return s->label != NULL;
 }
@@ -172,7 +181,7 @@ static void challenge(struct session *s)
     struct auth *a = s->auth;
     uint8_t nonce[SCRAM_NONCE_RANDOM_BYTES], text[SCRAM_OUT_MAX], bytes[SCRAM_OUT_MAX + 64];
     struct put first = put_into(text, sizeof text), o = put_into(bytes, sizeof bytes);
-    CHECK(RAND_bytes(nonce, sizeof nonce) == 1);
+    random_bytes(nonce, sizeof nonce);
     enum scram_rc rc = scram_server_first(&a->scram, (struct slice){a->data, a->data_n}, nonce,
                                           &a->secret, &first);
     if (rc != SCRAM_OK) {
@@ -220,7 +229,7 @@ static void choose_secret(struct session *s)
         use_salted(s, salted);
     else if (!a->kdf)
         use_salted(s, NULL);
-    OPENSSL_cleanse(salted, sizeof salted);
+    crypto_wipe(salted, sizeof salted);
 }
 
 static void read_sasl_first(struct session *s, struct slice body)
@@ -267,7 +276,7 @@ static void read_sasl_final(struct session *s, struct slice body)
         memcpy(s->set->server_key, server_key, sizeof server_key);
         s->set->have_keys = true;
     }
-    OPENSSL_cleanse(client_key, sizeof client_key);
+    crypto_wipe(client_key, sizeof client_key);
 }
 
 /* ---- plain and md5 ---- */
@@ -329,7 +338,7 @@ static void ask(struct session *s, enum auth_step step)
     if (step == STEP_PLAIN) {
         put_auth_cleartext(&o);
     } else if (step == STEP_MD5) {
-        CHECK(RAND_bytes(a->md5_salt, sizeof a->md5_salt) == 1);
+        random_bytes(a->md5_salt, sizeof a->md5_salt);
         put_auth_md5(&o, a->md5_salt);
     } else {
         put_auth_sasl(&o);
@@ -364,7 +373,8 @@ void auth_start(struct session *s, const struct startup *startup)
         ask(s, STEP_PLAIN);
         return;
     case CONF_AUTH_MD5: /* a SCRAM secret cannot answer md5 (spec/pgbouncer-compat.md 3) */
-        ask(s, secret && scram_secret_parse(slice_of(secret), &unused) ? STEP_SASL_FIRST : STEP_MD5);
+        ask(s,
+            secret && scram_secret_parse(slice_of(secret), &unused) ? STEP_SASL_FIRST : STEP_MD5);
         return;
     case CONF_AUTH_SCRAM:
         ask(s, STEP_SASL_FIRST);
@@ -401,7 +411,8 @@ void auth_input(struct session *s)
         struct frame_head head;
         struct slice in = {conn_in_contiguous(conn, 5), 5};
         if (in.p[0] != 'p' || frame_read_head(in, AUTH_PASSWORD_BODY_MAX, &head) != FRAME_OK) {
-            session_fatal(s, "08P01", "expected a password message of at most 1024 bytes", NULL, NULL);
+            session_fatal(s, "08P01", "expected a password message of at most 1024 bytes", NULL,
+                          NULL);
             return;
         }
         size_t n = FRAME_HEAD_BYTES + head.body_bytes;
@@ -411,6 +422,6 @@ void auth_input(struct session *s)
         memcpy(body, conn_in_contiguous(conn, n) + FRAME_HEAD_BYTES, head.body_bytes);
         conn_in_drop(conn, n);
         read_answer(s, (struct slice){body, head.body_bytes});
-        OPENSSL_cleanse(body, sizeof body);
+        crypto_wipe(body, sizeof body);
     }
 }

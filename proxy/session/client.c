@@ -142,14 +142,16 @@ bool client_must_refuse(const struct session *s, const struct sql_facts *facts)
     if (!s->on_replica)
         return false;
     route_decide(&in, &route);
-    return route.target == ROUTE_REFUSE || (facts->flags & SQL_F_SESSION && !(facts->flags & SQL_F_DISCARD_ALL));
+    return route.target == ROUTE_REFUSE ||
+           (facts->flags & SQL_F_SESSION && !(facts->flags & SQL_F_DISCARD_ALL));
 }
 
 /* PostgreSQL itself raises the error, so that the transaction fails as it would there. */
-static const char refusal_sql[] =
-    "DO $pgweir$BEGIN RAISE EXCEPTION USING ERRCODE = '0A000', MESSAGE = 'this statement cannot run in "
-    "a READ ONLY transaction that pgweir placed on a replica', HINT = 'Begin the transaction without "
-    "READ ONLY: it then runs on the primary.'; END$pgweir$";
+static const char refusal_sql[] = "DO $pgweir$BEGIN RAISE EXCEPTION USING ERRCODE = '0A000', "
+                                  "MESSAGE = 'this statement cannot run in "
+                                  "a READ ONLY transaction that pgweir placed on a replica', HINT "
+                                  "= 'Begin the transaction without "
+                                  "READ ONLY: it then runs on the primary.'; END$pgweir$";
 
 struct slice client_refusal_sql(void)
 {
@@ -212,7 +214,8 @@ static void send_sync(struct session *s, const struct message *m)
     reply_say_fakes(s);
 }
 
-static enum step send_statement_message(struct session *s, const struct message *m, enum found found)
+static enum step send_statement_message(struct session *s, const struct message *m,
+                                        enum found found)
 {
     if (s->skipping) { /* the server throws it away until Sync; so do we */
         client_stream(s, m->bytes, true);

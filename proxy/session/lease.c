@@ -30,7 +30,8 @@ static void log_route(struct session *s, const struct route *route, const struct
 static void log_if_asked(struct session *s, const struct route *route, const struct server *server)
 {
     enum conf_log_routes how = conf_of(s)->log_routes;
-    if (how == CONF_ROUTES_ALL || (how == CONF_ROUTES_SAMPLE && hub_random(&s->worker->hub) % 100 == 0))
+    if (how == CONF_ROUTES_ALL ||
+        (how == CONF_ROUTES_SAMPLE && hub_random(&s->worker->hub) % 100 == 0))
         log_route(s, route, server);
 }
 
@@ -86,8 +87,8 @@ static void keep_replay(struct session *s)
 {
     s->guard = true;
     if (s->collected_bytes)
-        seg_push_copy(&s->worker->loop->bufs, &s->replay, conn_in_contiguous(s->conn, s->collected_bytes),
-                      s->collected_bytes);
+        seg_push_copy(&s->worker->loop->bufs, &s->replay,
+                      conn_in_contiguous(s->conn, s->collected_bytes), s->collected_bytes);
 }
 
 static enum step attach(struct session *s, struct server *server)
@@ -116,7 +117,8 @@ enum step lease_for_segment(struct session *s)
     struct route route = decide(s);
     s->asked_ns = s->worker->loop->now_ns;
     enum want want = route.target == ROUTE_REPLICA ? WANT_READ : WANT_PRIMARY;
-    struct server *server = pool_lease(s->set, &s->waiter, want, route.nodes, s->label, queue_timeout_ms(s));
+    struct server *server =
+        pool_lease(s->set, &s->waiter, want, route.nodes, s->label, queue_timeout_ms(s));
     log_if_asked(s, &route, server);
     if (!server)
         return STEP_WAIT;
@@ -214,7 +216,8 @@ static void refuse_timeout(struct session *s)
     }
     snprintf(message, sizeof message, "no server connection became available within %" PRIu64 " ms",
              waited_ms);
-    lease_refuse(s, "53300", message, detail, "The database is saturated; retry with backoff and jitter.");
+    lease_refuse(s, "53300", message, detail,
+                 "The database is saturated; retry with backoff and jitter.");
 }
 
 static void on_refused(struct waiter *waiter, enum refusal why, const struct refused_text *text)
@@ -225,7 +228,8 @@ static void on_refused(struct waiter *waiter, enum refusal why, const struct ref
         refuse_timeout(s);
         return;
     case REFUSED_BY_SERVER:
-        lease_refuse(s, text->sqlstate, text->message, "The server refused the login of pgweir.", NULL);
+        lease_refuse(s, text->sqlstate, text->message, "The server refused the login of pgweir.",
+                     NULL);
         return;
     case REFUSED_SHUTDOWN:
         session_fatal(s, "57P01", "terminating connection due to shutdown of pgweir", NULL, NULL);
@@ -258,14 +262,17 @@ static void say_lost(struct session *s)
         return;
     }
     if (s->writes)
-        session_fatal(s, "08007", "connection to the server was lost; the outcome of the transaction is unknown",
-                      "PGWEIR-OUTCOME-UNKNOWN: the server went away after a commit, or a write outside "
-                      "a transaction, was sent.",
-                      "Check whether the change is there before you send it again.");
+        session_fatal(
+            s, "08007",
+            "connection to the server was lost; the outcome of the transaction is unknown",
+            "PGWEIR-OUTCOME-UNKNOWN: the server went away after a commit, or a write outside "
+            "a transaction, was sent.",
+            "Check whether the change is there before you send it again.");
     else
         session_fatal(s, "08006", "connection to the server was lost",
-                      s->tx_status == 'I' ? "PGWEIR-SERVER-LOST: nothing that was asked has changed data."
-                                          : "PGWEIR-SERVER-LOST: the transaction is rolled back.",
+                      s->tx_status == 'I'
+                          ? "PGWEIR-SERVER-LOST: nothing that was asked has changed data."
+                          : "PGWEIR-SERVER-LOST: the transaction is rolled back.",
                       NULL);
 }
 
@@ -372,7 +379,8 @@ void lease_abandon(struct session *s)
 {
     struct server *server = s->server;
     bool at_rest = s->replies.n == 0 && !s->copy_in && !s->segment_open && s->stream_left == 0 &&
-                   !s->syncing && !s->guard_failed && server->conn->in.bytes == 0 && s->server_body_left == 0;
+                   !s->syncing && !s->guard_failed && server->conn->in.bytes == 0 &&
+                   s->server_body_left == 0;
     s->server = NULL;
     bool in_tx = s->tx_status != 'I';
     forget_lease(s);

@@ -12,7 +12,8 @@
 #include <stdlib.h>
 
 #define RING_FIRST 16
-#define WHOLE_MAX (64U << 10) /* of a server message that we look into; a longer one passes unread */
+#define WHOLE_MAX \
+    (64U << 10) /* of a server message that we look into; a longer one passes unread */
 
 /* ---- what is expected ---- */
 
@@ -49,7 +50,6 @@ static enum reply pop(struct session *s)
 
 /* ---- towards the client ---- */
 
-
 static void say(struct session *s, const void *bytes, size_t n)
 {
     if (s->guard)
@@ -84,12 +84,12 @@ void reply_guard_passed(struct session *s)
 static bool replica_cannot(const struct error_fields *f)
 {
     static const char *const codes[] = {
-        "25006", /* read only */
-        "55000", /* recovery is in progress */
-        "0A000", /* temporary or unlogged relations, serializable */
-        "40001", "40P01", /* conflict with recovery */
+        "25006",                            /* read only */
+        "55000",                            /* recovery is in progress */
+        "0A000",                            /* temporary or unlogged relations, serializable */
+        "40001", "40P01",                   /* conflict with recovery */
         "57P01", "57P02", "57P03", "57P04", /* it is going away */
-        "53300", /* it is full */
+        "53300",                            /* it is full */
         "42P01", "42703", "42883", "42704", "3F000", /* DDL that has not been replayed yet */
     };
     for (size_t i = 0; i < sizeof codes / sizeof *codes; i++)
@@ -330,7 +330,8 @@ static void in_doubt(struct session *s)
     struct server *server = s->server;
     s->server = NULL;
     pool_discard(server, "unexpected_message");
-    session_fatal(s, "08P01", "the server sent a message that fits nothing that was asked", NULL, NULL);
+    session_fatal(s, "08P01", "the server sent a message that fits nothing that was asked", NULL,
+                  NULL);
 }
 
 enum next { NEXT_MESSAGE, NEXT_WAIT, NEXT_DONE };

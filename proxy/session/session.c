@@ -174,7 +174,8 @@ static void on_timer(struct timer *timer)
     if (s->state == SESSION_READY)
         session_close(s, "client_left");
     else
-        session_fatal(s, "08006", "login timed out", "client_login_timeout: the login was not complete in time", NULL);
+        session_fatal(s, "08006", "login timed out",
+                      "client_login_timeout: the login was not complete in time", NULL);
 }
 
 void session_accept(struct worker *worker, int fd)
@@ -183,7 +184,8 @@ void session_accept(struct worker *worker, int fd)
     CHECK(s != NULL);
     struct sockaddr_storage addr;
     socklen_t addr_bytes = sizeof addr;
-    bool local = getsockname(fd, (struct sockaddr *)&addr, &addr_bytes) == 0 && addr.ss_family == AF_UNIX;
+    bool local =
+        getsockname(fd, (struct sockaddr *)&addr, &addr_bytes) == 0 && addr.ss_family == AF_UNIX;
     const struct conf *conf = worker->hub.snapshot->conf;
     if (!local)
         server_tune_socket(fd, conf);
@@ -225,7 +227,8 @@ void session_drain(struct session *s)
         session_fatal(s, "57P03", "pgweir is shutting down", NULL, NULL);
         return;
     }
-    bool busy = s->server && (s->tx_status != 'I' || s->replies.n > 0 || s->copy_in || s->segment_open);
+    bool busy =
+        s->server && (s->tx_status != 'I' || s->replies.n > 0 || s->copy_in || s->segment_open);
     if (!busy)
         session_fatal(s, "57P01", "terminating connection due to shutdown of pgweir", NULL, NULL);
 }

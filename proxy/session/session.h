@@ -24,9 +24,16 @@
 #define BIND_PREFIX_MAX (64U << 10)
 #define REPLIES_MAX 8192
 #define GUARD_HELD_MAX 8192
-#define HALF_CLOSE_GRACE_MS 5000 /* a client that stopped sending still gets its answers for so long */
+#define HALF_CLOSE_GRACE_MS \
+    5000 /* a client that stopped sending still gets its answers for so long */
 
-enum session_state { SESSION_STARTUP, SESSION_AUTH, SESSION_GREETING, SESSION_READY, SESSION_CLOSING };
+enum session_state {
+    SESSION_STARTUP,
+    SESSION_AUTH,
+    SESSION_GREETING,
+    SESSION_READY,
+    SESSION_CLOSING
+};
 
 /* What we expect next from the server, or have to say ourselves at that place. */
 enum reply {
@@ -55,8 +62,8 @@ struct pending {
     struct pending *next;
     struct stmt *stmt; /* NULL: the name is removed */
     uint32_t name_n;
-    bool on_server;    /* its Parse is on the way to the server */
-    bool for_client;   /* the client's names change */
+    bool on_server;  /* its Parse is on the way to the server */
+    bool for_client; /* the client's names change */
     uint8_t name[];
 };
 
@@ -90,18 +97,19 @@ struct session {
     uint8_t state;     /* enum session_state */
     uint8_t tx_status; /* of the last ReadyForQuery */
     uint8_t reason;    /* enum route_reason of the lease */
-    bool counted : 1;      /* in fleet->client_n */
+    bool counted : 1;  /* in fleet->client_n */
     bool console : 1;
     bool admin : 1;
     bool session_pooling : 1;
-    bool pinned : 1;       /* session state lives on the server */
-    bool tainted : 1;      /* ... and nothing undoes it */
-    bool stream_drop : 1;  /* the streamed message goes nowhere */
-    bool server_drop : 1;  /* the streamed server message goes nowhere */
-    bool guard : 1;        /* nothing of the answer has left us */
-    bool guard_failed : 1; /* the replica refused: swallow up to ReadyForQuery, then run elsewhere */
-    bool no_replica : 1;   /* this segment has had its second try */
-    bool syncing : 1;      /* the label's SQL runs */
+    bool pinned : 1;      /* session state lives on the server */
+    bool tainted : 1;     /* ... and nothing undoes it */
+    bool stream_drop : 1; /* the streamed message goes nowhere */
+    bool server_drop : 1; /* the streamed server message goes nowhere */
+    bool guard : 1;       /* nothing of the answer has left us */
+    bool
+        guard_failed : 1; /* the replica refused: swallow up to ReadyForQuery, then run elsewhere */
+    bool no_replica : 1;  /* this segment has had its second try */
+    bool syncing : 1;     /* the label's SQL runs */
     bool sync_failed : 1;
     bool skip_to_sync : 1; /* unattached, after an error of ours: drop up to Sync */
     bool skipping : 1;     /* the server skips up to Sync */
@@ -111,9 +119,9 @@ struct session {
     bool forget_names : 1; /* DISCARD ALL or DEALLOCATE ALL runs */
     bool discard_all : 1;
     bool unknown_label : 1; /* DO or CALL ran: settings may have changed */
-    bool failed : 1;       /* an error came since the last ReadyForQuery */
-    bool fatal_seen : 1;   /* the server's own FATAL was passed on */
-    bool writes : 1;       /* something whose outcome matters is unanswered: 08007 */
+    bool failed : 1;        /* an error came since the last ReadyForQuery */
+    bool fatal_seen : 1;    /* the server's own FATAL was passed on */
+    bool writes : 1;        /* something whose outcome matters is unanswered: 08007 */
     bool on_replica : 1;
     bool ssl_answered : 1;
     bool gss_answered : 1;

@@ -4,8 +4,8 @@
 #include "base/check.h"
 #include "proxy/io/log.h"
 #include "proxy/io/tls.h"
+#include "proxy/pool/random.h"
 
-#include <openssl/rand.h>
 #include <stdlib.h>
 
 #define CANCEL_KEY_30 4
@@ -61,7 +61,8 @@ static void on_cancel_mail(struct loop *loop, struct mail *mail)
     unsigned differ = 1;
     if (s && s->key_n == m->key_n) {
         differ = 0;
-        for (unsigned i = 0; i < m->key_n; i++) /* no early exit: a key is not guessed byte by byte */
+        for (unsigned i = 0; i < m->key_n;
+             i++) /* no early exit: a key is not guessed byte by byte */
             differ |= (unsigned)(s->key[i] ^ m->key[i]);
     }
     free(m);
@@ -103,7 +104,8 @@ static bool take_client_place(struct session *s)
 static void take_startup(struct session *s, const struct startup *startup)
 {
     const struct conf *conf = s->worker->hub.snapshot->conf;
-    if (conf->client_tls_sslmode == CONF_CLIENT_TLS_REQUIRE && !s->conn->tls && !s->conn->one_shot) {
+    if (conf->client_tls_sslmode == CONF_CLIENT_TLS_REQUIRE && !s->conn->tls &&
+        !s->conn->one_shot) {
         session_fatal(s, "28000", "connection requires TLS", "client_tls_sslmode is \"require\".",
                       "Connect with sslmode=require.");
         return;
@@ -117,11 +119,12 @@ static void take_startup(struct session *s, const struct startup *startup)
     if (!take_client_place(s)) {
         s->worker->stats.sheds++;
         session_fatal(s, "53300", "sorry, too many clients already",
-                      "The limit max_client_conn of pgweir is reached.", "Retry with backoff and jitter.");
+                      "The limit max_client_conn of pgweir is reached.",
+                      "Retry with backoff and jitter.");
         return;
     }
     s->key_n = startup->minor >= 2 ? CANCEL_KEY_32 : CANCEL_KEY_30;
-    CHECK(RAND_bytes(s->key, s->key_n) == 1);
+    random_bytes(s->key, s->key_n);
     if (startup->needs_negotiation) {
         uint8_t bytes[STARTUP_BYTES_MAX + 64];
         struct put o = put_into(bytes, sizeof bytes);
@@ -182,7 +185,8 @@ void startup_input(struct session *s)
 /* How the client's SQL is read, from what a server with its label reported. */
 static void note_reading(struct session *s)
 {
-    static const char *const odd[] = {"SJIS", "SHIFT_JIS_2004", "BIG5", "GBK", "UHC", "GB18030", "JOHAB"};
+    static const char *const odd[] = {"SJIS", "SHIFT_JIS_2004", "BIG5", "GBK",
+                                      "UHC",  "GB18030",        "JOHAB"};
     struct slice rest = {s->label->greeting, s->label->greeting_bytes}, name, value;
     while (rest.n > FRAME_HEAD_BYTES) {
         size_t n = 1 + (size_t)slice_u32(rest.p + 1);
@@ -215,10 +219,14 @@ void startup_finish(struct session *s)
 static void put_console_greeting(struct put *o)
 {
     static const char *const values[][2] = {
-        {"server_version", PGWEIR_VERSION "/pgweir"}, {"server_encoding", "UTF8"},
-        {"client_encoding", "UTF8"},                  {"DateStyle", "ISO"},
-        {"TimeZone", "GMT"},                          {"standard_conforming_strings", "on"},
-        {"is_superuser", "on"},                       {"integer_datetimes", "on"},
+        {"server_version", PGWEIR_VERSION "/pgweir"},
+        {"server_encoding", "UTF8"},
+        {"client_encoding", "UTF8"},
+        {"DateStyle", "ISO"},
+        {"TimeZone", "GMT"},
+        {"standard_conforming_strings", "on"},
+        {"is_superuser", "on"},
+        {"integer_datetimes", "on"},
     };
     for (size_t i = 0; i < sizeof values / sizeof *values; i++)
         put_param_status(o, slice_of(values[i][0]), slice_of(values[i][1]));

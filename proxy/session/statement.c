@@ -38,7 +38,8 @@ static bool has_pending(enum reply reply)
 
 enum { FOR_CLIENT = 1, ON_SERVER = 2 };
 
-static void expect(struct session *s, enum reply reply, struct slice name, struct stmt *stmt, int what)
+static void expect(struct session *s, enum reply reply, struct slice name, struct stmt *stmt,
+                   int what)
 {
     struct pending *p = malloc(sizeof *p + name.n);
     CHECK(p != NULL);
@@ -240,8 +241,10 @@ static struct slice server_name(struct session *s, struct slice name, char buf[S
         ensure_named(s, stmt);
         return stmt_name(stmt, buf);
     }
-    bool ours = name.n >= sizeof OUR_PREFIX - 1 && memcmp(name.p, OUR_PREFIX, sizeof OUR_PREFIX - 1) == 0;
-    return ours ? slice_of(POISON) : name; /* nobody reaches another client's statement by its name */
+    bool ours =
+        name.n >= sizeof OUR_PREFIX - 1 && memcmp(name.p, OUR_PREFIX, sizeof OUR_PREFIX - 1) == 0;
+    return ours ? slice_of(POISON)
+                : name; /* nobody reaches another client's statement by its name */
 }
 
 static void malformed(struct session *s)
@@ -254,7 +257,8 @@ static void malformed(struct session *s)
 /* An error in its right place: a Bind that must fail, whose error is replaced when it comes. */
 static void send_duplicate(struct session *s, struct slice name)
 {
-    static const uint8_t bind[] = "B\0\0\0\x18\0" POISON "\0\0\0\0\0\0"; /* no parameters, no formats */
+    static const uint8_t bind[] =
+        "B\0\0\0\x18\0" POISON "\0\0\0\0\0\0"; /* no parameters, no formats */
     _Static_assert(sizeof bind == 1 + 0x18, "the length counts all but the type");
     conn_out_copy(s->server->conn, bind, sizeof bind);
     expect(s, REPLY_DUPLICATE, name, NULL, 0);
@@ -320,7 +324,8 @@ void statement_parse(struct session *s, const uint8_t *p, size_t n)
         return;
     }
     struct sql_env env = statement_sql_env(s);
-    struct stmt *stmt = stmt_intern(&s->worker->hub.stmts, text, slice_skip(body, 2), statement_env(s), &env);
+    struct stmt *stmt =
+        stmt_intern(&s->worker->hub.stmts, text, slice_skip(body, 2), statement_env(s), &env);
     if (client_must_refuse(s, &stmt->facts)) {
         parse_refused(s, n);
     } else if (name.n == 0) {

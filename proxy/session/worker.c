@@ -2,9 +2,9 @@
 
 #include "base/check.h"
 #include "proxy/io/log.h"
+#include "proxy/pool/random.h"
 #include "proxy/session/session.h"
 
-#include <openssl/rand.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -51,7 +51,7 @@ uint32_t worker_take_pid(struct worker *w, struct session *s)
     if (w->by_pid_n * 2 >= w->by_pid_cap)
         grow_pids(w);
     do {
-        CHECK(RAND_bytes((uint8_t *)&pid, sizeof pid) == 1);
+        random_bytes(&pid, sizeof pid);
         pid = (pid & ((1U << WORKER_PID_BITS) - 1)) | w->id << WORKER_PID_BITS;
     } while (pid == 0 || *pid_slot(w->by_pid, w->by_pid_cap, pid));
     *pid_slot(w->by_pid, w->by_pid_cap, pid) = s;
@@ -211,7 +211,8 @@ static void on_drain_mail(struct loop *loop, struct mail *mail)
 
 void fleet_drain(struct fleet *fleet, uint64_t timeout_ms)
 {
-    post_all(fleet, &(struct control_mail){.mail.deliver = on_drain_mail, .timeout_ms = timeout_ms});
+    post_all(fleet,
+             &(struct control_mail){.mail.deliver = on_drain_mail, .timeout_ms = timeout_ms});
 }
 
 static void on_abort_mail(struct loop *loop, struct mail *mail)
@@ -296,9 +297,10 @@ static void finish_worker(struct worker *w)
     struct loop *loop = w->loop;
     struct fleet *fleet = w->fleet;
     unsigned buffers = loop->bufs.lent[PORT_SMALL] + loop->bufs.lent[PORT_BULK];
-    LOG(loop->conn_n || w->hub.server_n || loop->bufs.heap_n ? LOG_WARN : LOG_INFO, "worker.stopped",
-        LF_U("worker", w->id), LF_U("clients", w->session_n), LF_U("servers", w->hub.server_n),
-        LF_U("conns", loop->conn_n), LF_U("buffers_small", loop->bufs.lent[PORT_SMALL]),
+    LOG(loop->conn_n || w->hub.server_n || loop->bufs.heap_n ? LOG_WARN : LOG_INFO,
+        "worker.stopped", LF_U("worker", w->id), LF_U("clients", w->session_n),
+        LF_U("servers", w->hub.server_n), LF_U("conns", loop->conn_n),
+        LF_U("buffers_small", loop->bufs.lent[PORT_SMALL]),
         LF_U("buffers_bulk", loop->bufs.lent[PORT_BULK]), LF_U("heap_blocks", loop->bufs.heap_n),
         LF_U("turns", loop->stats.turns), LF_U("enters", loop->port->stats.enters),
         LF_U("enobufs", loop->stats.enobufs), LF_U("starved", loop->stats.starved),
@@ -337,7 +339,8 @@ static void *worker_main(void *arg)
     wait_until_all_ready(fleet);
     if (fleet->failed_n == 0) {
         for (unsigned i = 0; w->id == 0 && i < fleet->listen_n; i++)
-            w->listeners[w->listener_n++] = listener_start(w->loop, fleet->listen_fds[i], on_accept, w);
+            w->listeners[w->listener_n++] =
+                listener_start(w->loop, fleet->listen_fds[i], on_accept, w);
         run_worker(w);
     }
     finish_worker(w);
@@ -346,8 +349,8 @@ static void *worker_main(void *arg)
     return NULL;
 }
 
-int fleet_start(struct fleet *fleet, uint32_t worker_n, struct snapshot *snapshot, const int *listen_fds,
-                unsigned listen_n)
+int fleet_start(struct fleet *fleet, uint32_t worker_n, struct snapshot *snapshot,
+                const int *listen_fds, unsigned listen_n)
 {
     CHECK(worker_n > 0 && worker_n <= WORKER_PIDS_MAX);
     fleet->worker_n = worker_n;
@@ -358,7 +361,7 @@ int fleet_start(struct fleet *fleet, uint32_t worker_n, struct snapshot *snapsho
     fleet->hubs = calloc(worker_n, sizeof(struct hub *));
     CHECK(fleet->workers && fleet->hubs && fleet->listen_fds);
     memcpy(fleet->listen_fds, listen_fds, listen_n * sizeof *listen_fds);
-    CHECK(RAND_bytes(fleet->secret, sizeof fleet->secret) == 1);
+    random_bytes(fleet->secret, sizeof fleet->secret);
     pthread_mutex_init(&fleet->lock, NULL);
     pthread_cond_init(&fleet->changed, NULL);
     pthread_barrier_init(&fleet->stopping, NULL, worker_n);
@@ -370,7 +373,8 @@ int fleet_start(struct fleet *fleet, uint32_t worker_n, struct snapshot *snapsho
         fleet->hubs[i] = &w->hub;
     }
     for (uint32_t i = 0; i < worker_n; i++)
-        CHECK(pthread_create(&fleet->workers[i].thread, NULL, worker_main, &fleet->workers[i]) == 0);
+        CHECK(pthread_create(&fleet->workers[i].thread, NULL, worker_main, &fleet->workers[i]) ==
+              0);
     pthread_mutex_lock(&fleet->lock);
     while (fleet->ready_n + fleet->failed_n < worker_n)
         pthread_cond_wait(&fleet->changed, &fleet->lock);
@@ -384,7 +388,8 @@ void fleet_join(struct fleet *fleet)
     for (uint32_t i = 0; i < fleet->worker_n; i++)
         pthread_join(fleet->workers[i].thread, NULL);
     LOG(LOG_INFO, "process.stopped", LF_U("clients", atomic_load(&fleet->left.clients)),
-        LF_U("servers", atomic_load(&fleet->left.servers)), LF_U("conns", atomic_load(&fleet->left.conns)),
+        LF_U("servers", atomic_load(&fleet->left.servers)),
+        LF_U("conns", atomic_load(&fleet->left.conns)),
         LF_U("buffers", atomic_load(&fleet->left.buffers)),
         LF_U("heap_blocks", atomic_load(&fleet->left.heap_blocks)),
         LF_U("budget", budget_total_used()), LF_U("log_dropped", log_dropped()));

@@ -78,8 +78,8 @@ struct fleet {
 
 /* Start the workers; listen_fds (taken over) are accepted on by worker 0. 0, or -1 with
  * fleet->failure: a ring could not be made. */
-int fleet_start(struct fleet *fleet, uint32_t worker_n, struct snapshot *snapshot, const int *listen_fds,
-                unsigned listen_n);
+int fleet_start(struct fleet *fleet, uint32_t worker_n, struct snapshot *snapshot,
+                const int *listen_fds, unsigned listen_n);
 /* From the control thread. */
 void fleet_snapshot(struct fleet *fleet, struct snapshot *snapshot); /* takes one reference */
 void fleet_cluster_changed(struct fleet *fleet, struct cluster *cluster);

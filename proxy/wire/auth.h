@@ -1,12 +1,12 @@
 /* proxy/wire/auth.h: read the bodies of the messages of a login, from clients and from servers.
  *
- * Source  PostgreSQL documentation, "Message Formats".
- * Pure    no I/O, no allocation, no clock, no globals.
- * Units   lengths are bytes. A body is a whole message without its 5-byte head.
- * Owns    nothing: slices point into the body.
- * Errors  false: the body is malformed or breaks a limit, *out is untouched, the connection must
- * close. Clients and servers are both hostile here. Limits  the named ones below; each inner length
- * is compared with what is left, never added up.
+ * Source PostgreSQL documentation, "Message Formats".
+ * Pure   no I/O, no allocation, no clock, no globals.
+ * Units  lengths are bytes. A body is a whole message without its 5-byte head.
+ * Owns   nothing: slices point into the body.
+ * Errors false: the body is malformed or breaks a limit, *out is untouched, the connection must
+ *        close. Clients and servers are both hostile here.
+ * Limits the named ones below; each inner length is compared with what is left, never added up.
  */
 #ifndef WIRE_AUTH_H
 #define WIRE_AUTH_H
