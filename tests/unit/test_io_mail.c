@@ -136,7 +136,7 @@ static void *play(void *arg)
         loop_post(box->loop, &ball->mail); /* to itself first */
     }
     turn_until_all_came(box);
-    loop_turn(box->loop, 0); /* a bell goes out with the next wait */
+    loop_turn(box->loop, 0);          /* a bell goes out with the next wait */
     pthread_barrier_wait(box->ready); /* nobody rings a loop that is gone */
     loop_free(box->loop);
     return NULL;
