@@ -314,6 +314,19 @@ static void finish_worker(struct worker *w)
     atomic_fetch_add(&fleet->left.conns, loop->conn_n);
     atomic_fetch_add(&fleet->left.buffers, buffers);
     atomic_fetch_add(&fleet->left.heap_blocks, loop->bufs.heap_n);
+}
+
+/* Others may still post to us: control until its own loop has ended, which fleet_join() waits for, and
+ * workers that pass mail on, each piece at most once per worker. */
+static void free_worker(struct worker *w)
+{
+    struct loop *loop = w->loop;
+    struct fleet *fleet = w->fleet;
+    pthread_barrier_wait(&fleet->nobody_posts);
+    for (uint32_t i = 0; i <= fleet->worker_n; i++) {
+        loop_turn(loop, loop->now_ms);
+        pthread_barrier_wait(&fleet->stopping);
+    }
     if (loop->conn_n > 0 || w->hub.server_n > 0 || w->session_n > 0)
         return; /* the kernel cleans up; freeing now would only hide it */
     hub_free(&w->hub);
@@ -346,6 +359,8 @@ static void *worker_main(void *arg)
     finish_worker(w);
     if (atomic_fetch_add(&fleet->stopped_n, 1) + 1 == fleet->worker_n && fleet->all_stopped)
         fleet->all_stopped(fleet->context);
+    if (fleet->failed_n == 0)
+        free_worker(w);
     return NULL;
 }
 
@@ -365,6 +380,7 @@ int fleet_start(struct fleet *fleet, uint32_t worker_n, struct snapshot *snapsho
     pthread_mutex_init(&fleet->lock, NULL);
     pthread_cond_init(&fleet->changed, NULL);
     pthread_barrier_init(&fleet->stopping, NULL, worker_n);
+    pthread_barrier_init(&fleet->nobody_posts, NULL, worker_n + 1);
     for (uint32_t i = 0; i < worker_n; i++) {
         struct worker *w = &fleet->workers[i];
         w->fleet = fleet;
@@ -385,6 +401,7 @@ int fleet_start(struct fleet *fleet, uint32_t worker_n, struct snapshot *snapsho
 
 void fleet_join(struct fleet *fleet)
 {
+    pthread_barrier_wait(&fleet->nobody_posts);
     for (uint32_t i = 0; i < fleet->worker_n; i++)
         pthread_join(fleet->workers[i].thread, NULL);
     LOG(LOG_INFO, "process.stopped", LF_U("clients", atomic_load(&fleet->left.clients)),
@@ -394,6 +411,7 @@ void fleet_join(struct fleet *fleet)
         LF_U("heap_blocks", atomic_load(&fleet->left.heap_blocks)),
         LF_U("budget", budget_total_used()), LF_U("log_dropped", log_dropped()));
     pthread_barrier_destroy(&fleet->stopping);
+    pthread_barrier_destroy(&fleet->nobody_posts);
     free(fleet->workers);
     free(fleet->hubs);
     free(fleet->listen_fds);

@@ -65,7 +65,7 @@ struct fleet {
     struct hub_reports reports;
     void (*all_stopped)(void *context); /* on the last worker's thread */
     void *context;
-    pthread_barrier_t stopping;
+    pthread_barrier_t stopping, nobody_posts;
     atomic_uint stopped_n;
     struct fleet_left left;
     int *listen_fds;
