@@ -56,11 +56,10 @@ static double best_ns(struct slice sql, int calls)
 
 static void bench_long(const char *what, const char *head, const char *unit, const char *tail)
 {
-    char *text = malloc(LONG_BYTES + 1024);
-    size_t n = (size_t)sprintf(text, "%s", head);
-    while (n < LONG_BYTES)
-        n += (size_t)sprintf(text + n, "%s", unit);
-    n += (size_t)sprintf(text + n, "%s", tail);
+    char *text = malloc(LONG_BYTES + 1024), *end = stpcpy(text, head);
+    while (end < text + LONG_BYTES)
+        end = stpcpy(end, unit);
+    const size_t n = (size_t)(stpcpy(end, tail) - text);
     const double ns = best_ns((struct slice){(const uint8_t *)text, n}, 10);
     printf("%8.0f MB/s  %s\n", (double)n * 1e3 / ns, what);
     free(text);

@@ -4,82 +4,81 @@
 
 #define G "[pgweir]\nauth_type=trust\n"
 
+static const struct {
+    const char *text, *message;
+} broken_lines[] = {
+    {"[pgweir]\nlisten_prot = 1\n",
+     "t.ini:2: listen_prot: unknown key (did you mean listen_port?)"},
+    {"[pgweir]\n\n; c\n  xyzzy_plugh = 1\n", "t.ini:4: xyzzy_plugh: unknown key"},
+    {"[pgwier]\nlisten_port = 1\n", "t.ini:1: unknown section [pgwier] (did you mean pgweir?)"},
+    {"[pgweir\n", "t.ini:1: expected [section] and nothing behind it"},
+    {"[pgweir] x\n", "t.ini:1: expected [section] and nothing behind it"},
+    {"listen_port = 1\n", "t.ini:1: listen_port: stands before any [section]"},
+    {"[pgweir]\nlisten_port: 1\n", "t.ini:2: expected key = value (other names than "
+                                   "[A-Za-z0-9_.*-] need 'quotes')"},
+    {"[databases]\n'a = host=b\n", "t.ini:2: expected key = value"},
+    {"%includes x\n", "t.ini:1: unknown directive; only %include is known"},
+    {"%include\n", "t.ini:1: %include: names no file"},
+    {"[databases]\na = host=b\n[pgweir]\nlisten_port=0\n",
+     "t.ini:4: listen_port: 0 is below the minimum 1"},
+    {"[databases]\na = hots=b\n", "t.ini:2: a: unknown key hots (did you mean host?)"},
+    {"[databases]\na = host\n", "t.ini:2: a: expected key=value pairs, as in host=pg1 port=5432"},
+    {"[databases]\na = =b\n", "t.ini:2: a: expected key=value pairs, as in host=pg1 port=5432"},
+    {"[databases]\na = host=\n", "t.ini:2: a: host: empty value"},
+    {"[databases]\na = host=''\n", "t.ini:2: a: host: empty value"},
+    {"[databases]\na = password=x hush=y\n",
+     "t.ini:2: a: unknown key behind the password (one with blanks needs 'quotes')"},
+    {"[databases]\na = password='x\n", "t.ini:2: a: password: the quoted value has no end"},
+    {"[databases]\na = host='x'port=1\n", "t.ini:2: a: host: text behind the closing quote"},
+    {"[databases]\na = pool_size=abc\n", "t.ini:2: a: pool_size: not a number: \"abc\""},
+    {"[databases]\na = pool_size=100001\n",
+     "t.ini:2: a: pool_size: 100001 is above the maximum 100000"},
+    {"[databases]\na = pool_mode=statement\n",
+     "t.ini:2: a: pool_mode: statement is not supported yet (use session or transaction)"},
+    {"[databases]\na = queue_timeout=5x\n",
+     "t.ini:2: a: queue_timeout: unknown unit \"x\" (use us, ms, s, min, h or d)"},
+    {"[databases]\na = port=0\n", "t.ini:2: a: port: 0 is not a port (1 to 65535)"},
+    {"[databases]\na = host=x port=65536\n", "t.ini:2: a: port: 65536 is not a port (1 to 65535)"},
+    {"[databases]\na = host=x,y,z port=1,2\n",
+     "t.ini:2: a: port: 2 ports for 3 hosts; give one, or one for each"},
+    {"[databases]\na = host=x,,z\n",
+     "t.ini:2: a: host: \"\" is not a host name, address or socket folder"},
+    {"[databases]\na = host='x y'\n",
+     "t.ini:2: a: host: \"x y\" is not a host name, address or socket folder"},
+    {"[databases]\npgbouncer = host=x\n",
+     "t.ini:2: pgbouncer: the name pgbouncer is reserved for the console"},
+    {"[databases]\npgweir = host=x\n",
+     "t.ini:2: pgweir: the name pgweir is reserved for the console"},
+    {"[databases]\n'' = host=x\n", "t.ini:2: a database name has 1 to 63 bytes, this one 0"},
+    {"[users]\nbob = pool_size=-1\n", "t.ini:2: bob: pool_size: must not be negative: -1"},
+    {"[users]\nbob = host=x\n", "t.ini:2: bob: unknown key host"},
+    {"[pgweir]\n", "t.ini: [databases]: no database; name one, as in app = host=pg1,pg2, or "
+                   "set DATABASE_URL"},
+    {"[pgweir]\n", "t.ini: auth_type: has no secrets to check clients against; set auth_file, "
+                   "or DATABASE_URL with user and password"},
+    {"[pgweir]\nauth_file = gone\n",
+     "t.ini:2: auth_file: cannot read gone: No such file or directory"},
+    {"[pgweir]\nclient_tls_sslmode = require\n",
+     "t.ini:2: client_tls_sslmode: needs client_tls_key_file and client_tls_cert_file"},
+    {"[pgweir]\nclient_tls_key_file = gone.pem\n",
+     "t.ini:2: client_tls_key_file: cannot read gone.pem: No such file or directory"},
+    {"[pgweir]\nserver_tls_sslmode = verify-full\n",
+     "t.ini:2: server_tls_sslmode: needs server_tls_ca_file"},
+    {"[pgweir]\nserver_tls_cert_file = t\n", "t.ini:2: server_tls_cert_file: "
+                                             "server_tls_key_file and server_tls_cert_file "
+                                             "belong together"},
+    {"[pgweir]\nlisten_addr =\n",
+     "t.ini:2: listen_addr: is empty like unix_socket_dir: nothing to listen on"},
+    {"[pgweir]\nrecv_buffers = 100\n", "t.ini:2: recv_buffers: 100 is not a power of two"},
+    {"[pgweir]\nprobe_password = x\n", "t.ini:2: probe_password: needs probe_user"},
+};
+
 static void each_broken_line_is_named(void **state)
 {
     (void)state;
-    static const struct {
-        const char *text, *message;
-    } cases[] = {
-        {"[pgweir]\nlisten_prot = 1\n",
-         "t.ini:2: listen_prot: unknown key (did you mean listen_port?)"},
-        {"[pgweir]\n\n; c\n  xyzzy_plugh = 1\n", "t.ini:4: xyzzy_plugh: unknown key"},
-        {"[pgwier]\nlisten_port = 1\n", "t.ini:1: unknown section [pgwier] (did you mean pgweir?)"},
-        {"[pgweir\n", "t.ini:1: expected [section] and nothing behind it"},
-        {"[pgweir] x\n", "t.ini:1: expected [section] and nothing behind it"},
-        {"listen_port = 1\n", "t.ini:1: listen_port: stands before any [section]"},
-        {"[pgweir]\nlisten_port: 1\n", "t.ini:2: expected key = value (other names than "
-                                       "[A-Za-z0-9_.*-] need 'quotes')"},
-        {"[databases]\n'a = host=b\n", "t.ini:2: expected key = value"},
-        {"%includes x\n", "t.ini:1: unknown directive; only %include is known"},
-        {"%include\n", "t.ini:1: %include: names no file"},
-        {"[databases]\na = host=b\n[pgweir]\nlisten_port=0\n",
-         "t.ini:4: listen_port: 0 is below the minimum 1"},
-        {"[databases]\na = hots=b\n", "t.ini:2: a: unknown key hots (did you mean host?)"},
-        {"[databases]\na = host\n",
-         "t.ini:2: a: expected key=value pairs, as in host=pg1 port=5432"},
-        {"[databases]\na = =b\n", "t.ini:2: a: expected key=value pairs, as in host=pg1 port=5432"},
-        {"[databases]\na = host=\n", "t.ini:2: a: host: empty value"},
-        {"[databases]\na = host=''\n", "t.ini:2: a: host: empty value"},
-        {"[databases]\na = password=x hush=y\n",
-         "t.ini:2: a: unknown key behind the password (one with blanks needs 'quotes')"},
-        {"[databases]\na = password='x\n", "t.ini:2: a: password: the quoted value has no end"},
-        {"[databases]\na = host='x'port=1\n", "t.ini:2: a: host: text behind the closing quote"},
-        {"[databases]\na = pool_size=abc\n", "t.ini:2: a: pool_size: not a number: \"abc\""},
-        {"[databases]\na = pool_size=100001\n",
-         "t.ini:2: a: pool_size: 100001 is above the maximum 100000"},
-        {"[databases]\na = pool_mode=statement\n",
-         "t.ini:2: a: pool_mode: statement is not supported yet (use session or transaction)"},
-        {"[databases]\na = queue_timeout=5x\n",
-         "t.ini:2: a: queue_timeout: unknown unit \"x\" (use us, ms, s, min, h or d)"},
-        {"[databases]\na = port=0\n", "t.ini:2: a: port: 0 is not a port (1 to 65535)"},
-        {"[databases]\na = host=x port=65536\n",
-         "t.ini:2: a: port: 65536 is not a port (1 to 65535)"},
-        {"[databases]\na = host=x,y,z port=1,2\n",
-         "t.ini:2: a: port: 2 ports for 3 hosts; give one, or one for each"},
-        {"[databases]\na = host=x,,z\n",
-         "t.ini:2: a: host: \"\" is not a host name, address or socket folder"},
-        {"[databases]\na = host='x y'\n",
-         "t.ini:2: a: host: \"x y\" is not a host name, address or socket folder"},
-        {"[databases]\npgbouncer = host=x\n",
-         "t.ini:2: pgbouncer: the name pgbouncer is reserved for the console"},
-        {"[databases]\npgweir = host=x\n",
-         "t.ini:2: pgweir: the name pgweir is reserved for the console"},
-        {"[databases]\n'' = host=x\n", "t.ini:2: a database name has 1 to 63 bytes, this one 0"},
-        {"[users]\nbob = pool_size=-1\n", "t.ini:2: bob: pool_size: must not be negative: -1"},
-        {"[users]\nbob = host=x\n", "t.ini:2: bob: unknown key host"},
-        {"[pgweir]\n", "t.ini: [databases]: no database; name one, as in app = host=pg1,pg2, or "
-                       "set DATABASE_URL"},
-        {"[pgweir]\n", "t.ini: auth_type: has no secrets to check clients against; set auth_file, "
-                       "or DATABASE_URL with user and password"},
-        {"[pgweir]\nauth_file = gone\n",
-         "t.ini:2: auth_file: cannot read gone: No such file or directory"},
-        {"[pgweir]\nclient_tls_sslmode = require\n",
-         "t.ini:2: client_tls_sslmode: needs client_tls_key_file and client_tls_cert_file"},
-        {"[pgweir]\nclient_tls_key_file = gone.pem\n",
-         "t.ini:2: client_tls_key_file: cannot read gone.pem: No such file or directory"},
-        {"[pgweir]\nserver_tls_sslmode = verify-full\n",
-         "t.ini:2: server_tls_sslmode: needs server_tls_ca_file"},
-        {"[pgweir]\nserver_tls_cert_file = t\n", "t.ini:2: server_tls_cert_file: "
-                                                 "server_tls_key_file and server_tls_cert_file "
-                                                 "belong together"},
-        {"[pgweir]\nlisten_addr =\n",
-         "t.ini:2: listen_addr: is empty like unix_socket_dir: nothing to listen on"},
-        {"[pgweir]\nrecv_buffers = 100\n", "t.ini:2: recv_buffers: 100 is not a power of two"},
-        {"[pgweir]\nprobe_password = x\n", "t.ini:2: probe_password: needs probe_user"},
-    };
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        assert_null(load_with(cases[i].text, NULL));
-        expect_message(CONF_ERROR, cases[i].message);
+    for (size_t i = 0; i < sizeof broken_lines / sizeof *broken_lines; i++) {
+        assert_null(load_with(broken_lines[i].text, NULL));
+        expect_message(CONF_ERROR, broken_lines[i].message);
     }
 }
 
