@@ -189,7 +189,7 @@ static void on_accept(struct loop *loop, int fd, void *context)
         r->side[i].hold_bytes = sim_random(sim, 3) ? 0 : sim_random(sim, 3000);
     }
     if (!r->echo && sim_random(sim, 2)) /* one far end waits for something first */
-        r->side[1].shut_after = sim_random(sim, r->side[0].total);
+        r->side[1].shut_after = sim_random(sim, r->side[0].total + 1);
     r->side[0].far = sim_peer(sim, fd);
     r->side[0].conn = conn_new(loop, fd, sim_random(sim, 4) == 0, &relay_ops, &r->side[0]);
     if (r->echo) {
