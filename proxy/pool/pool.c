@@ -766,9 +766,16 @@ static void set_free(struct pool_set *set)
 
 /* ---- the hub ---- */
 
+/* It was opened before the node was sampled, or the node has been restarted since. */
+static bool is_other_instance(const struct server *s, int64_t sampled)
+{
+    return sampled && s->instance && s->instance != sampled;
+}
+
 static void sweep_pool(struct pool *pool)
 {
     const struct conf *conf = pool->set->snapshot->conf;
+    int64_t sampled = node_status(&pool->set->cluster->nodes[pool->node]).postmaster_start_us;
     uint64_t now_ms = pool->set->hub->loop->now_ms;
     struct list *next;
     for (struct list *n = pool->idle.next; n != &pool->idle; n = next) {
@@ -776,7 +783,7 @@ static void sweep_pool(struct pool *pool)
         struct server *s = LIST_ENTRY(n, struct server, node);
         bool idle_long =
             conf->server_idle_timeout_ms && now_ms - s->idle_ms > conf->server_idle_timeout_ms;
-        if (idle_long || should_close(s))
+        if (idle_long || should_close(s) || is_other_instance(s, sampled))
             server_close(s, idle_long ? "server_idle_timeout" : "retired");
     }
 }

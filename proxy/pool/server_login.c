@@ -1,8 +1,12 @@
 /* proxy/pool/server_login.c: from a connected socket to an idle server: TLS, startup,
  * authentication.
  *
- *   ASK_TLS --'S'--> HANDSHAKE --> AUTH --AuthenticationOk--> PARAMS --ReadyForQuery--> (idle)
+ *   ASK_TLS --'S'--> HANDSHAKE --> AUTH --AuthenticationOk--> PARAMS --ReadyForQuery--> IDENTITY --> (idle)
  *      `----'N', or TLS off ----------^
+ *
+ * IDENTITY   which instance is it? What the probes know of a node holds for the instance that they
+ *            asked: a name may hide several, and a crashed standby may come back older than it was
+ *            (DESIGN.md section 6).
  */
 #include "proxy/io/log.h"
 #include "proxy/io/tls.h"
@@ -20,7 +24,7 @@
 #define LOGIN_BODY_MAX 16384 /* of any message during a login; errors and parameters are short */
 #define MESSAGE_MAX 400      /* of a server's error text that is passed on */
 
-enum step { ASK_TLS, HANDSHAKE, AUTH, PARAMS };
+enum step { ASK_TLS, HANDSHAKE, AUTH, PARAMS, IDENTITY };
 
 struct server_login {
     struct server *server;
@@ -353,11 +357,77 @@ static void finish(struct server *s)
     pool_server_ready(s);
 }
 
+/* ---- identity ---- */
+
+static const char identity_sql[] =
+    "SELECT (extract(epoch FROM pg_catalog.pg_postmaster_start_time()) * 1000000)::bigint";
+
+static void ask_identity(struct server *s)
+{
+    uint8_t bytes[sizeof identity_sql + 16];
+    struct put o = put_into(bytes, sizeof bytes);
+    if (s->pool->set->cluster->node_n == 1) { /* nothing hangs on it */
+        finish(s);
+        return;
+    }
+    put_query(&o, slice_of(identity_sql));
+    CHECK(!o.full);
+    s->login->step = IDENTITY;
+    send_put(s, &o);
+}
+
+/* One column of digits. */
+static void read_identity_row(struct server *s, struct slice body)
+{
+    struct slice value = body.n > 6 ? slice_skip(body, 6) : SLICE_NONE;
+    int64_t us = 0;
+    for (size_t i = 0; i < value.n && i < 18; i++)
+        if (value.p[i] >= '0' && value.p[i] <= '9')
+            us = us * 10 + (value.p[i] - '0');
+    s->instance = us;
+}
+
+static void read_identity(struct server *s, uint8_t type, struct slice body)
+{
+    switch (type) {
+    case 'D':
+        read_identity_row(s, body);
+        return;
+    case 'Z': {
+        int64_t sampled =
+            node_status(&s->pool->set->cluster->nodes[s->pool->node]).postmaster_start_us;
+        if (sampled && s->instance && s->instance != sampled)
+            server_login_failed(s, "08006", "it is another instance than the one that was sampled");
+        else
+            finish(s);
+        return;
+    }
+    case 'T':
+    case 'C':
+    case 'N':
+        return;
+    case 'S':
+        if (server_note_status(s, body))
+            return;
+        break;
+    case 'E':
+        read_error(s, body);
+        return;
+    default:
+        break;
+    }
+    server_login_failed(s, "08P01", "unexpected or malformed message from the server during login");
+}
+
 static void read_message(struct server *s, uint8_t type, struct slice body)
 {
     struct slice key;
     char status;
     bool params = s->login->step == PARAMS;
+    if (s->login->step == IDENTITY) {
+        read_identity(s, type, body);
+        return;
+    }
     switch (type) {
     case 'R':
         if (!params) {
@@ -384,7 +454,7 @@ static void read_message(struct server *s, uint8_t type, struct slice body)
         break;
     case 'Z':
         if (params && auth_read_ready(body, &status) && status == 'I') {
-            finish(s);
+            ask_identity(s);
             return;
         }
         break;
@@ -442,6 +512,7 @@ void server_login_input(struct server *s)
         return;
     case AUTH:
     case PARAMS:
+    case IDENTITY:
         read_messages(s);
         return;
     }
