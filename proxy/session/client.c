@@ -88,11 +88,14 @@ static bool stream(struct session *s)
     size_t n = s->conn->in.bytes < s->stream_left ? s->conn->in.bytes : s->stream_left;
     if (n == 0)
         return false;
-    s->stream_left -= (uint32_t)n;
-    if (s->stream_drop || !s->server)
+    bool drop = s->stream_drop || !s->server;
+    if (drop)
         client_drop(s, n);
     else
         client_forward(s, n);
+    s->stream_left -= (uint32_t)n;
+    if (s->stream_left == 0 && !drop)
+        lease_end_if_idle(s);
     return true;
 }
 
@@ -257,9 +260,12 @@ static enum step send_statement_message(struct session *s, const struct message 
 
 static enum step send_copy(struct session *s, const struct message *m)
 {
+    bool late = !s->copy_in && s->replies.n == 0; /* of a COPY that failed */
+    if (m->type != 'd' && !s->copy_in && !late && !s->skipping)
+        reply_push(s, REPLY_COPY_DONE);
     if (m->type != 'd')
         s->copy_in = false;
-    client_stream(s, m->bytes, false);
+    client_stream(s, m->bytes, late);
     return STEP_DONE;
 }
 

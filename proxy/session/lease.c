@@ -363,9 +363,15 @@ static void apply_discards(struct session *s)
     s->forget_names = s->discard_all = s->unknown_label = false;
 }
 
-void lease_end(struct session *s)
+/* Half of a message may be on its way, after a COPY that failed: the next client's bytes must not
+ * come behind it. */
+void lease_end_if_idle(struct session *s)
 {
     struct server *server = s->server;
+    bool half_sent = s->stream_left > 0 && !s->stream_drop;
+    if (!server || s->tx_status != 'I' || s->replies.n > 0 || s->segment_open || s->copy_in ||
+        s->syncing || s->guard_failed || half_sent)
+        return;
     apply_discards(s);
     s->failed = s->writes = s->no_replica = false;
     if (s->pinned || s->session_pooling)

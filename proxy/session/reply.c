@@ -61,8 +61,11 @@ static void say(struct session *s, const void *bytes, size_t n)
 void reply_say_fakes(struct session *s)
 {
     static const uint8_t parse_complete[] = {'1', 0, 0, 0, 4}, close_complete[] = {'3', 0, 0, 0, 4};
-    while (expects(s, REPLY_PARSE_FAKE) || expects(s, REPLY_CLOSE_FAKE)) {
+    while (expects(s, REPLY_PARSE_FAKE) || expects(s, REPLY_CLOSE_FAKE) ||
+           expects(s, REPLY_COPY_DONE)) {
         enum reply reply = pop(s);
+        if (reply == REPLY_COPY_DONE)
+            continue;
         statement_complete(s, reply);
         say(s, reply == REPLY_PARSE_FAKE ? parse_complete : close_complete, sizeof parse_complete);
     }
@@ -180,7 +183,7 @@ static enum pass on_ready(struct session *s, struct slice body)
 
 /* ---- COPY ---- */
 
-/* Syncs that were sent ahead are thrown away by a server that reads COPY data. */
+/* Syncs that were sent ahead of the data are thrown away by a server that reads COPY data. */
 static void on_copy_in(struct session *s)
 {
     s->copy_in = true;
@@ -189,6 +192,7 @@ static void on_copy_in(struct session *s)
     pop(s);
     while (expects(s, REPLY_SYNC))
         pop(s);
+    s->copy_in = !expects(s, REPLY_COPY_DONE); /* all of the data may have been sent ahead too */
     struct reply_ring *r = &s->replies; /* CommandComplete still answers this Execute */
     r->head = (uint16_t)((r->head + r->cap - 1) & (r->cap - 1));
     r->p[r->head] = REPLY_EXECUTE;
@@ -350,11 +354,10 @@ static void after_ready(struct session *s)
         lease_rerun(s);
         return;
     }
-    if (s->replies.n > 0 || s->segment_open || s->copy_in)
-        return;
+    reply_say_fakes(s);
     if (s->tx_status == 'I')
-        lease_end(s);
-    else
+        lease_end_if_idle(s);
+    else if (s->replies.n == 0)
         s->failed = false;
 }
 

@@ -47,6 +47,7 @@ enum reply {
     REPLY_CLOSE_INJECT, /* '3', ours: swallowed */
     REPLY_CLOSE_FAKE,   /* nothing comes; say CloseComplete */
     REPLY_DUPLICATE,    /* an error, ours: the poison for 42P05 */
+    REPLY_COPY_DONE,    /* nothing: CopyDone or CopyFail was sent here, ahead of the server's 'G' */
     REPLY_SYNC,         /* 'Z' */
     REPLY_QUERY,        /* ... 'Z' */
     REPLY_FUNCTION      /* 'V' 'Z' */
@@ -187,7 +188,7 @@ struct sql_env statement_sql_env(const struct session *s);
 enum step lease_for_segment(struct session *s);
 void lease_for_greeting(struct session *s);
 void lease_after_sync(struct session *s); /* the label's SQL has ended */
-void lease_end(struct session *s);        /* ReadyForQuery I, nothing expected */
+void lease_end_if_idle(struct session *s); /* when nothing is expected and nothing is half sent */
 void lease_abandon(struct session *s);    /* the client leaves */
 void lease_rerun(struct session *s);      /* the replica refused or vanished: run on another node */
 /* No server for the segment that waits: ERROR, its messages are dropped, ReadyForQuery. */

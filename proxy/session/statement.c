@@ -28,6 +28,7 @@ static bool has_pending(enum reply reply)
     case REPLY_DESCRIBE:
     case REPLY_EXECUTE:
     case REPLY_CLOSE:
+    case REPLY_COPY_DONE:
     case REPLY_SYNC:
     case REPLY_QUERY:
     case REPLY_FUNCTION:
