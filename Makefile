@@ -111,10 +111,11 @@ test-fuzz-corpus: $(REPLAY) ## replay every kept fuzz input
 test-integration: $(B)/pgweir $(B)/pgweir-asan ## tests against a real primary and replica
 	@scripts/integration $(T)
 
-test-container: $(B)/pgweir ## build the image and prove compose up, a query, a read on the replica
+test-container: ## build the image and prove compose up, a query, a read on the replica
 	@scripts/test-container
 
 bench: ## pgbench side by side: direct, PgBouncer, bench/relay, pgweir
+	@scripts/setup build test bench
 	@$(MAKE) --no-print-directory -s all
 	@bench/run
 
