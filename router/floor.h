@@ -1,0 +1,55 @@
+/* router/floor.h: what a client has seen, and which nodes may therefore serve its next read.
+ *
+ * Pure    no I/O, no allocation, no clock, no globals: sample numbers, LSNs and time come in.
+ * Rule    DESIGN.md section 6, "Floors" and "After". After anything on the primary the floor is pending
+ *         until a primary sample that was begun later says how far WAL was. After a read on a replica
+ *         the client stays there until a later sample of it says how far it was. Another node may serve
+ *         the client once it has replayed that much on the same timeline.
+ * After   is a matter of counters: a sample's number is taken before its query is sent, so a sample with
+ *         a greater number than the one noted began after the noted moment. No clock is compared.
+ * Units   numbers of samples start at 1; 0 is "none". LSNs are bytes of WAL. Nodes are 0..31.
+ */
+#ifndef ROUTER_FLOOR_H
+#define ROUTER_FLOOR_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define FLOOR_NODES 32
+#define FLOOR_PAGE_BYTES \
+    8192 /* of WAL; the page header has 24 bytes, 40 at the start of a segment */
+
+/* All zero: the client has seen nothing. */
+struct floor {
+    uint64_t lsn;           /* settled: a node must have replayed this much */
+    uint64_t pending_after; /* not 0: a primary sample with a greater number has to come first */
+    uint64_t sticky_after;  /* not 0: likewise a sample of sticky_node, for other nodes than it */
+    uint32_t timeline;      /* of lsn; 0 with lsn 0 */
+    uint8_t sticky_node;
+};
+
+/* The newest sample of one node. number 0: there is none. */
+struct floor_sample {
+    uint64_t number;
+    uint32_t timeline;
+    uint64_t seen_lsn;   /* primary: insert LSN. Replica: the greater of receive and replay LSN */
+    uint64_t replay_lsn; /* replica */
+};
+
+/* The client had an answer from the primary. begun: the number of the newest primary sample begun by then. */
+void floor_used_primary(struct floor *floor, uint64_t begun);
+/* The client had an answer from this replica; begun: likewise of that replica. */
+void floor_used_replica(struct floor *floor, uint8_t node, uint64_t begun);
+
+/* A sample may settle what is pending. True: nothing of this kind is pending any more. */
+bool floor_settle_primary(struct floor *floor, const struct floor_sample *sample);
+bool floor_settle_replica(struct floor *floor, uint8_t node, const struct floor_sample *sample);
+
+/* Which of the nodes in mask may serve the client now. samples has an entry for every bit of it. */
+uint32_t floor_nodes(const struct floor *floor, uint32_t mask, const struct floor_sample *samples);
+
+/* An LSN that lies exactly behind a page header is the page's start: the replay position of an idle
+ * cluster stays there, while the insert position has gone past the header. */
+uint64_t floor_normalise(uint64_t lsn);
+
+#endif
