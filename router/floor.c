@@ -24,12 +24,15 @@ void floor_used_primary(struct floor *floor, uint64_t begun)
 {
     floor->pending_after = begun + 1; /* begun may be 0, and 0 means "nothing is pending" */
     floor->sticky_after = 0;          /* the primary is ahead of every replica */
+    floor->has_home = false;
 }
 
-void floor_used_replica(struct floor *floor, uint8_t node, uint64_t begun)
+void floor_used_replica(struct floor *floor, uint8_t node, int64_t instance, uint64_t begun)
 {
     CHECK(node < FLOOR_NODES);
-    floor->sticky_node = node;
+    floor->has_home = true;
+    floor->home = node;
+    floor->home_instance = instance;
     floor->sticky_after = begun + 1;
 }
 
@@ -46,7 +49,7 @@ bool floor_settle_primary(struct floor *floor, const struct floor_sample *sample
 
 bool floor_settle_replica(struct floor *floor, uint8_t node, const struct floor_sample *sample)
 {
-    if (floor->sticky_after == 0 || floor->sticky_node != node)
+    if (floor->sticky_after == 0 || floor->home != node)
         return true;
     if (sample->number < floor->sticky_after)
         return false;
@@ -59,17 +62,17 @@ uint32_t floor_nodes(const struct floor *floor, uint32_t mask, const struct floo
 {
     if (floor->pending_after)
         return 0;
+    uint32_t may = 0;
+    if (floor->has_home && samples[floor->home].instance == floor->home_instance)
+        may = mask & 1U << floor->home;
     if (floor->sticky_after)
-        mask &= 1U << floor->sticky_node;
+        return may;
     if (floor->lsn == 0)
         return mask;
-    uint32_t may = 0;
     for (uint32_t rest = mask; rest; rest &= rest - 1) {
         uint32_t node = (uint32_t)__builtin_ctz(rest);
         const struct floor_sample *s = &samples[node];
-        bool far_enough = s->timeline == floor->timeline && s->replay_lsn >= floor->lsn;
-        /* Where the client has just read it has seen nothing newer than what is there. */
-        if (far_enough || floor->sticky_after)
+        if (s->timeline == floor->timeline && s->replay_lsn >= floor->lsn)
             may |= 1U << node;
     }
     return may;

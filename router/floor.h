@@ -3,8 +3,9 @@
  * Pure    no I/O, no allocation, no clock, no globals: sample numbers, LSNs and time come in.
  * Rule    DESIGN.md section 6, "Floors" and "After". After anything on the primary the floor is pending
  *         until a primary sample that was begun later says how far WAL was. After a read on a replica
- *         the client stays there until a later sample of it says how far it was. Another node may serve
- *         the client once it has replayed that much on the same timeline.
+ *         the client stays there (it is home) until a later sample of it says how far it was. Another
+ *         node may serve the client once it has replayed that much on the same timeline. Home always
+ *         may, while it is the same instance: a restarted standby can be older than it was.
  * After   is a matter of counters: a sample's number is taken before its query is sent, so a sample with
  *         a greater number than the one noted began after the noted moment. No clock is compared.
  * Units   numbers of samples start at 1; 0 is "none". LSNs are bytes of WAL. Nodes are 0..31.
@@ -23,9 +24,11 @@
 struct floor {
     uint64_t lsn;           /* settled: a node must have replayed this much */
     uint64_t pending_after; /* not 0: a primary sample with a greater number has to come first */
-    uint64_t sticky_after;  /* not 0: likewise a sample of sticky_node, for other nodes than it */
-    uint32_t timeline;      /* of lsn; 0 with lsn 0 */
-    uint8_t sticky_node;
+    uint64_t sticky_after;  /* not 0: likewise a sample of home, for other nodes than it */
+    int64_t home_instance;
+    uint32_t timeline; /* of lsn; 0 with lsn 0 */
+    uint8_t home;      /* has_home: the replica of the last answer */
+    bool has_home;
 };
 
 /* The newest sample of one node. number 0: there is none. */
@@ -34,12 +37,13 @@ struct floor_sample {
     uint32_t timeline;
     uint64_t seen_lsn;   /* primary: insert LSN. Replica: the greater of receive and replay LSN */
     uint64_t replay_lsn; /* replica */
+    int64_t instance;    /* its postmaster's start */
 };
 
 /* The client had an answer from the primary. begun: the number of the newest primary sample begun by then. */
 void floor_used_primary(struct floor *floor, uint64_t begun);
 /* The client had an answer from this replica; begun: likewise of that replica. */
-void floor_used_replica(struct floor *floor, uint8_t node, uint64_t begun);
+void floor_used_replica(struct floor *floor, uint8_t node, int64_t instance, uint64_t begun);
 
 /* A sample may settle what is pending. True: nothing of this kind is pending any more. */
 bool floor_settle_primary(struct floor *floor, const struct floor_sample *sample);
