@@ -450,7 +450,6 @@ void server_on_quiet(struct conn *conn)
     s->label = NULL;
     s->stale_stmts = s->stale_stmts || s->stmts.n > 0;
     stmt_set_clear(&s->stmts);
-    s->unnamed_of = 0;
     --*count_of(pool, SERVER_MOVING);
     list_remove(&s->node);
     s->state = SERVER_STATE_N;
@@ -516,6 +515,8 @@ static void end_lease(struct server *s)
     balance_observe(b, (uint32_t)((s->conn->loop->now_ns - s->leased_ns) / 1000));
     s->lessee = NULL;
     conn_expect_small(s->conn);
+    if (s->conn->paused && !s->conn->closing) /* its lessee did not read; what we ask it now must be heard */
+        conn_resume(s->conn);
 }
 
 void pool_release(struct server *s)
@@ -551,7 +552,6 @@ void pool_release_dirty(struct server *s)
     if (strcasecmp(sql, "DISCARD ALL") == 0) {
         s->label = label_ref(s->pool->set->base);
         stmt_set_clear(&s->stmts);
-        s->unnamed_of = 0;
     }
     pool_release_after(s, sql);
 }

@@ -62,7 +62,6 @@ struct server {
     struct server_login *login;
     struct label *label;   /* in force; NULL: not known */
     struct stmt_set stmts; /* prepared on it under our names */
-    uint64_t unnamed_of;   /* serial of the client whose unnamed statement it holds; 0: nobody's */
     uint64_t born_ms, idle_ms, leased_ns;
     int64_t instance; /* its postmaster's start, us; 0: not asked */
     uint32_t backend_pid;

@@ -284,8 +284,16 @@ struct stmt *stmt_set_oldest(const struct stmt_set *set)
     return list_empty(&set->lru) ? NULL : LIST_ENTRY(set->lru.prev, struct stmt_held, node)->stmt;
 }
 
+void stmt_set_unnamed(struct stmt_set *set, struct stmt *stmt)
+{
+    struct stmt *was = set->unnamed;
+    set->unnamed = stmt ? stmt_ref(stmt) : NULL;
+    stmt_unref(was);
+}
+
 void stmt_set_clear(struct stmt_set *set)
 {
+    stmt_set_unnamed(set, NULL);
     for (struct stmt *s; (s = stmt_set_oldest(set)) != NULL;)
         stmt_set_remove(set, s);
 }

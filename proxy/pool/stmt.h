@@ -76,12 +76,14 @@ struct stmt_set {
     struct stmt_held *buckets[STMT_SERVER_BUCKETS];
     struct list lru; /* most recently used first */
     uint32_t n;
+    struct stmt *unnamed; /* in its unnamed slot, for sure; NULL: none, or not known */
 };
 void stmt_set_init(struct stmt_set *set);
 bool stmt_set_has(struct stmt_set *set, const struct stmt *stmt); /* and marks it as used */
 void stmt_set_add(struct stmt_set *set, struct stmt *stmt);
 void stmt_set_remove(struct stmt_set *set, const struct stmt *stmt);
 struct stmt *stmt_set_oldest(const struct stmt_set *set); /* borrowed; NULL: empty */
+void stmt_set_unnamed(struct stmt_set *set, struct stmt *stmt); /* takes a reference of its own */
 void stmt_set_clear(struct stmt_set *set);
 
 #endif

@@ -106,6 +106,16 @@ void client_stream(struct session *s, size_t n, bool drop)
     stream(s);
 }
 
+bool client_drop_query(struct session *s)
+{
+    struct message m;
+    enum found found = look(s, 0, &m);
+    if ((found != FOUND_MESSAGE && found != FOUND_PART) || (m.type != 'Q' && m.type != 'F'))
+        return false;
+    client_stream(s, m.bytes, true);
+    return true;
+}
+
 /* ---- what SQL does to the session ---- */
 
 static struct slice query_text(const struct message *m)
@@ -150,16 +160,13 @@ bool client_must_refuse(const struct session *s, const struct sql_facts *facts)
 }
 
 /* PostgreSQL itself raises the error, so that the transaction fails as it would there. */
-static const char refusal_sql[] = "DO $pgweir$BEGIN RAISE EXCEPTION USING ERRCODE = '0A000', "
-                                  "MESSAGE = 'this statement cannot run in "
-                                  "a READ ONLY transaction that pgweir placed on a replica', HINT "
-                                  "= 'Begin the transaction without "
-                                  "READ ONLY: it then runs on the primary.'; END$pgweir$";
-
-struct slice client_refusal_sql(void)
-{
-    return slice_of(refusal_sql);
-}
+#define REFUSAL                                                                                    \
+    "this statement cannot run in a READ ONLY transaction that pgweir placed on a replica"
+#define REFUSAL_HINT "Begin the transaction without READ ONLY: it then runs on the primary."
+const char client_refusal_message[] = REFUSAL, client_refusal_hint[] = REFUSAL_HINT;
+static const char refusal_sql[] =
+    "DO $pgweir$BEGIN RAISE EXCEPTION USING ERRCODE = '0A000', MESSAGE = '" REFUSAL
+    "', HINT = '" REFUSAL_HINT "'; END$pgweir$";
 
 /* ---- one message, with a server ---- */
 
@@ -177,16 +184,17 @@ static enum step send_query(struct session *s, const struct message *m, bool col
     if (!refuse)
         client_note_facts(s, &facts);
     s->worker->stats.queries++;
-    stmt_unref(s->unnamed); /* a simple query destroys the unnamed statement */
-    s->unnamed = NULL;
-    s->server->unnamed_of = 0;
-    if (!s->skipping)
+    statement_forget_unnamed(s); /* a simple query destroys the unnamed statement */
+    stmt_set_unnamed(&s->server->stmts, NULL);
+    if (!s->skipping) {
         reply_push(s, REPLY_QUERY);
-    s->segment_open = false;
+        s->segment_serial++;
+        s->segment_open = false;
+    }
     if (refuse) {
         uint8_t bytes[512];
         struct put o = put_into(bytes, sizeof bytes);
-        put_query(&o, client_refusal_sql());
+        put_query(&o, slice_of(refusal_sql));
         conn_out_copy(s->server->conn, o.p, o.n);
         client_drop(s, m->bytes);
     } else if (m->bytes > MESSAGE_WHOLE_MAX) {
@@ -211,50 +219,40 @@ static void send_sync(struct session *s, const struct message *m)
     if (!s->copy_in) {
         s->skipping = false;
         reply_push(s, REPLY_SYNC);
+        s->segment_serial++;
         s->segment_open = false;
     }
     client_forward(s, m->bytes);
     reply_say_fakes(s);
 }
 
-static enum step send_statement_message(struct session *s, const struct message *m,
-                                        enum found found)
+static enum step send_statement_message(struct session *s, const struct message *m)
 {
     if (s->skipping) { /* the server throws it away until Sync; so do we */
         client_stream(s, m->bytes, true);
         return STEP_DONE;
     }
-    if (m->type == 'B' && m->bytes > MESSAGE_WHOLE_MAX) {
-        size_t have = s->conn->in.bytes < BIND_PREFIX_MAX ? s->conn->in.bytes : BIND_PREFIX_MAX;
-        if (have < BIND_PREFIX_MAX) {
-            wait_for(s, BIND_PREFIX_MAX);
-            return STEP_WAIT;
-        }
-        s->segment_open = true;
-        statement_bind(s, conn_in_contiguous(s->conn, have), have, m->bytes);
-        return STEP_DONE;
-    }
-    if (m->bytes > MESSAGE_WHOLE_MAX) { /* a Parse too long to be shared: it stays on this server */
-        s->pinned = true;
-        s->segment_open = true;
-        reply_push(s, REPLY_PARSE);
-        client_stream(s, m->bytes, false);
-        return STEP_DONE;
-    }
-    if (found != FOUND_MESSAGE) {
-        wait_for(s, m->bytes);
+    /* Of those that are too long to be kept, Bind and Parse, the names are enough. */
+    bool whole = m->bytes <= MESSAGE_WHOLE_MAX;
+    size_t n = m->bytes, have = whole ? n : BIND_PREFIX_MAX;
+    if (s->conn->in.bytes < have) {
+        wait_for(s, have);
         return STEP_WAIT;
     }
+    const uint8_t *p = conn_in_contiguous(s->conn, have);
+    if (statement_is_unsettled(s, m->type, p, have))
+        return STEP_WAIT;
     s->segment_open = true;
-    size_t n = m->bytes;
-    if (m->type == 'P')
-        statement_parse(s, m->p, n);
+    if (m->type == 'P' && whole)
+        statement_parse(s, p, n);
+    else if (m->type == 'P')
+        statement_parse_long(s, p, have, n);
     else if (m->type == 'B')
-        statement_bind(s, m->p, n, n);
+        statement_bind(s, p, have, n);
     else if (m->type == 'D')
-        statement_describe(s, m->p, n);
+        statement_describe(s, p, n);
     else
-        statement_close(s, m->p, n);
+        statement_close(s, p, n);
     return STEP_DONE;
 }
 
@@ -289,16 +287,18 @@ static enum step send_message(struct session *s)
     case 'B':
     case 'D':
     case 'C':
-        return send_statement_message(s, &m, found);
+        return send_statement_message(s, &m);
     case 'd':
     case 'c':
     case 'f':
         return send_copy(s, &m);
     case 'F':
         s->writes = s->writes || s->tx_status == 'I';
-        if (!s->skipping)
+        if (!s->skipping) {
             reply_push(s, REPLY_FUNCTION);
-        s->segment_open = false;
+            s->segment_serial++;
+            s->segment_open = false;
+        }
         client_stream(s, m.bytes, false);
         return STEP_DONE;
     case 'E':
@@ -410,8 +410,10 @@ static bool answer_alone(struct session *s, bool only_local, size_t bytes)
             struct slice body = {m.p + FRAME_HEAD_BYTES, m.bytes - FRAME_HEAD_BYTES}, name;
             if (body.n > 1 && body.p[0] == 'S') {
                 body = slice_skip(body, 1);
-                if (take_cstr(&body, &name))
+                if (take_cstr(&body, &name) && name.n > 0)
                     stmt_names_remove(&s->names, name);
+                else
+                    statement_forget_unnamed(s);
             }
             conn_out_copy(s->conn, close_complete, sizeof close_complete);
         } else if (m.type == 'S') {
@@ -538,6 +540,9 @@ static bool is_blocked(struct session *s)
     if (waiter_waits(&s->waiter) || s->syncing || s->guard_failed || s->console_busy)
         return true;
     if (s->replies.n >= REPLIES_MAX)
+        return true;
+    /* DEALLOCATE ALL, DISCARD ALL: names are looked up again when it has been answered. */
+    if (s->forget_names && !s->segment_open && s->replies.n > 0 && s->stream_left == 0)
         return true;
     /* On a replica the next segment waits for the answer to this one: it may belong elsewhere. */
     if (s->on_replica && !s->segment_open && s->replies.n > 0 && s->stream_left == 0)

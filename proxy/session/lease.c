@@ -185,7 +185,7 @@ void lease_refuse(struct session *s, const char *sqlstate, const char *message, 
     session_error(s, sqlstate, message, detail, hint);
     client_drop(s, s->collected_bytes);
     s->no_replica = false;
-    if (s->segment_cut)
+    if (s->segment_cut && !client_drop_query(s))
         s->skip_to_sync = true;
     else
         session_notice_ready(s);
@@ -317,7 +317,7 @@ static void forget_lease(struct session *s)
     seg_drop(bufs, &s->held, s->held.bytes);
     s->server_body_left = 0;
     s->guard = s->guard_failed = false;
-    s->skipping = s->copy_in = s->segment_open = s->failed = s->writes = false;
+    s->skipping = s->copy_in = s->forget_names = s->segment_open = s->failed = s->writes = false;
     s->on_replica = false;
     s->tx_status = 'I';
 }
@@ -346,11 +346,6 @@ void lease_rerun(struct session *s)
 static void apply_discards(struct session *s)
 {
     struct server *server = s->server;
-    if (s->forget_names && !s->failed) {
-        stmt_set_clear(&server->stmts);
-        server->unnamed_of = 0;
-        statement_forget_all(s);
-    }
     if (s->discard_all && !s->failed) {
         s->pinned = s->tainted;
         label_unref(server->label);
@@ -360,7 +355,7 @@ static void apply_discards(struct session *s)
         label_unref(server->label);
         server->label = NULL;
     }
-    s->forget_names = s->discard_all = s->unknown_label = false;
+    s->discard_all = s->unknown_label = false;
 }
 
 /* Half of a message may be on its way, after a COPY that failed: the next client's bytes must not
@@ -370,7 +365,7 @@ void lease_end_if_idle(struct session *s)
     struct server *server = s->server;
     bool half_sent = s->stream_left > 0 && !s->stream_drop;
     if (!server || s->tx_status != 'I' || s->replies.n > 0 || s->segment_open || s->copy_in ||
-        s->syncing || s->guard_failed || half_sent)
+        s->skipping || s->syncing || s->guard_failed || half_sent)
         return;
     apply_discards(s);
     s->failed = s->writes = s->no_replica = false;
@@ -379,12 +374,14 @@ void lease_end_if_idle(struct session *s)
     s->server = NULL;
     s->on_replica = false;
     pool_release(server);
+    if (s->conn->paused) /* until the server would read on, and it need not any more */
+        conn_resume(s->conn);
 }
 
 void lease_abandon(struct session *s)
 {
     struct server *server = s->server;
-    bool at_rest = s->replies.n == 0 && !s->copy_in && !s->segment_open && s->stream_left == 0 &&
+    bool at_rest = s->replies.n == 0 && !s->copy_in && !s->segment_open && !s->skipping && s->stream_left == 0 &&
                    !s->syncing && !s->guard_failed && server->conn->in.bytes == 0 &&
                    s->server_body_left == 0;
     s->server = NULL;

@@ -106,20 +106,30 @@ static void skip_expected(struct session *s)
 {
     if (expects(s, REPLY_QUERY) || expects(s, REPLY_FUNCTION) || expects(s, REPLY_SYNC))
         return; /* ReadyForQuery follows by itself */
+    if (s->replies.n > 0)
+        statement_failed(s, pop(s));
     while (s->replies.n > 0 && !expects(s, REPLY_SYNC))
         statement_dropped(s, pop(s));
     if (s->replies.n == 0)
         s->skipping = true;
 }
 
-static void say_duplicate(struct session *s)
+/* The poison has failed: in place of its error, the one that is meant. */
+static bool say_poisoned(struct session *s)
 {
     char message[128];
     const struct pending *p = s->pending;
-    snprintf(message, sizeof message, "prepared statement \"%.*s\" already exists",
-             p->name_n > 64 ? 64 : (int)p->name_n, (const char *)p->name);
-    reply_guard_passed(s);
-    session_error(s, "42P05", message, NULL, NULL);
+    bool duplicate = expects(s, REPLY_DUPLICATE), refused = expects(s, REPLY_REFUSED);
+    if (duplicate || refused)
+        reply_guard_passed(s);
+    if (duplicate) {
+        snprintf(message, sizeof message, "prepared statement \"%.*s\" already exists",
+                 p->name_n > 64 ? 64 : (int)p->name_n, (const char *)p->name);
+        session_error(s, "42P05", message, NULL, NULL);
+    } else if (refused) {
+        session_error(s, "0A000", client_refusal_message, NULL, client_refusal_hint);
+    }
+    return duplicate || refused;
 }
 
 enum pass { PASS, SWALLOW, STOP };
@@ -152,12 +162,10 @@ static enum pass on_error(struct session *s, struct slice body)
         hub_evidence(&s->worker->hub, s->set->cluster); /* read only: is it still the primary? */
     if (slice_is(f.severity, "FATAL") || slice_is(f.severity, "PANIC"))
         s->fatal_seen = true;
-    bool duplicate = expects(s, REPLY_DUPLICATE);
-    if (duplicate)
-        say_duplicate(s);
+    bool poisoned = say_poisoned(s);
     reply_guard_passed(s);
     skip_expected(s);
-    return duplicate ? SWALLOW : PASS;
+    return poisoned ? SWALLOW : PASS;
 }
 
 /* ---- ReadyForQuery ---- */
@@ -171,7 +179,11 @@ static enum pass on_ready(struct session *s, struct slice body)
     enum reply reply = pop(s);
     if (reply != REPLY_SYNC && reply != REPLY_QUERY && reply != REPLY_FUNCTION)
         return STOP;
-    s->copy_in = false;
+    if (reply == REPLY_QUERY) { /* which destroyed what was parsed ahead of it */
+        stmt_set_unnamed(&s->server->stmts, NULL);
+        statement_forget_unnamed(s);
+    }
+    s->copy_in = s->forget_names = false;
     s->tx_status = *body.p;
     if (s->tx_status == 'I')
         s->worker->stats.transactions++;
@@ -214,6 +226,15 @@ static enum pass answer(struct session *s, enum reply plain, enum reply injected
     return STOP;
 }
 
+/* All prepared statements are gone, whatever becomes of the transaction. */
+static void note_command(struct session *s, struct slice tag)
+{
+    if (!slice_is(tag, "DEALLOCATE ALL") && !slice_is(tag, "DISCARD ALL"))
+        return;
+    stmt_set_clear(&s->server->stmts);
+    stmt_names_clear(&s->names);
+}
+
 /* A row, or the end of a command: this is the answer. */
 static enum pass result(struct session *s, bool ends)
 {
@@ -235,6 +256,9 @@ static enum pass on_message(struct session *s, uint8_t type, struct slice body)
     case 'H': /* CopyOutResponse */
         return result(s, false);
     case 'C': /* CommandComplete */
+        if (s->forget_names && body.n > 0)
+            note_command(s, (struct slice){body.p, body.n - 1});
+        return result(s, true);
     case 'I': /* EmptyQueryResponse */
     case 's': /* PortalSuspended */
         return result(s, true);
@@ -295,9 +319,9 @@ static enum pass on_sync_message(struct session *s, uint8_t type, struct slice b
 
 /* ---- the stream ---- */
 
-static bool looked_into(uint8_t type)
+static bool looked_into(const struct session *s, uint8_t type)
 {
-    return type == 'Z' || type == 'E' || type == 'S';
+    return type == 'Z' || type == 'E' || type == 'S' || (type == 'C' && s->forget_names);
 }
 
 /* Move up to n bytes of the server's input to the client, or to nowhere. */
@@ -379,7 +403,7 @@ static enum next take_message(struct session *s, struct conn *from)
     }
     size_t total = (size_t)FRAME_HEAD_BYTES + head.body_bytes;
     struct slice body = SLICE_NONE;
-    if (looked_into(head.type) && total <= WHOLE_MAX) {
+    if (looked_into(s, head.type) && total <= WHOLE_MAX) {
         if (from->in.bytes < total)
             return NEXT_WAIT;
         p = conn_in_contiguous(from, total);

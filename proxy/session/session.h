@@ -47,6 +47,7 @@ enum reply {
     REPLY_CLOSE_INJECT, /* '3', ours: swallowed */
     REPLY_CLOSE_FAKE,   /* nothing comes; say CloseComplete */
     REPLY_DUPLICATE,    /* an error, ours: the poison for 42P05 */
+    REPLY_REFUSED,      /* an error, ours: the poison for what must not run on a replica */
     REPLY_COPY_DONE,    /* nothing: CopyDone or CopyFail was sent here, ahead of the server's 'G' */
     REPLY_SYNC,         /* 'Z' */
     REPLY_QUERY,        /* ... 'Z' */
@@ -63,8 +64,10 @@ struct pending {
     struct pending *next;
     struct stmt *stmt; /* NULL: the name is removed */
     uint32_t name_n;
-    bool on_server;  /* its Parse is on the way to the server */
-    bool for_client; /* the client's names change */
+    uint32_t segment;  /* number of the segment that it came in */
+    bool on_server;    /* its Parse is on the way to the server */
+    bool for_client;   /* the client's names change */
+    bool unnamed_slot; /* the server's unnamed statement changes */
     uint8_t name[];
 };
 
@@ -91,6 +94,7 @@ struct session {
     struct sql_facts segment;  /* of what was collected */
     uint32_t collected_bytes;  /* of conn->in that segment covers and that are not sent yet */
     uint32_t stream_left;      /* bytes of a client message that pass through */
+    uint32_t segment_serial;   /* grows with each Query and Sync that is sent */
     uint32_t server_body_left; /* bytes of a server message that pass through */
     uint32_t pid;
     uint8_t key[PUT_CLIENT_KEY_MAX];
@@ -127,6 +131,7 @@ struct session {
     bool ssl_answered : 1;
     bool gss_answered : 1;
     bool console_busy : 1; /* the console's answer is still being put together */
+    bool unnamed_kept : 1; /* the unnamed statement was too long to share: only the server has it */
     bool odd_strings : 1;  /* standard_conforming_strings is off */
     bool odd_encoding : 1; /* trail bytes of the client's encoding can be ASCII */
     bool running : 1;      /* inside session_run(): it is not entered twice */
@@ -162,25 +167,32 @@ void client_forward(struct session *s, size_t n);
 void client_drop(struct session *s, size_t n);
 /* The same for n bytes of which some have not come yet. */
 void client_stream(struct session *s, size_t n, bool drop);
+/* The next message is a Query or a FunctionCall: it goes nowhere. */
+bool client_drop_query(struct session *s);
 /* What a statement that now runs does to the session. */
 void client_note_facts(struct session *s, const struct sql_facts *facts);
 /* It must not run on the replica that this session holds. */
 bool client_must_refuse(const struct session *s, const struct sql_facts *facts);
-/* SQL that fails with 0A000 and says why. */
-struct slice client_refusal_sql(void);
+extern const char client_refusal_message[], client_refusal_hint[];
 
 /* ---- statement.c ---- */
 enum step { STEP_DONE, STEP_WAIT };
 void statement_parse(struct session *s, const uint8_t *p, size_t n);
+/* One that is too long to be shared, of which `have` bytes are here. */
+void statement_parse_long(struct session *s, const uint8_t *p, size_t have, size_t total);
+/* It names a statement whose Parse, in an earlier segment, has not been answered yet. */
+bool statement_is_unsettled(const struct session *s, uint8_t type, const uint8_t *p, size_t have);
 void statement_bind(struct session *s, const uint8_t *p, size_t have, size_t total);
 void statement_describe(struct session *s, const uint8_t *p, size_t n);
 void statement_close(struct session *s, const uint8_t *p, size_t n);
 /* The facts of a statement that a Bind or Describe names, or NULL. */
 const struct sql_facts *statement_facts(struct session *s, struct slice name);
 void statement_complete(struct session *s, enum reply reply); /* its reply came */
+void statement_failed(struct session *s, enum reply reply);   /* an error came instead */
 void statement_dropped(struct session *s, enum reply reply);  /* its reply will not come */
 void statement_drop_pending(struct session *s);
 void statement_forget_all(struct session *s);
+void statement_forget_unnamed(struct session *s); /* the client's; a server may still hold it */
 struct slice statement_env(const struct session *s);
 struct sql_env statement_sql_env(const struct session *s);
 

@@ -23,6 +23,7 @@ static bool has_pending(enum reply reply)
     case REPLY_CLOSE_INJECT:
     case REPLY_CLOSE_FAKE:
     case REPLY_DUPLICATE:
+    case REPLY_REFUSED:
         return true;
     case REPLY_BIND:
     case REPLY_DESCRIBE:
@@ -37,7 +38,7 @@ static bool has_pending(enum reply reply)
     CHECK_UNREACHABLE();
 }
 
-enum { FOR_CLIENT = 1, ON_SERVER = 2 };
+enum { FOR_CLIENT = 1, ON_SERVER = 2, UNNAMED_SLOT = 4 };
 
 static void expect(struct session *s, enum reply reply, struct slice name, struct stmt *stmt,
                    int what)
@@ -47,7 +48,9 @@ static void expect(struct session *s, enum reply reply, struct slice name, struc
     *p = (struct pending){.stmt = stmt ? stmt_ref(stmt) : NULL,
                           .name_n = (uint32_t)name.n,
                           .on_server = (what & ON_SERVER) != 0,
-                          .for_client = (what & FOR_CLIENT) != 0};
+                          .for_client = (what & FOR_CLIENT) != 0,
+                          .unnamed_slot = (what & UNNAMED_SLOT) != 0,
+                          .segment = s->segment_serial};
     if (name.n)
         memcpy(p->name, name.p, name.n);
     if (s->pending)
@@ -78,6 +81,26 @@ void statement_drop_pending(struct session *s)
         free_pending(pop_pending(s));
 }
 
+void statement_forget_unnamed(struct session *s)
+{
+    stmt_unref(s->unnamed);
+    s->unnamed = NULL;
+    s->unnamed_kept = false;
+}
+
+/* PostgreSQL drops the old unnamed statement before it looks at the new text. */
+void statement_failed(struct session *s, enum reply reply)
+{
+    if (!has_pending(reply))
+        return;
+    struct pending *p = pop_pending(s);
+    if (p->unnamed_slot)
+        stmt_set_unnamed(&s->server->stmts, NULL);
+    if (p->unnamed_slot && reply == REPLY_PARSE)
+        statement_forget_unnamed(s);
+    free_pending(p);
+}
+
 void statement_dropped(struct session *s, enum reply reply)
 {
     if (has_pending(reply))
@@ -87,8 +110,7 @@ void statement_dropped(struct session *s, enum reply reply)
 void statement_forget_all(struct session *s)
 {
     stmt_names_clear(&s->names);
-    stmt_unref(s->unnamed);
-    s->unnamed = NULL;
+    statement_forget_unnamed(s);
 }
 
 static struct slice pending_name(const struct pending *p)
@@ -99,7 +121,7 @@ static struct slice pending_name(const struct pending *p)
 static void set_name(struct session *s, struct slice name, struct stmt *stmt)
 {
     if (name.n == 0) {
-        stmt_unref(s->unnamed);
+        statement_forget_unnamed(s);
         s->unnamed = stmt ? stmt_ref(stmt) : NULL;
     } else if (stmt) {
         stmt_names_put(&s->names, name, stmt);
@@ -117,6 +139,8 @@ void statement_complete(struct session *s, enum reply reply)
         stmt_set_remove(&s->server->stmts, p->stmt);
     else if (p->on_server && p->stmt)
         stmt_set_add(&s->server->stmts, p->stmt);
+    if (p->unnamed_slot)
+        stmt_set_unnamed(&s->server->stmts, p->stmt);
     if (p->for_client)
         set_name(s, pending_name(p), p->stmt);
     free_pending(p);
@@ -139,6 +163,36 @@ static bool server_has(struct session *s, const struct stmt *stmt)
         return true;
     for (const struct pending *p = s->pending; p; p = p->next)
         if (p->on_server && p->stmt == stmt)
+            return true;
+    return false;
+}
+
+/* What the server's unnamed statement is once all that was sent has been answered, if we know. */
+static const struct stmt *server_unnamed(const struct session *s)
+{
+    const struct stmt *held = s->server->stmts.unnamed;
+    for (const struct pending *p = s->pending; p; p = p->next)
+        if (p->unnamed_slot)
+            held = p->stmt;
+    return held;
+}
+
+/* Whether such a Parse succeeds is not known; within a segment the server skips what follows it. */
+bool statement_is_unsettled(const struct session *s, uint8_t type, const uint8_t *p, size_t have)
+{
+    struct slice body = {p + FRAME_HEAD_BYTES, have - FRAME_HEAD_BYTES}, name;
+    if (!s->pending)
+        return false;
+    if (type == 'D' || type == 'C') {
+        if (body.n < 2 || *body.p != 'S')
+            return false;
+        body = slice_skip(body, 1);
+    }
+    if ((type == 'B' && !take_cstr(&body, &name)) || !take_cstr(&body, &name) || name.n == 0)
+        return false;
+    for (const struct pending *was = s->pending; was; was = was->next)
+        if (was->for_client && was->segment != s->segment_serial &&
+            slice_equals(pending_name(was), name))
             return true;
     return false;
 }
@@ -218,15 +272,14 @@ static void ensure_named(struct session *s, struct stmt *stmt)
 /* The server's unnamed statement may be another client's: then ours is put there first. */
 static void ensure_unnamed(struct session *s, struct stmt *stmt)
 {
-    if (s->server->unnamed_of == s->serial)
+    if (stmt ? server_unnamed(s) == stmt : s->unnamed_kept)
         return;
-    s->server->unnamed_of = s->serial;
     if (stmt) {
         send_parse(s, SLICE_NONE, stmt);
-        expect(s, REPLY_PARSE_INJECT, SLICE_NONE, stmt, 0);
+        expect(s, REPLY_PARSE_INJECT, SLICE_NONE, stmt, UNNAMED_SLOT);
     } else { /* none: PostgreSQL's own error must come, not the other client's statement */
         send_close(s, SLICE_NONE);
-        expect(s, REPLY_CLOSE_INJECT, SLICE_NONE, NULL, 0);
+        expect(s, REPLY_CLOSE_INJECT, SLICE_NONE, NULL, UNNAMED_SLOT);
     }
 }
 
@@ -256,21 +309,18 @@ static void malformed(struct session *s)
 /* ---- Parse ---- */
 
 /* An error in its right place: a Bind that must fail, whose error is replaced when it comes. */
-static void send_duplicate(struct session *s, struct slice name)
+static void send_poison(struct session *s, enum reply reply, struct slice name)
 {
     static const uint8_t bind[] =
         "B\0\0\0\x18\0" POISON "\0\0\0\0\0\0"; /* no parameters, no formats */
     _Static_assert(sizeof bind == 1 + 0x18, "the length counts all but the type");
     conn_out_copy(s->server->conn, bind, sizeof bind);
-    expect(s, REPLY_DUPLICATE, name, NULL, 0);
+    expect(s, reply, name, NULL, 0);
 }
 
 static void parse_unnamed(struct session *s, struct stmt *stmt, size_t n)
 {
-    stmt_unref(s->unnamed); /* PostgreSQL drops the old one before it looks at the new text */
-    s->unnamed = NULL;
-    s->server->unnamed_of = s->serial;
-    expect(s, REPLY_PARSE, SLICE_NONE, stmt, FOR_CLIENT);
+    expect(s, REPLY_PARSE, SLICE_NONE, stmt, FOR_CLIENT | UNNAMED_SLOT);
     client_forward(s, n);
 }
 
@@ -298,17 +348,6 @@ static void parse_named(struct session *s, struct slice name, struct stmt *stmt,
     client_forward(s, n - client_head);
 }
 
-static void parse_refused(struct session *s, size_t n)
-{
-    uint8_t bytes[512];
-    struct put o = put_into(bytes, sizeof bytes);
-    put_parse(&o, SLICE_NONE, client_refusal_sql(), SLICE_NONE);
-    conn_out_copy(s->server->conn, o.p, o.n);
-    s->server->unnamed_of = 0;
-    expect(s, REPLY_PARSE, SLICE_NONE, NULL, 0);
-    client_drop(s, n);
-}
-
 void statement_parse(struct session *s, const uint8_t *p, size_t n)
 {
     struct slice body = {p + FRAME_HEAD_BYTES, n - FRAME_HEAD_BYTES}, name, text;
@@ -328,16 +367,39 @@ void statement_parse(struct session *s, const uint8_t *p, size_t n)
     struct stmt *stmt =
         stmt_intern(&s->worker->hub.stmts, text, slice_skip(body, 2), statement_env(s), &env);
     if (client_must_refuse(s, &stmt->facts)) {
-        parse_refused(s, n);
+        send_poison(s, REPLY_REFUSED, name);
+        client_drop(s, n);
     } else if (name.n == 0) {
         parse_unnamed(s, stmt, n);
     } else if (find(s, name) && !s->no_replica) { /* a second try repeats its own Parse */
-        send_duplicate(s, name);
+        send_poison(s, REPLY_DUPLICATE, name);
         client_drop(s, n);
     } else {
         parse_named(s, name, stmt, n);
     }
     stmt_unref(stmt);
+}
+
+/* It is on this server only, under the client's own name, and the client stays there. */
+void statement_parse_long(struct session *s, const uint8_t *p, size_t have, size_t total)
+{
+    struct slice body = {p + FRAME_HEAD_BYTES, have - FRAME_HEAD_BYTES}, name;
+    if (!take_cstr(&body, &name)) {
+        malformed(s);
+        return;
+    }
+    if (name.n > 0 && find(s, name)) {
+        send_poison(s, REPLY_DUPLICATE, name);
+        client_stream(s, total, true);
+        return;
+    }
+    s->pinned = true;
+    expect(s, REPLY_PARSE, SLICE_NONE, NULL, name.n == 0 ? UNNAMED_SLOT : 0);
+    if (name.n == 0) {
+        statement_forget_unnamed(s);
+        s->unnamed_kept = true;
+    }
+    client_stream(s, total, false);
 }
 
 /* ---- Bind, Describe, Close ---- */
@@ -423,8 +485,6 @@ void statement_close(struct session *s, const uint8_t *p, size_t n)
         client_forward(s, n);
         return;
     }
-    if (name.n == 0)
-        s->server->unnamed_of = 0;
     expect(s, REPLY_CLOSE_FAKE, name, NULL, FOR_CLIENT);
     client_drop(s, n);
     reply_say_fakes(s);
