@@ -11,9 +11,11 @@
 #define B 1
 #define BOTH (1U << A | 1U << B)
 
+#define primary(n, tl, lsn) ((struct floor_sample){.number = n, .timeline = tl, .seen_lsn = lsn})
+
 static struct floor_sample at(uint64_t number, uint64_t replay_lsn)
 {
-    return (struct floor_sample){number, 1, replay_lsn, replay_lsn};
+    return (struct floor_sample){number, 1, replay_lsn, replay_lsn, 77};
 }
 
 static void a_new_client_may_read_anywhere(void **state)
@@ -32,9 +34,9 @@ static void after_the_primary_no_replica_until_a_later_sample(void **state)
     floor_used_primary(&f, 7);
     assert_int_equal(floor_nodes(&f, BOTH, samples), 0);
     /* number 7 was begun before the answer came: it may have looked before the commit */
-    assert_false(floor_settle_primary(&f, &(struct floor_sample){7, 1, 500, 0}));
+    assert_false(floor_settle_primary(&f, &primary(7, 1, 500)));
     assert_int_equal(floor_nodes(&f, BOTH, samples), 0);
-    assert_true(floor_settle_primary(&f, &(struct floor_sample){8, 1, 600, 0}));
+    assert_true(floor_settle_primary(&f, &primary(8, 1, 600)));
     assert_int_equal(f.lsn, 600);
     assert_int_equal(floor_nodes(&f, BOTH, samples), BOTH);
 }
@@ -54,8 +56,8 @@ static void a_first_use_before_any_sample_is_pending_too(void **state)
     (void)state;
     struct floor f = {0};
     floor_used_primary(&f, 0);
-    assert_false(floor_settle_primary(&f, &(struct floor_sample){0}));
-    assert_true(floor_settle_primary(&f, &(struct floor_sample){1, 1, 10, 0}));
+    assert_false(floor_settle_primary(&f, &primary(0, 0, 0)));
+    assert_true(floor_settle_primary(&f, &primary(1, 1, 10)));
 }
 
 static void a_reader_stays_until_its_replica_was_sampled_after_the_read(void **state)
@@ -63,26 +65,38 @@ static void a_reader_stays_until_its_replica_was_sampled_after_the_read(void **s
     (void)state;
     struct floor f = {0};
     struct floor_sample samples[2] = {at(4, 100), at(9, 900)};
-    floor_used_replica(&f, A, 4);
+    floor_used_replica(&f, A, 77, 4);
     assert_int_equal(floor_nodes(&f, BOTH, samples), 1U << A);
     assert_false(floor_settle_replica(&f, A, &samples[A]));
     assert_true(floor_settle_replica(&f, B, &samples[B])); /* another node's sample says nothing */
     assert_int_equal(floor_nodes(&f, 1U << B, samples), 0);
-    samples[A] =
-        (struct floor_sample){5, 1, 950, 940}; /* received more than replayed: both count */
+    samples[A] = (struct floor_sample){5, 1, 950, 940, 77}; /* received more than replayed */
     assert_true(floor_settle_replica(&f, A, &samples[A]));
     assert_int_equal(f.lsn, 950);
-    assert_int_equal(floor_nodes(&f, BOTH, samples), 0);
+    assert_int_equal(floor_nodes(&f, BOTH, samples), 1U << A); /* home stays good */
     samples[B].replay_lsn = 950;
-    assert_int_equal(floor_nodes(&f, BOTH, samples), 1U << B);
+    assert_int_equal(floor_nodes(&f, BOTH, samples), BOTH);
+}
+
+static void a_restarted_home_is_a_stranger(void **state)
+{
+    (void)state;
+    struct floor f = {0};
+    struct floor_sample samples[2] = {at(4, 100), at(9, 100)};
+    floor_used_replica(&f, A, 77, 4);
+    samples[A].instance = 78;
+    assert_int_equal(floor_nodes(&f, BOTH, samples), 0);
+    floor_used_primary(&f, 1); /* whoever used the primary since has no home */
+    assert_true(floor_settle_primary(&f, &primary(2, 1, 100)));
+    assert_int_equal(floor_nodes(&f, BOTH, samples), BOTH);
 }
 
 static void floors_only_rise(void **state)
 {
     (void)state;
     struct floor f = {.lsn = 600, .timeline = 1};
-    floor_used_replica(&f, A, 1);
-    assert_true(floor_settle_replica(&f, A, &(struct floor_sample){2, 1, 500, 500}));
+    floor_used_replica(&f, A, 77, 1);
+    assert_true(floor_settle_replica(&f, A, &primary(2, 1, 500)));
     assert_int_equal(f.lsn, 600);
 }
 
@@ -90,14 +104,14 @@ static void a_new_timeline_has_lsns_of_its_own(void **state)
 {
     (void)state;
     struct floor f = {.lsn = 600, .timeline = 1};
-    struct floor_sample samples[2] = {{9, 2, 9000, 9000}, at(9, 9000)};
+    struct floor_sample samples[2] = {{9, 2, 9000, 9000, 77}, at(9, 9000)};
     assert_int_equal(floor_nodes(&f, BOTH, samples), 1U << B);
     floor_used_primary(&f, 3);
-    assert_true(floor_settle_primary(&f, &(struct floor_sample){4, 2, 100, 0}));
+    assert_true(floor_settle_primary(&f, &primary(4, 2, 100)));
     assert_int_equal(f.timeline, 2);
     assert_int_equal(floor_nodes(&f, BOTH, samples), 1U << A);
     floor_used_primary(&f, 5); /* an old primary's sample does not take it back */
-    assert_true(floor_settle_primary(&f, &(struct floor_sample){6, 1, 99999, 0}));
+    assert_true(floor_settle_primary(&f, &primary(6, 1, 99999)));
     assert_int_equal(f.timeline, 2);
 }
 
@@ -119,6 +133,7 @@ int main(void)
         cmocka_unit_test(only_replicas_that_have_replayed_it_serve),
         cmocka_unit_test(a_first_use_before_any_sample_is_pending_too),
         cmocka_unit_test(a_reader_stays_until_its_replica_was_sampled_after_the_read),
+        cmocka_unit_test(a_restarted_home_is_a_stranger),
         cmocka_unit_test(floors_only_rise),
         cmocka_unit_test(a_new_timeline_has_lsns_of_its_own),
         cmocka_unit_test(the_end_of_a_page_header_is_the_start_of_the_page),
