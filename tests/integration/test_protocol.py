@@ -1,5 +1,6 @@
 """The simple and the extended protocol, message by message: the same answers as PostgreSQL's own."""
 import struct
+import threading
 
 import pytest
 from protocol import byte_by_byte, error_of, login, run, same_as_postgres, split_at, types
@@ -138,3 +139,129 @@ def test_answers_are_those_of_postgres_with_a_replica(cluster, pgweir, name):
 @pytest.mark.parametrize("name", [n for n in SCRIPTS if n not in LONG])
 def test_messages_may_come_byte_by_byte(cluster, pgweir, name):
     same_as_postgres(cluster, pgweir(), SCRIPTS[name], byte_by_byte)
+
+
+class Disturber:
+    """Between the steps of a script: other clients use the same names on the server that the script used last, and
+    keep it busy every second time, so that the script goes on elsewhere."""
+
+    def __init__(self, port):
+        self.holder, self.other, self.held = login(port), login(port), False
+
+    def __call__(self):
+        self.holder.query("COMMIT" if self.held else "BEGIN")
+        self.held = not self.held
+        self.other.send(pbe("SELECT 'not yours'") + close("S", "s") + close("S", "t") + parse("s", "SELECT 'other s'") +
+                        parse("t", "SELECT 'other t'") + parse("", "SELECT 'other'") + sync())
+        assert "E" not in types(self.other.read_until("Z"))
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_other_clients_in_between_change_nothing(cluster, pgweir, name, workers):
+    weir = pgweir(databases={"app": cluster.entry(["primary"])}, default_pool_size=4, workers=workers)
+    same_as_postgres(cluster, weir, SCRIPTS[name], between=Disturber(weir.port))
+
+
+@pytest.mark.parametrize("options", [{"max_prepared_statements": 2}, {"max_prepared_statements": 0},
+                                     {"pool_mode": "session"}], ids=["two", "none", "session"])
+@pytest.mark.parametrize("name", ["named", "unnamed", "duplicate name", "close and parse again", "pipeline with an error",
+                                  "deallocate all", "discard all", "flush", "many types", "copy in, extended"])
+def test_answers_with_other_limits(cluster, pgweir, name, options):
+    same_as_postgres(cluster, pgweir(databases={"app": cluster.entry(["primary"])}, **options), SCRIPTS[name])
+
+
+def test_each_step_split_at_every_place(cluster, pgweir):
+    weir = pgweir(databases={"app": cluster.entry(["primary"])})
+    for script in (SCRIPTS["named"][:2], SCRIPTS["copy out"][:1], SCRIPTS["flush"][:2], SCRIPTS["pipeline with an error"][:1]):
+        longest = max(len(step[0] if isinstance(step, tuple) else step) for step in script)
+        with login(cluster.ports["primary"]) as c:
+            expected = run(c, script)
+        for at in range(1, longest):
+            with login(weir.port) as c:
+                assert run(c, script, split_at(at)) == expected, f"split at {at}"
+
+
+def test_many_clients_with_the_same_names_and_few_servers(pgweir):
+    weir = pgweir(default_pool_size=2, max_prepared_statements=3)
+    clients = [login(weir.port) for _ in range(6)]
+    for i, c in enumerate(clients):
+        for n in range(4):
+            c.send(parse(f"s{n}", f"SELECT {i * 10 + n} + $1::int") + sync())
+        for _ in range(4):
+            assert types(c.read_until("Z")) == "1Z"
+    for r in range(12):
+        for i, c in enumerate(clients):
+            c.send(bind("", f"s{r % 4}", [r]) + execute() + sync())
+        for i, c in enumerate(clients):
+            assert c.read_until("Z")[1].row() == [str(i * 10 + r % 4 + r).encode()]
+
+
+@pytest.mark.parametrize("size", [900_000, 3_000_000])
+@pytest.mark.parametrize("name", ["", "long"])
+def test_a_long_parse(cluster, pgweir, size, name):
+    text = f"SELECT length('{'x' * size}') + $1::int"
+    script = [parse(name, text) + describe("S", name) + sync(), bind("", name, [1]) + execute() + sync(),
+              bind("", name, [2]) + execute() + sync(), parse("", "SELECT 5") + sync(), bind("", "") + execute() + sync()]
+    if name:
+        script += [bind("", name, [3]) + execute() + sync(), parse(name, text) + sync(), close("S", name) + sync(),
+                   bind("", name, [3]) + execute() + sync()]
+    weir = pgweir(databases={"app": cluster.entry(["primary"])}, default_pool_size=4)
+    same_as_postgres(cluster, weir, script, between=Disturber(weir.port))
+
+
+def test_long_messages(cluster, pgweir):
+    big = "y" * 2_000_000
+    script = [query("SELECT length('%s')" % ("q" * 5_000_000)), query("SELECT 1"),
+              parse("b", "SELECT length($1)") + bind("", "b", [big]) + execute() + sync(),
+              bind("", "b", [big]) + execute() + bind("", "b", ["z"]) + execute() + sync(),
+              parse("", "SELECT $1::text") + bind("", "", [big]) + execute() + sync(), bind("", "nope", [big]) + sync(),
+              query("SELECT wrong -- " + big) + query("SELECT 2")]
+    weir = pgweir()
+    same_as_postgres(cluster, weir, script)
+    same_as_postgres(cluster, weir, script, split_at(-3))
+
+
+def test_a_pipeline_longer_than_all_buffers(cluster, pgweir):
+    """Far more than may be outstanding: the client has to be stopped, and both sides go on."""
+    n = 12_000
+    weir = pgweir()
+    for data, expected in ((query("SELECT 1") * n, "TDCZ" * n), (pbe("SELECT 1") * n + sync(), "12DC" * n + "Z"),
+                           ((pbe("SELECT 1") + sync()) * n, "12DCZ" * n)):
+        with login(weir.port) as c:
+            sender = threading.Thread(target=c.sock.sendall, args=(data,))
+            sender.start()
+            got = []
+            while len(got) < len(expected):
+                got.append(c.read(20).type)
+            sender.join()
+            assert "".join(got) == expected
+
+
+def test_a_lone_flush_or_sync_takes_no_server(cluster, pgweir):
+    weir = pgweir(default_pool_size=1, queue_timeout="10s", databases={"app": cluster.entry(["primary"])})
+    holder, c = login(weir.port), login(weir.port)
+    holder.query("BEGIN")
+    c.send(flush() + sync() + flush() + sync())
+    assert types(c.read_until("Z") + c.read_until("Z")) == "ZZ"
+    c.send(close("S", "x") + close("S") + sync())
+    assert types(c.read_until("Z")) == "33Z"
+    holder.query("COMMIT")
+
+
+def test_prepared_commit_and_rollback_on_a_server_without_them(cluster, pgweir):
+    weir = pgweir(databases={"app": cluster.entry(["primary"])}, default_pool_size=4)
+    script = [parse("c", "COMMIT") + parse("r", "ROLLBACK") + sync(), query("BEGIN"), bind("", "c") + execute() + sync(),
+              query("BEGIN") + query("SELECT 1/0"), bind("", "r") + execute() + sync(),
+              query("BEGIN") + query("SELECT 1/0"), bind("", "c") + execute() + sync(), query("SELECT 1")]
+    same_as_postgres(cluster, weir, script, between=Disturber(weir.port))
+
+
+def test_a_name_of_ours_reaches_nobodys_statement(cluster, pgweir):
+    weir = pgweir(databases={"app": cluster.entry(["primary"])}, default_pool_size=1, workers=1)
+    one, two = login(weir.port), login(weir.port)
+    one.send(parse("secret", "SELECT 'secret'") + sync())
+    one.read_until("Z")
+    for n in range(4):
+        two.send(bind("", f"_pgweir_0_{n}") + execute() + sync())
+        assert error_of(two.read_until("Z")).sqlstate == "26000"
