@@ -68,6 +68,7 @@ struct pending {
     bool on_server;    /* its Parse is on the way to the server */
     bool for_client;   /* the client's names change */
     bool unnamed_slot; /* the server's unnamed statement changes */
+    bool closes;       /* ... the one that is named: stmt goes from the server */
     uint8_t name[];
 };
 

@@ -50,6 +50,7 @@ static void expect(struct session *s, enum reply reply, struct slice name, struc
                           .on_server = (what & ON_SERVER) != 0,
                           .for_client = (what & FOR_CLIENT) != 0,
                           .unnamed_slot = (what & UNNAMED_SLOT) != 0,
+                          .closes = reply == REPLY_CLOSE_INJECT,
                           .segment = s->segment_serial};
     if (name.n)
         memcpy(p->name, name.p, name.n);
@@ -103,8 +104,12 @@ void statement_failed(struct session *s, enum reply reply)
 
 void statement_dropped(struct session *s, enum reply reply)
 {
-    if (has_pending(reply))
-        free_pending(pop_pending(s));
+    if (!has_pending(reply))
+        return;
+    struct pending *p = pop_pending(s);
+    if (p->on_server && p->stmt && reply == REPLY_CLOSE_INJECT) /* the server has skipped it */
+        stmt_set_add(&s->server->stmts, p->stmt);
+    free_pending(p);
 }
 
 void statement_forget_all(struct session *s)
@@ -135,9 +140,7 @@ void statement_complete(struct session *s, enum reply reply)
     if (!has_pending(reply))
         return;
     struct pending *p = pop_pending(s);
-    if (p->on_server && p->stmt && reply == REPLY_CLOSE_INJECT)
-        stmt_set_remove(&s->server->stmts, p->stmt);
-    else if (p->on_server && p->stmt)
+    if (p->on_server && p->stmt && reply != REPLY_CLOSE_INJECT)
         stmt_set_add(&s->server->stmts, p->stmt);
     if (p->unnamed_slot)
         stmt_set_unnamed(&s->server->stmts, p->stmt);
@@ -159,12 +162,11 @@ static struct stmt *find(const struct session *s, struct slice name)
 
 static bool server_has(struct session *s, const struct stmt *stmt)
 {
-    if (stmt_set_has(&s->server->stmts, stmt))
-        return true;
+    bool has = stmt_set_has(&s->server->stmts, stmt);
     for (const struct pending *p = s->pending; p; p = p->next)
         if (p->on_server && p->stmt == stmt)
-            return true;
-    return false;
+            has = !p->closes;
+    return has;
 }
 
 /* What the server's unnamed statement is once all that was sent has been answered, if we know. */
@@ -177,10 +179,22 @@ static const struct stmt *server_unnamed(const struct session *s)
     return held;
 }
 
+/* The newest change of the unnamed slot, or of stmt on the server, came in an earlier segment and has not
+ * been answered: an error before it in that segment would make the server skip it. */
+static bool is_slot_unsettled(const struct session *s, const struct stmt *stmt, bool unnamed)
+{
+    const struct pending *newest = NULL;
+    for (const struct pending *p = s->pending; p; p = p->next)
+        if (unnamed ? p->unnamed_slot : p->on_server && p->stmt == stmt)
+            newest = p;
+    return newest && newest->segment != s->segment_serial;
+}
+
 /* Whether such a Parse succeeds is not known; within a segment the server skips what follows it. */
 bool statement_is_unsettled(const struct session *s, uint8_t type, const uint8_t *p, size_t have)
 {
     struct slice body = {p + FRAME_HEAD_BYTES, have - FRAME_HEAD_BYTES}, name;
+    bool uses = type == 'B' || type == 'D';
     if (!s->pending)
         return false;
     if (type == 'D' || type == 'C') {
@@ -188,13 +202,16 @@ bool statement_is_unsettled(const struct session *s, uint8_t type, const uint8_t
             return false;
         body = slice_skip(body, 1);
     }
-    if ((type == 'B' && !take_cstr(&body, &name)) || !take_cstr(&body, &name) || name.n == 0)
+    if ((type == 'B' && !take_cstr(&body, &name)) || !take_cstr(&body, &name))
         return false;
+    if (name.n == 0) /* else the slot could still hold another client's statement */
+        return uses && is_slot_unsettled(s, NULL, true);
     for (const struct pending *was = s->pending; was; was = was->next)
         if (was->for_client && was->segment != s->segment_serial &&
             slice_equals(pending_name(was), name))
             return true;
-    return false;
+    const struct stmt *stmt = find(s, name);
+    return stmt && uses && is_slot_unsettled(s, stmt, false);
 }
 
 const struct sql_facts *statement_facts(struct session *s, struct slice name)
@@ -244,10 +261,17 @@ static void send_parse(struct session *s, struct slice name, const struct stmt *
     conn_out_commit(s->server->conn, o.n);
 }
 
+static void close_on_server(struct session *s, struct stmt *stmt)
+{
+    char buf[STMT_NAME_MAX];
+    send_close(s, stmt_name(stmt, buf));
+    expect(s, REPLY_CLOSE_INJECT, SLICE_NONE, stmt, ON_SERVER);
+    stmt_set_remove(&s->server->stmts, stmt); /* what comes behind this does not find it */
+}
+
 /* Room for one more statement on the server: the least recently used one is closed. */
 static void make_room(struct session *s)
 {
-    char buf[STMT_NAME_MAX];
     uint32_t most = s->worker->hub.snapshot->conf->max_prepared_statements;
     struct stmt *oldest = stmt_set_oldest(&s->server->stmts);
     if (!oldest || s->server->stmts.n < most)
@@ -255,8 +279,7 @@ static void make_room(struct session *s)
     for (const struct pending *p = s->pending; p; p = p->next)
         if (p->stmt == oldest)
             return; /* this segment uses it; the next one makes room */
-    send_close(s, stmt_name(oldest, buf));
-    expect(s, REPLY_CLOSE_INJECT, SLICE_NONE, oldest, ON_SERVER);
+    close_on_server(s, oldest);
 }
 
 static void ensure_named(struct session *s, struct stmt *stmt)
@@ -335,7 +358,9 @@ static void parse_named(struct session *s, struct slice name, struct stmt *stmt,
         reply_say_fakes(s);
         return;
     }
-    if (!server_has(s, stmt))
+    if (server_has(s, stmt)) /* has the transaction ended after all, it must not be called a duplicate */
+        close_on_server(s, stmt);
+    else
         make_room(s);
     struct slice ours = stmt_name(stmt, buf);
     size_t client_head = FRAME_HEAD_BYTES + name.n + 1;
