@@ -207,15 +207,19 @@ static void wake_other(struct pool *pool)
         send_poke(hub->peers[worker], pool->budget);
 }
 
+static void dial_for_all(struct pool_set *set);
+
 static void tell_waiting(struct pool_set *set)
 {
     struct hub *hub = set->hub;
+    bool any_began = false;
     for (uint32_t i = 0; i < set->cluster->node_n; i++) {
         struct pool *pool = pool_at(set, i);
         uint64_t since = waiting_for(set, i);
         if (since == pool->waiting_since_ms)
             continue;
         bool began = pool->waiting_since_ms == 0;
+        any_began = any_began || began;
         pool->waiting_since_ms = since;
         budget_wait(pool->budget, hub->worker, since);
         if (!began || hub->peer_n < 2)
@@ -224,6 +228,9 @@ static void tell_waiting(struct pool_set *set)
             if (w != hub->worker)
                 send_poke(hub->peers[w], pool->budget);
     }
+    /* A unit that was given back just before we said that we wait woke nobody: look once more. */
+    if (any_began)
+        dial_for_all(set);
 }
 
 /* ---- waiters ---- */
@@ -314,6 +321,12 @@ static void dial_for_waiters(struct pool_set *set, const struct list *queue, uin
     }
 }
 
+static void dial_for_all(struct pool_set *set)
+{
+    dial_for_waiters(set, &set->writers, set->writer_n);
+    dial_for_waiters(set, &set->readers, set->reader_n);
+}
+
 static void grant_idle(struct pool_set *set, struct list *queue)
 {
     while (!list_empty(queue)) {
@@ -339,8 +352,7 @@ void pool_pump(struct pool_set *set)
 {
     grant_idle(set, &set->writers);
     grant_idle(set, &set->readers);
-    dial_for_waiters(set, &set->writers, set->writer_n);
-    dial_for_waiters(set, &set->readers, set->reader_n);
+    dial_for_all(set);
     tell_waiting(set);
 }
 
@@ -438,9 +450,10 @@ void server_on_quiet(struct conn *conn)
     bool can = worker >= 0 && (uint32_t)worker < hub->peer_n && conn->in.bytes == 0 &&
                !conn->ended && s->cancels == 0 && pool->budget->pools[worker] != NULL &&
                !hub->stopping;
-    if (!can) {
+    if (!can) { /* not offered to the other worker again: it could go on like that for ever */
         conn_resume(conn);
-        pool_offer(s);
+        pool_server_state(s, SERVER_IDLE);
+        pool_pump(pool->set);
         return;
     }
     struct move *m = calloc(1, sizeof *m);
