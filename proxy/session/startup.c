@@ -173,6 +173,8 @@ void startup_input(struct session *s)
             return;
         case STARTUP_V3:
             take_startup(s, &startup); /* reads the packet, then drops it */
+            if (s->state == SESSION_AUTH && conn->in.bytes > 0)
+                auth_input(s); /* a client that did not wait for the question */
             return;
         case STARTUP_KIND_N:
             CHECK_UNREACHABLE();

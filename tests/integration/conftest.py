@@ -374,6 +374,8 @@ def pgweir(request, work_dir):
         running.append(weir)
         return weir
     yield start
+    for client in [*RawPg.alive]:  # so that the end does not wait for them
+        client.close()
     failures = []
     for weir in running:
         try:

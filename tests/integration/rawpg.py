@@ -15,6 +15,7 @@ import socket
 import ssl
 import struct
 import time
+import weakref
 from typing import NamedTuple
 
 PROTOCOL_3_0 = 3 << 16
@@ -132,7 +133,10 @@ def copy_fail(why):
 
 
 class RawPg:
+    alive = weakref.WeakSet()  # those that the test did not close
+
     def __init__(self, port, host="127.0.0.1", deadline_s=10.0):
+        RawPg.alive.add(self)
         self.address, self.deadline_s = (host, port), deadline_s
         self.sock = socket.create_connection(self.address, timeout=deadline_s)
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
