@@ -129,10 +129,12 @@ static struct slice query_text(const struct message *m)
 void client_note_facts(struct session *s, const struct sql_facts *facts)
 {
     uint32_t flags = facts->flags;
-    if (flags & SQL_F_DISCARD_ALL)
+    if (flags & SQL_F_DISCARD_ALL) {
         s->discard_all = true;
-    else if (flags & SQL_F_SESSION)
+    } else if (flags & SQL_F_SESSION) {
         s->pinned = true;
+        s->set_again = s->discard_all; /* behind a DISCARD ALL, which will not undo it */
+    }
     if (flags & SQL_F_TAINT)
         s->tainted = true;
     if (flags & (SQL_F_DISCARD | SQL_F_DEALLOCATE_ALL))
@@ -216,7 +218,9 @@ static void send_counted(struct session *s, const struct message *m, enum reply 
 static void send_sync(struct session *s, const struct message *m)
 {
     /* In COPY the server ignores Sync: no ReadyForQuery will answer it. */
-    if (!s->copy_in) {
+    if (s->copy_in) {
+        s->sync_ignored = true;
+    } else {
         s->skipping = false;
         reply_push(s, REPLY_SYNC);
         s->segment_serial++;

@@ -316,8 +316,9 @@ static void forget_lease(struct session *s)
     statement_drop_pending(s);
     seg_drop(bufs, &s->held, s->held.bytes);
     s->server_body_left = 0;
-    s->guard = s->guard_failed = false;
-    s->skipping = s->copy_in = s->forget_names = s->segment_open = s->failed = s->writes = false;
+    s->guard = s->guard_failed = s->syncing = s->sync_ignored = s->doubt = false;
+    s->discard_all = s->set_again = s->unknown_label = false;
+    s->skipping = s->copy_in = s->forget_names = s->segment_open = s->writes = false;
     s->on_replica = false;
     s->tx_status = 'I';
 }
@@ -326,36 +327,21 @@ static void forget_lease(struct session *s)
 void lease_rerun(struct session *s)
 {
     struct buf_pool *bufs = &s->worker->loop->bufs;
-    bool unsent = s->collected_bytes > 0;
     CHECK(s->server == NULL);
     forget_lease(s);
     s->no_replica = true;
     s->worker->stats.reruns++;
-    if (unsent) {
-        seg_drop(bufs, &s->replay, s->replay.bytes);
-    } else {
+    if (s->replay.bytes > 0) { /* all of the segment; what had not been sent of it is in the input too */
+        seg_drop(bufs, &s->conn->in, s->collected_bytes);
         struct seg_queue rest = s->conn->in;
         s->conn->in = s->replay;
         s->replay = (struct seg_queue){0};
         seg_move(&s->conn->in, &rest);
     }
     s->collected_bytes = 0;
+    if (s->conn->paused)
+        conn_resume(s->conn);
     session_run(s);
-}
-
-static void apply_discards(struct session *s)
-{
-    struct server *server = s->server;
-    if (s->discard_all && !s->failed) {
-        s->pinned = s->tainted;
-        label_unref(server->label);
-        server->label = label_ref(s->set->base);
-    }
-    if (s->unknown_label && !s->pinned) {
-        label_unref(server->label);
-        server->label = NULL;
-    }
-    s->discard_all = s->unknown_label = false;
 }
 
 /* Half of a message may be on its way, after a COPY that failed: the next client's bytes must not
@@ -367,13 +353,20 @@ void lease_end_if_idle(struct session *s)
     if (!server || s->tx_status != 'I' || s->replies.n > 0 || s->segment_open || s->copy_in ||
         s->skipping || s->syncing || s->guard_failed || half_sent)
         return;
-    apply_discards(s);
-    s->failed = s->writes = s->no_replica = false;
+    s->writes = s->no_replica = false;
     if (s->pinned || s->session_pooling)
         return;
+    if (s->unknown_label) {
+        label_unref(server->label);
+        server->label = NULL;
+        s->unknown_label = false;
+    }
     s->server = NULL;
     s->on_replica = false;
-    pool_release(server);
+    if (s->doubt)
+        pool_discard(server, "sync_in_copy");
+    else
+        pool_release(server);
     if (s->conn->paused) /* until the server would read on, and it need not any more */
         conn_resume(s->conn);
 }
@@ -384,6 +377,7 @@ void lease_abandon(struct session *s)
     bool at_rest = s->replies.n == 0 && !s->copy_in && !s->segment_open && !s->skipping && s->stream_left == 0 &&
                    !s->syncing && !s->guard_failed && server->conn->in.bytes == 0 &&
                    s->server_body_left == 0;
+    at_rest = at_rest && !s->doubt;
     s->server = NULL;
     bool in_tx = s->tx_status != 'I';
     forget_lease(s);

@@ -149,10 +149,8 @@ static enum pass on_error(struct session *s, struct slice body)
 {
     struct error_fields f;
     error_fields_read(body, &f);
-    s->failed = true;
-    if (s->copy_in) {
-        s->copy_in = false;
-    }
+    s->copy_in = false;
+    s->doubt = s->doubt || s->sync_ignored; /* which of them came before the error, nobody knows */
     if (s->guard && replica_cannot(&f)) {
         refused_by_replica(s, &f);
         skip_expected(s);
@@ -183,7 +181,9 @@ static enum pass on_ready(struct session *s, struct slice body)
         stmt_set_unnamed(&s->server->stmts, NULL);
         statement_forget_unnamed(s);
     }
-    s->copy_in = s->forget_names = false;
+    s->copy_in = s->sync_ignored = false;
+    if (s->replies.n == 0) /* the answer to DISCARD ALL too: nothing is sent behind it */
+        s->forget_names = s->discard_all = s->set_again = false;
     s->tx_status = *body.p;
     if (s->tx_status == 'I')
         s->worker->stats.transactions++;
@@ -202,8 +202,10 @@ static void on_copy_in(struct session *s)
     if (!expects(s, REPLY_EXECUTE))
         return;
     pop(s);
-    while (expects(s, REPLY_SYNC))
+    while (expects(s, REPLY_SYNC)) {
         pop(s);
+        s->sync_ignored = true;
+    }
     s->copy_in = !expects(s, REPLY_COPY_DONE); /* all of the data may have been sent ahead too */
     struct reply_ring *r = &s->replies; /* CommandComplete still answers this Execute */
     r->head = (uint16_t)((r->head + r->cap - 1) & (r->cap - 1));
@@ -233,6 +235,11 @@ static void note_command(struct session *s, struct slice tag)
         return;
     stmt_set_clear(&s->server->stmts);
     stmt_names_clear(&s->names);
+    if (!s->discard_all || !slice_is(tag, "DISCARD ALL"))
+        return;
+    s->pinned = s->tainted || s->set_again;
+    label_unref(s->server->label);
+    s->server->label = label_ref(s->set->base);
 }
 
 /* A row, or the end of a command: this is the answer. */
@@ -303,6 +310,7 @@ static enum pass on_sync_message(struct session *s, uint8_t type, struct slice b
         return server_note_status(s->server, body) ? SWALLOW : STOP;
     case 'E':
         s->sync_failed = true;
+        reply_guard_passed(s);
         return PASS; /* PostgreSQL's own words about the setting */
     case 'Z':
         s->syncing = false;
@@ -381,8 +389,6 @@ static void after_ready(struct session *s)
     reply_say_fakes(s);
     if (s->tx_status == 'I')
         lease_end_if_idle(s);
-    else if (s->replies.n == 0)
-        s->failed = false;
 }
 
 static enum next take_message(struct session *s, struct conn *from)
@@ -440,6 +446,11 @@ void reply_input(struct session *s)
     enum next next = NEXT_MESSAGE;
     while (next == NEXT_MESSAGE && s->server == server)
         next = take_message(s, from);
+    if (s->guard_failed && s->server == server && s->replies.n == 0) {
+        s->server = NULL; /* it skips up to a Sync that was not sent: no ReadyForQuery will come */
+        pool_discard(server, "replica_refused");
+        lease_rerun(s);
+    }
     if (s->guard && s->held.bytes > GUARD_HELD_MAX)
         reply_guard_passed(s);
     if (s->server == server && conn_out_full(s->conn))

@@ -124,8 +124,10 @@ struct session {
     bool segment_open : 1; /* bytes of a segment went out, its Sync or Query has not */
     bool forget_names : 1; /* DISCARD ALL or DEALLOCATE ALL runs */
     bool discard_all : 1;
+    bool set_again : 1;    /* ... and state that is set behind it */
+    bool sync_ignored : 1; /* a Sync went to a server that reads COPY data: nothing answers it */
+    bool doubt : 1;        /* ... unless the COPY had failed before: close it after this lease */
     bool unknown_label : 1; /* DO or CALL ran: settings may have changed */
-    bool failed : 1;        /* an error came since the last ReadyForQuery */
     bool fatal_seen : 1;    /* the server's own FATAL was passed on */
     bool writes : 1;        /* something whose outcome matters is unanswered: 08007 */
     bool on_replica : 1;
