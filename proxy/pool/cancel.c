@@ -5,6 +5,8 @@
 
 #include <stdlib.h>
 
+#define CANCELS_MAX 4 /* at the same time for one server */
+
 struct cancel {
     struct conn *conn;
     struct server *server; /* counts us, so it lives until we are done */
@@ -124,6 +126,8 @@ static void on_deadline(struct timer *timer)
 
 void cancel_start(struct server *s, bool abandoned)
 {
+    if (s->cancels >= CANCELS_MAX && !abandoned)
+        return; /* enough are on their way */
     struct pool_set *set = s->pool->set;
     struct loop *loop = set->hub->loop;
     struct node_address address = node_address(&set->cluster->nodes[s->pool->node]);

@@ -562,10 +562,11 @@ void pool_release_dirty(struct server *s)
     }
     label_unref(s->label);
     s->label = NULL;
-    if (strcasecmp(sql, "DISCARD ALL") == 0) {
+    if (strcasecmp(sql, "DISCARD ALL") == 0)
         s->label = label_ref(s->pool->set->base);
-        stmt_set_clear(&s->stmts);
-    }
+    else /* who knows what it drops */
+        s->stale_stmts = s->stale_stmts || s->stmts.n > 0;
+    stmt_set_clear(&s->stmts);
     pool_release_after(s, sql);
 }
 
@@ -632,13 +633,17 @@ static bool is_final(const char *sqlstate)
 static void refuse_all(struct pool_set *set, struct list *queue, uint32_t node,
                        const struct refused_text *text)
 {
-    struct list *next;
+    struct list doomed, *next;
+    list_init(&doomed); /* who is refused may wait again at once, or give a server to another waiter */
     for (struct list *n = queue->next; n != queue; n = next) {
         next = n->next;
-        struct waiter *w = LIST_ENTRY(n, struct waiter, node);
-        if (nodes_for(set, w) == 1U << node)
-            refuse(w, REFUSED_BY_SERVER, text);
+        if (nodes_for(set, LIST_ENTRY(n, struct waiter, node)) != 1U << node)
+            continue;
+        list_remove(n);
+        list_push_back(&doomed, n);
     }
+    while (!list_empty(&doomed))
+        refuse(LIST_ENTRY(doomed.next, struct waiter, node), REFUSED_BY_SERVER, text);
 }
 
 static void on_retry(struct timer *timer)

@@ -194,11 +194,10 @@ static void read_idle(struct server *s)
         struct slice body = {conn_in_contiguous(conn, n) + FRAME_HEAD_BYTES, head.body_bytes};
         bool fine = head.type == 'N' || head.type == 'A' ||
                     (head.type == 'S' && server_note_status(s, body));
-        if (s->state == SERVER_CLEANING && !fine)
-            fine = strchr("CTDIE1", head.type) != NULL || head.type == 'Z';
-        bool failed = s->state == SERVER_CLEANING && head.type == 'E';
-        bool ready =
-            s->state == SERVER_CLEANING && head.type == 'Z' && body.n == 1 && *body.p == 'I';
+        bool ready = s->resetting && head.type == 'Z' && body.n == 1 && *body.p == 'I';
+        bool failed = s->resetting && head.type == 'E';
+        if (s->resetting && !fine)
+            fine = strchr("CTDI", head.type) != NULL || ready;
         conn_in_drop(conn, n);
         if (!fine || failed) {
             server_close(s, failed ? "reset_failed" : "unexpected_message");

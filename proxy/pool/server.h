@@ -26,7 +26,7 @@
 #include "proxy/wire/scram.h"
 
 #define SERVER_STATUS_MAX 48
-#define SERVER_GREETING_MAX 8192
+#define SERVER_GREETING_MAX 32768 /* what a client can have in its settings, twice over */
 
 enum server_state {
     SERVER_DIALING,

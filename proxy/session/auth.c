@@ -271,7 +271,7 @@ static void read_sasl_final(struct session *s, struct slice body)
     bool pass_through = user.n > 0;
     proved(s);
     /* The keys open the server too, when it has the very same secret (spec/pgbouncer-compat.md 3). */
-    if (pass_through && s->set && !s->set->have_keys && s->set->db->user[0] == '\0') {
+    if (pass_through && s->set && s->set->db->user[0] == '\0') { /* the newest: passwords change */
         memcpy(s->set->client_key, client_key, sizeof client_key);
         memcpy(s->set->server_key, server_key, sizeof server_key);
         s->set->have_keys = true;
