@@ -40,6 +40,12 @@ void session_error(struct session *s, const char *sqlstate, const char *message,
     send_error(s, "ERROR", sqlstate, message, detail, hint);
 }
 
+/* Part of a server's message has left us: an error now would be read as the rest of it. */
+static bool within_message(const struct session *s)
+{
+    return s->server_body_left > 0 && !s->server_drop && !s->guard;
+}
+
 void session_fatal(struct session *s, const char *sqlstate, const char *message, const char *detail,
                    const char *hint)
 {
@@ -48,7 +54,8 @@ void session_fatal(struct session *s, const char *sqlstate, const char *message,
     if (log_enabled(LOG_INFO))
         LOG(LOG_INFO, "client.refused", LF_U("client", s->serial), LF_S("sqlstate", sqlstate),
             LF_S("error", message));
-    send_error(s, "FATAL", sqlstate, message, detail, hint);
+    if (!within_message(s))
+        send_error(s, "FATAL", sqlstate, message, detail, hint);
     session_close(s, "fatal");
 }
 
