@@ -114,10 +114,10 @@ test-integration: $(B)/pgweir $(B)/pgweir-asan ## tests against a real primary a
 test-container: ## build the image and prove compose up, a query, a read on the replica
 	@scripts/test-container
 
-bench: ## pgbench side by side: direct, PgBouncer, bench/relay, pgweir
+bench: ## pgbench side by side: direct, PgBouncer, bench/relay, pgweir (QUICK=1, RUNS=3, SECONDS=3)
 	@scripts/setup build test bench
-	@$(MAKE) --no-print-directory -s all
-	@bench/run
+	@$(MAKE) --no-print-directory -s all $(B)/relay
+	@bench/run --runs $(or $(RUNS),3) --seconds $(or $(SECONDS),3) $(if $(QUICK),--quick)
 
 fuzz: ## run the fuzzers, 60 s each (T=name for one, S=seconds)
 	@scripts/setup build fuzz
