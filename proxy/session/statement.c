@@ -306,6 +306,13 @@ static void ensure_unnamed(struct session *s, struct stmt *stmt)
     }
 }
 
+/* Nobody reaches another client's statement by its name at the server. */
+static bool is_ours(struct slice name)
+{
+    return name.n >= sizeof OUR_PREFIX - 1 &&
+           memcmp(name.p, OUR_PREFIX, sizeof OUR_PREFIX - 1) == 0;
+}
+
 /* The name at the server for the client's name. Unknown ones go as they are: PostgreSQL says so. */
 static struct slice server_name(struct session *s, struct slice name, char buf[STMT_NAME_MAX])
 {
@@ -318,10 +325,7 @@ static struct slice server_name(struct session *s, struct slice name, char buf[S
         ensure_named(s, stmt);
         return stmt_name(stmt, buf);
     }
-    bool ours =
-        name.n >= sizeof OUR_PREFIX - 1 && memcmp(name.p, OUR_PREFIX, sizeof OUR_PREFIX - 1) == 0;
-    return ours ? slice_of(POISON)
-                : name; /* nobody reaches another client's statement by its name */
+    return is_ours(name) ? slice_of(POISON) : name;
 }
 
 static void malformed(struct session *s)
@@ -358,7 +362,8 @@ static void parse_named(struct session *s, struct slice name, struct stmt *stmt,
         reply_say_fakes(s);
         return;
     }
-    if (server_has(s, stmt)) /* has the transaction ended after all, it must not be called a duplicate */
+    if (server_has(
+            s, stmt)) /* has the transaction ended after all, it must not be called a duplicate */
         close_on_server(s, stmt);
     else
         make_room(s);
@@ -503,7 +508,7 @@ void statement_close(struct session *s, const uint8_t *p, size_t n)
             malformed(s);
             return;
         }
-        statement = name.n == 0 || find(s, name) != NULL;
+        statement = name.n == 0 || is_ours(name) || find(s, name) != NULL;
     }
     if (!statement) { /* a portal, or a name that only the server may know */
         reply_push(s, REPLY_CLOSE);
