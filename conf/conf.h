@@ -62,6 +62,9 @@ enum {
     V(CONF_LOG_TEXT, "text")     \
     V(CONF_LOG_LOGFMT, "logfmt") \
     V(CONF_LOG_JSON, "json")
+#define CONF_ENUM_consistency(V)             \
+    V(CONF_CONSISTENCY_EVENTUAL, "eventual") \
+    V(CONF_CONSISTENCY_SESSION, "session")
 #define CONF_ENUM_log_routes(V)       \
     V(CONF_ROUTES_NONE, "none")       \
     V(CONF_ROUTES_CHANGES, "changes") \
@@ -75,6 +78,7 @@ enum conf_client_sslmode { CONF_ENUM_client_sslmode(CONF_ENUM_CONSTANT) };
 enum conf_server_sslmode { CONF_ENUM_server_sslmode(CONF_ENUM_CONSTANT) };
 enum conf_log_level { CONF_ENUM_log_level(CONF_ENUM_CONSTANT) };
 enum conf_log_format { CONF_ENUM_log_format(CONF_ENUM_CONSTANT) };
+enum conf_consistency { CONF_ENUM_consistency(CONF_ENUM_CONSTANT) };
 enum conf_log_routes { CONF_ENUM_log_routes(CONF_ENUM_CONSTANT) };
 #undef CONF_ENUM_CONSTANT
 

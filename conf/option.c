@@ -37,6 +37,7 @@ static const struct word log_level_words[] = {
     {0},
 };
 static const struct word log_format_words[] = {CONF_ENUM_log_format(WORD){0}};
+static const struct word consistency_words[] = {CONF_ENUM_consistency(WORD){0}};
 static const struct word log_routes_words[] = {CONF_ENUM_log_routes(WORD){0}};
 
 #define KIND_flag KIND_FLAG

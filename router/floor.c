@@ -20,8 +20,10 @@ static void raise_to(struct floor *floor, uint32_t timeline, uint64_t lsn)
     }
 }
 
-void floor_used_primary(struct floor *floor, uint64_t begun)
+void floor_used_primary(struct floor *floor, uint8_t node, uint64_t begun)
 {
+    CHECK(node < FLOOR_NODES);
+    floor->primary = node;
     floor->pending_after = begun + 1; /* begun may be 0, and 0 means "nothing is pending" */
     floor->sticky_after = 0;          /* the primary is ahead of every replica */
     floor->has_home = false;

@@ -27,7 +27,9 @@ struct floor {
     uint64_t sticky_after;  /* not 0: likewise a sample of home, for other nodes than it */
     int64_t home_instance;
     uint32_t timeline; /* of lsn; 0 with lsn 0 */
-    uint8_t home;      /* has_home: the replica of the last answer */
+    uint8_t
+        primary;  /* pending_after: the node that the client used; its samples are numbered apart */
+    uint8_t home; /* has_home: the replica of the last answer */
     bool has_home;
 };
 
@@ -40,8 +42,9 @@ struct floor_sample {
     int64_t instance;    /* its postmaster's start */
 };
 
-/* The client had an answer from the primary. begun: the number of the newest primary sample begun by then. */
-void floor_used_primary(struct floor *floor, uint64_t begun);
+/* The client had an answer from the primary, which is this node. begun: the number of the newest sample
+ * of it begun by then. */
+void floor_used_primary(struct floor *floor, uint8_t node, uint64_t begun);
 /* The client had an answer from this replica; begun: likewise of that replica. */
 void floor_used_replica(struct floor *floor, uint8_t node, int64_t instance, uint64_t begun);
 

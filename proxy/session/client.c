@@ -162,7 +162,7 @@ bool client_must_refuse(const struct session *s, const struct sql_facts *facts)
 }
 
 /* PostgreSQL itself raises the error, so that the transaction fails as it would there. */
-#define REFUSAL                                                                                    \
+#define REFUSAL \
     "this statement cannot run in a READ ONLY transaction that pgweir placed on a replica"
 #define REFUSAL_HINT "Begin the transaction without READ ONLY: it then runs on the primary."
 const char client_refusal_message[] = REFUSAL, client_refusal_hint[] = REFUSAL_HINT;
@@ -541,7 +541,8 @@ static enum step console_message(struct session *s)
 
 static bool is_blocked(struct session *s)
 {
-    if (waiter_waits(&s->waiter) || s->syncing || s->guard_failed || s->console_busy)
+    if (waiter_waits(&s->waiter) || s->floor_waiting || s->syncing || s->guard_failed ||
+        s->console_busy)
         return true;
     if (s->replies.n >= REPLIES_MAX)
         return true;
@@ -550,6 +551,8 @@ static bool is_blocked(struct session *s)
         return true;
     /* On a replica the next segment waits for the answer to this one: it may belong elsewhere. */
     if (s->on_replica && !s->segment_open && s->replies.n > 0 && s->stream_left == 0)
+        return true;
+    if (conn_out_full(s->conn)) /* it asks and does not read: on_drained() goes on */
         return true;
     if (s->server && conn_out_full(s->server->conn)) {
         conn_pause(s->conn);

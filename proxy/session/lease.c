@@ -47,18 +47,27 @@ static struct route decide(struct session *s)
         .policy = s->no_replica ? ROUTE_POLICY_PRIMARY : ROUTE_POLICY_AUTO,
         .class_reason = s->segment.reason,
         .flags = s->segment.flags,
-        .replica_mask = view.readable,
+        .replica_mask = s->segment.flags & (SQL_F_READ | SQL_F_BEGIN_READ_ONLY)
+                            ? floors_readable(s, view)
+                            : view.readable,
         .replica_all_mask = not_primary | view.readable,
     };
     struct route route;
     route_decide(&in, &route);
-    s->worker->stats.reasons[route.reason]++;
-    if (route.target == ROUTE_REPLICA)
-        s->worker->stats.to_replica++;
-    else
-        s->worker->stats.to_primary++;
-    s->reason = route.reason;
+    if (route.reason == ROUTE_WHY_NO_FRESH_REPLICA && view.readable)
+        route.reason = ROUTE_WHY_FLOOR;
     return route;
+}
+
+static void count(struct session *s, const struct route *route)
+{
+    struct worker_stats *stats = &s->worker->stats;
+    s->reason = route->reason;
+    stats->reasons[route->reason]++;
+    if (route->target == ROUTE_REPLICA)
+        stats->to_replica++;
+    else
+        stats->to_primary++;
 }
 
 /* ---- attaching ---- */
@@ -115,6 +124,11 @@ enum step lease_for_segment(struct session *s)
         return STEP_WAIT;
     }
     struct route route = decide(s);
+    if (route.reason == ROUTE_WHY_FLOOR && floors_wait(s))
+        return STEP_WAIT;
+    if (route.target == ROUTE_REPLICA)
+        floors_reached(s);
+    count(s, &route);
     s->asked_ns = s->worker->loop->now_ns;
     enum want want = route.target == ROUTE_REPLICA ? WANT_READ : WANT_PRIMARY;
     struct server *server =
@@ -331,7 +345,8 @@ void lease_rerun(struct session *s)
     forget_lease(s);
     s->no_replica = true;
     s->worker->stats.reruns++;
-    if (s->replay.bytes > 0) { /* all of the segment; what had not been sent of it is in the input too */
+    if (s->replay.bytes >
+        0) { /* all of the segment; what had not been sent of it is in the input too */
         seg_drop(bufs, &s->conn->in, s->collected_bytes);
         struct seg_queue rest = s->conn->in;
         s->conn->in = s->replay;
@@ -374,9 +389,9 @@ void lease_end_if_idle(struct session *s)
 void lease_abandon(struct session *s)
 {
     struct server *server = s->server;
-    bool at_rest = s->replies.n == 0 && !s->copy_in && !s->segment_open && !s->skipping && s->stream_left == 0 &&
-                   !s->syncing && !s->guard_failed && server->conn->in.bytes == 0 &&
-                   s->server_body_left == 0;
+    bool at_rest = s->replies.n == 0 && !s->copy_in && !s->segment_open && !s->skipping &&
+                   s->stream_left == 0 && !s->syncing && !s->guard_failed &&
+                   server->conn->in.bytes == 0 && s->server_body_left == 0;
     at_rest = at_rest && !s->doubt;
     s->server = NULL;
     bool in_tx = s->tx_status != 'I';

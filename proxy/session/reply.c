@@ -189,6 +189,7 @@ static enum pass on_ready(struct session *s, struct slice body)
         s->worker->stats.transactions++;
     if (s->guard_failed)
         return SWALLOW;
+    floors_answered(s);
     reply_guard_passed(s);
     return PASS;
 }
@@ -207,7 +208,7 @@ static void on_copy_in(struct session *s)
         s->sync_ignored = true;
     }
     s->copy_in = !expects(s, REPLY_COPY_DONE); /* all of the data may have been sent ahead too */
-    struct reply_ring *r = &s->replies; /* CommandComplete still answers this Execute */
+    struct reply_ring *r = &s->replies;        /* CommandComplete still answers this Execute */
     r->head = (uint16_t)((r->head + r->cap - 1) & (r->cap - 1));
     r->p[r->head] = REPLY_EXECUTE;
     r->n++;

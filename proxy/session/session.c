@@ -80,6 +80,7 @@ void session_close(struct session *s, const char *why)
     session_state(s, SESSION_CLOSING);
     timer_stop(&s->conn->loop->timers, &s->timer);
     pool_withdraw(&s->waiter);
+    floors_stop(s);
     if (s->server)
         lease_abandon(s);
     conn_close_flushed(s->conn, why);
@@ -156,10 +157,11 @@ static void on_tls(struct conn *conn, bool ok)
 static void on_drained(struct conn *conn)
 {
     struct session *s = session_of(conn);
-    if (!s->server)
-        return;
-    conn_resume(s->server->conn);
-    conn_in_again(s->server->conn);
+    if (s->server) {
+        conn_resume(s->server->conn);
+        conn_in_again(s->server->conn);
+    }
+    session_run(s);
 }
 
 static void on_gone(struct conn *conn)
@@ -204,6 +206,7 @@ void session_accept(struct worker *worker, int fd)
     worker->session_n++;
     waiter_init(&s->waiter, &lease_waiter_ops, s);
     timer_init(&s->timer, on_timer);
+    floors_init(s);
     s->conn = conn_new(worker->loop, fd, local, &client_ops, s);
     s->conn->in_limit = STARTUP_BYTES_MAX;
     if (conf->client_login_timeout_ms)

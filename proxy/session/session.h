@@ -18,6 +18,7 @@
 #include "proxy/session/worker.h"
 #include "proxy/wire/startup.h"
 #include "router/decide.h"
+#include "router/floor.h"
 
 #define SEGMENT_MAX (64U << 10)
 #define MESSAGE_WHOLE_MAX (1U << 20)
@@ -88,8 +89,12 @@ struct session {
     struct stmt *unnamed;
     struct pending *pending, *pending_last;
     struct reply_ring replies;
-    struct seg_queue held;   /* guard: replies kept back until the answer is known to be good */
-    struct seg_queue replay; /* guard: the segment, to run it once more elsewhere */
+    struct seg_queue held;    /* guard: replies kept back until the answer is known to be good */
+    struct seg_queue replay;  /* guard: the segment, to run it once more elsewhere */
+    struct floor floor;       /* what the client has seen */
+    struct timer floor_timer; /* a read looks again whether a replica has got there */
+    uint64_t floor_held_ms;   /* since when its floor keeps reads on the primary; 0: it does not */
+    uint64_t floor_until_ms;  /* the end of the wait that runs; 0: none does */
     uint64_t serial;
     uint64_t asked_ns;         /* when the segment was routed */
     struct sql_facts segment;  /* of what was collected */
@@ -124,9 +129,9 @@ struct session {
     bool segment_open : 1; /* bytes of a segment went out, its Sync or Query has not */
     bool forget_names : 1; /* DISCARD ALL or DEALLOCATE ALL runs */
     bool discard_all : 1;
-    bool set_again : 1;    /* ... and state that is set behind it */
-    bool sync_ignored : 1; /* a Sync went to a server that reads COPY data: nothing answers it */
-    bool doubt : 1;        /* ... unless the COPY had failed before: close it after this lease */
+    bool set_again : 1;     /* ... and state that is set behind it */
+    bool sync_ignored : 1;  /* a Sync went to a server that reads COPY data: nothing answers it */
+    bool doubt : 1;         /* ... unless the COPY had failed before: close it after this lease */
     bool unknown_label : 1; /* DO or CALL ran: settings may have changed */
     bool fatal_seen : 1;    /* the server's own FATAL was passed on */
     bool writes : 1;        /* something whose outcome matters is unanswered: 08007 */
@@ -137,7 +142,8 @@ struct session {
     bool unnamed_kept : 1; /* the unnamed statement was too long to share: only the server has it */
     bool odd_strings : 1;  /* standard_conforming_strings is off */
     bool odd_encoding : 1; /* trail bytes of the client's encoding can be ASCII */
-    bool running : 1;      /* inside session_run(): it is not entered twice */
+    bool floor_waiting : 1;
+    bool running : 1; /* inside session_run(): it is not entered twice */
 };
 
 /* ---- session.c ---- */
@@ -202,14 +208,24 @@ struct sql_env statement_sql_env(const struct session *s);
 /* ---- lease.c ---- */
 enum step lease_for_segment(struct session *s);
 void lease_for_greeting(struct session *s);
-void lease_after_sync(struct session *s); /* the label's SQL has ended */
+void lease_after_sync(struct session *s);  /* the label's SQL has ended */
 void lease_end_if_idle(struct session *s); /* when nothing is expected and nothing is half sent */
-void lease_abandon(struct session *s);    /* the client leaves */
-void lease_rerun(struct session *s);      /* the replica refused or vanished: run on another node */
+void lease_abandon(struct session *s);     /* the client leaves */
+void lease_rerun(struct session *s); /* the replica refused or vanished: run on another node */
 /* No server for the segment that waits: ERROR, its messages are dropped, ReadyForQuery. */
 void lease_refuse(struct session *s, const char *sqlstate, const char *message, const char *detail,
                   const char *hint);
 extern const struct waiter_ops lease_waiter_ops;
+
+/* ---- floors.c ---- */
+void floors_init(struct session *s);
+void floors_stop(struct session *s);
+void floors_answered(struct session *s); /* ReadyForQuery came from s->server */
+/* The replicas of the view that have replayed what this client has seen. */
+uint32_t floors_readable(struct session *s, struct cluster_view view);
+/* A read that its floor sends to the primary: true, it waits and will be routed again. */
+bool floors_wait(struct session *s);
+void floors_reached(struct session *s); /* a replica serves it */
 
 /* ---- reply.c ---- */
 void reply_push(struct session *s, enum reply reply);

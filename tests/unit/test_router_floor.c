@@ -31,7 +31,7 @@ static void after_the_primary_no_replica_until_a_later_sample(void **state)
     (void)state;
     struct floor f = {0};
     struct floor_sample samples[2] = {at(9, 1000), at(9, 1000)};
-    floor_used_primary(&f, 7);
+    floor_used_primary(&f, B, 7);
     assert_int_equal(floor_nodes(&f, BOTH, samples), 0);
     /* number 7 was begun before the answer came: it may have looked before the commit */
     assert_false(floor_settle_primary(&f, &primary(7, 1, 500)));
@@ -55,7 +55,7 @@ static void a_first_use_before_any_sample_is_pending_too(void **state)
 {
     (void)state;
     struct floor f = {0};
-    floor_used_primary(&f, 0);
+    floor_used_primary(&f, B, 0);
     assert_false(floor_settle_primary(&f, &primary(0, 0, 0)));
     assert_true(floor_settle_primary(&f, &primary(1, 1, 10)));
 }
@@ -86,7 +86,7 @@ static void a_restarted_home_is_a_stranger(void **state)
     floor_used_replica(&f, A, 77, 4);
     samples[A].instance = 78;
     assert_int_equal(floor_nodes(&f, BOTH, samples), 0);
-    floor_used_primary(&f, 1); /* whoever used the primary since has no home */
+    floor_used_primary(&f, B, 1); /* whoever used the primary since has no home */
     assert_true(floor_settle_primary(&f, &primary(2, 1, 100)));
     assert_int_equal(floor_nodes(&f, BOTH, samples), BOTH);
 }
@@ -106,11 +106,11 @@ static void a_new_timeline_has_lsns_of_its_own(void **state)
     struct floor f = {.lsn = 600, .timeline = 1};
     struct floor_sample samples[2] = {{9, 2, 9000, 9000, 77}, at(9, 9000)};
     assert_int_equal(floor_nodes(&f, BOTH, samples), 1U << B);
-    floor_used_primary(&f, 3);
+    floor_used_primary(&f, B, 3);
     assert_true(floor_settle_primary(&f, &primary(4, 2, 100)));
     assert_int_equal(f.timeline, 2);
     assert_int_equal(floor_nodes(&f, BOTH, samples), 1U << A);
-    floor_used_primary(&f, 5); /* an old primary's sample does not take it back */
+    floor_used_primary(&f, B, 5); /* an old primary's sample does not take it back */
     assert_true(floor_settle_primary(&f, &primary(6, 1, 99999)));
     assert_int_equal(f.timeline, 2);
 }
