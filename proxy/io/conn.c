@@ -257,6 +257,8 @@ void conn_resume(struct conn *conn)
     conn->quiescing = false;
     conn->paused = false;
     want_flush(conn);
+    if (conn->tls && conn->tls->full && conn->in.bytes < conn->in_limit)
+        owe(conn, UP_INPUT); /* the limit was raised, and what is needed may be here already */
 }
 
 static void mark_end(struct conn *conn, int err)
@@ -551,6 +553,8 @@ static void run_input(struct conn *conn)
     if (rc == TLS_END || rc == TLS_FAILED)
         mark_end(conn, rc == TLS_END ? 0 : EPROTO);
     conn->ended = conn->eof && rc != TLS_OK; /* TLS_OK: more is waiting to be decrypted */
+    if (conn->tls)
+        conn->tls->full = rc == TLS_OK;
     conn->ops->on_input(conn);
     if (conn->closing)
         return;

@@ -23,6 +23,7 @@ struct tls {
     struct seg_queue plain_out; /* to be encrypted */
     struct conn *conn;
     bool handshaking;
+    bool full; /* the last decryption stopped at in_limit */
 };
 
 /* Takes the SSL over. NULL: no memory. */

@@ -126,6 +126,14 @@ class Cluster:
             wait_until(lambda: self.sql(node, "SELECT pg_last_wal_replay_lsn() >= %s", lsn)[0][0],
                        deadline_s, f"{node} replays {lsn}")
 
+    def active(self, text):
+        """How many queries with this text run now, on all nodes together."""
+        return sum(self.sql(node, "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND strpos(query, %s) > 0"
+                            " AND pid <> pg_backend_pid()", text)[0][0] for node in self.nodes)
+
+    def wait_active(self, text, count=1, deadline_s=10.0):
+        wait_until(lambda: self.active(text) == count, deadline_s, f"{count} run {text!r}")
+
     def pause(self, node):
         self.changed.add(("resume", node))
         self._run("pause", node)
