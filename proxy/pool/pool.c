@@ -132,12 +132,18 @@ static void lend(struct server *s, struct waiter *w)
     s->pool->balance.in_flight++;
 }
 
+/* Of the node that the balancer chose, one with this label first; else of the others in the same order.
+ * The label does not choose the node: its first server would get all reads for ever. */
 static struct server *find_idle(struct pool_set *set, uint32_t mask, uint32_t first,
                                 const struct label *label)
 {
     struct server *s = take_idle(pool_at(set, first), label);
+    if (!s)
+        s = take_idle(pool_at(set, first), NULL);
     for (uint32_t rest = mask & ~(1U << first); !s && rest; rest &= rest - 1)
         s = take_idle(pool_at(set, (uint32_t)__builtin_ctz(rest)), label);
+    for (uint32_t rest = mask & ~(1U << first); !s && rest; rest &= rest - 1)
+        s = take_idle(pool_at(set, (uint32_t)__builtin_ctz(rest)), NULL);
     return s;
 }
 
@@ -327,6 +333,13 @@ static void dial_for_all(struct pool_set *set)
     dial_for_waiters(set, &set->readers, set->reader_n);
 }
 
+/* The balancer's choice had no idle server, so another node serves: the next one need not. */
+static void dial_ahead(struct pool *pool)
+{
+    if (pool->dialing_n == 0 && may_dial(pool) && budget_take(pool->budget, pool->set->pool_size))
+        server_dial(pool);
+}
+
 static void grant_idle(struct pool_set *set, struct list *queue)
 {
     while (!list_empty(queue)) {
@@ -336,8 +349,6 @@ static void grant_idle(struct pool_set *set, struct list *queue)
         if (mask) {
             uint32_t first = pick_node(set, mask);
             s = find_idle(set, mask, first, w->label);
-            if (!s)
-                s = find_idle(set, mask, first, NULL);
         }
         if (!s)
             return;
@@ -369,10 +380,10 @@ struct server *pool_lease(struct pool_set *set, struct waiter *w, enum want want
     if (mask && queue_empty) { /* who came first is served first */
         uint32_t first = pick_node(set, mask);
         struct server *s = find_idle(set, mask, first, label);
-        if (!s)
-            s = find_idle(set, mask, first, NULL);
         if (s) {
             lend(s, w);
+            if (s->pool->node != first)
+                dial_ahead(pool_at(set, first));
             return s;
         }
     }
