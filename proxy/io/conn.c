@@ -229,7 +229,7 @@ static void arm_recv(struct conn *conn)
     uint32_t bulk = loop->port->buffers[PORT_BULK].count;
     bool use_bulk = conn->recv_run > CONN_BULK_AFTER && bulk - bufs->lent[PORT_BULK] > bulk / 8;
     bool none_free = !use_bulk && bufs->lent[PORT_SMALL] == small;
-    if (none_free || bufs->heap_bytes > BUF_HELD_MAX) {
+    if (none_free || (bufs->heap_bytes > BUF_HELD_MAX && !conn->essential)) {
         if (list_empty(&conn->starved_node)) {
             loop->stats.starved++;
             list_push_back(&loop->starved, &conn->starved_node);

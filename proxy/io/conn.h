@@ -59,6 +59,7 @@ struct conn {
     uint8_t recv_group;
     uint8_t upcalls; /* what to tell the owner */
     bool one_shot;   /* AF_UNIX: one recv at a time (spec/io_uring.md 2.4) */
+    bool essential;  /* it receives whatever BUF_HELD_MAX says: its bytes free others' */
     bool paused;     /* the owner wants no more input now */
     bool poll_first; /* the next recv waits for data first */
     bool send_again; /* the next send waits for room first */

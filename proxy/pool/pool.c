@@ -174,25 +174,9 @@ static uint64_t waiting_for(struct pool_set *set, uint32_t node)
 struct poke {
     struct mail mail; /* first */
     struct budget *budget;
-    uint32_t worker;
 };
 
-/* Another worker freed a unit, or wants a server of ours: see what can be done. */
-static void on_poke(struct loop *loop, struct mail *mail)
-{
-    struct poke *poke = (struct poke *)(void *)mail;
-    struct hub *hub = loop->context;
-    struct pool *pool = poke->budget->pools[hub->worker];
-    if (pool) {
-        uint64_t since;
-        struct server *s = take_idle(pool, NULL);
-        if (s && budget_longest_waiting(pool->budget, hub->worker, &since) >= 0)
-            pool_offer(s);
-        pool_pump(pool->set);
-    }
-    budget_unref(poke->budget);
-    free(poke);
-}
+static void on_poke(struct loop *loop, struct mail *mail);
 
 static void send_poke(struct hub *to, struct budget *budget)
 {
@@ -211,6 +195,27 @@ static void wake_other(struct pool *pool)
     int worker = hub->stopping ? -1 : budget_longest_waiting(pool->budget, hub->worker, &since);
     if (worker >= 0 && (uint32_t)worker < hub->peer_n)
         send_poke(hub->peers[worker], pool->budget);
+}
+
+/* Another worker freed a unit, or wants a server of ours: see what can be done. */
+static void on_poke(struct loop *loop, struct mail *mail)
+{
+    struct poke *poke = (struct poke *)(void *)mail;
+    struct hub *hub = loop->context;
+    struct pool *pool = poke->budget->pools[hub->worker];
+    if (pool) {
+        uint64_t since;
+        struct server *s = take_idle(pool, NULL);
+        if (s && budget_longest_waiting(pool->budget, hub->worker, &since) >= 0)
+            pool_offer(s);
+        pool_pump(pool->set);
+        bool unit_left = atomic_load(&pool->budget->used) < pool->set->pool_size;
+        if (unit_left &&
+            !pool->waiting_since_ms) /* it was meant for us, and we need none any more */
+            wake_other(pool);
+    }
+    budget_unref(poke->budget);
+    free(poke);
 }
 
 static void dial_for_all(struct pool_set *set);
@@ -431,20 +436,38 @@ struct move {
     bool tcp;
 };
 
+/* The pool that waited has gone in the meantime, with its last client. */
+static void drop_moved(struct loop *loop, struct move *m)
+{
+    static const struct conn_ops nobody = {.name = "nobody"};
+    struct conn *conn = conn_new(loop, m->fd, !m->tcp, &nobody, NULL);
+    conn_adopt_tls(conn, m->tls);
+    conn_close(conn, "pool_has_gone");
+    server_free(m->server);
+    budget_give(m->budget);
+    budget_unref(m->budget);
+    free(m);
+}
+
 static void on_moved(struct loop *loop, struct mail *mail)
 {
     struct move *m = (struct move *)(void *)mail;
     struct hub *hub = loop->context;
     struct pool *pool = m->budget->pools[hub->worker];
     struct server *s = m->server;
-    CHECK(pool != NULL); /* it said that it waits, and pools live as long as their hub */
+    if (!pool) {
+        drop_moved(loop, m);
+        return;
+    }
     s->pool = pool;
     s->conn = conn_new(loop, m->fd, !m->tcp, &server_conn_ops, s);
+    s->conn->essential = true;
     conn_adopt_tls(s->conn, m->tls);
     hub->server_n++;
     pool_server_state(s, SERVER_IDLE);
     start_sweep(hub);
     pool_offer(s);
+    budget_unref(m->budget);
     free(m);
 }
 
@@ -481,6 +504,7 @@ void server_on_quiet(struct conn *conn)
     hub->server_n--;
     hub->moves++;
     *m = (struct move){.mail.deliver = on_moved, .server = s, .budget = pool->budget, .tcp = tcp};
+    atomic_fetch_add(&pool->budget->refs, 1);
     m->fd = conn_take_fd(conn, &m->tls);
     loop_post(hub->peers[worker]->loop, &m->mail);
 }
@@ -513,6 +537,7 @@ void pool_offer(struct server *s)
                                       "DEALLOCATE ALL";
         s->stale_stmts = false;
         s->resetting = true;
+        server_chore_begin(s);
         if (s->state != SERVER_CLEANING)
             pool_server_state(s, SERVER_CLEANING);
         conn_out_copy(s->conn, text, sizeof text);
@@ -539,7 +564,8 @@ static void end_lease(struct server *s)
     balance_observe(b, (uint32_t)((s->conn->loop->now_ns - s->leased_ns) / 1000));
     s->lessee = NULL;
     conn_expect_small(s->conn);
-    if (s->conn->paused && !s->conn->closing) /* its lessee did not read; what we ask it now must be heard */
+    if (s->conn->paused &&
+        !s->conn->closing) /* its lessee did not read; what we ask it now must be heard */
         conn_resume(s->conn);
 }
 
@@ -561,6 +587,7 @@ void pool_release_after(struct server *s, const char *sql)
     }
     pool_server_state(s, SERVER_CLEANING);
     s->resetting = true;
+    server_chore_begin(s);
     conn_out_copy(s->conn, o.p, o.n);
 }
 
@@ -588,6 +615,8 @@ void pool_discard(struct server *s, const char *why)
 }
 
 /* ---- servers that come and go ---- */
+
+static void set_free_if_unused(struct pool_set *set);
 
 void hub_evidence(struct hub *hub, struct cluster *cluster)
 {
@@ -633,6 +662,7 @@ void pool_server_gone(struct server *s)
     budget_give(pool->budget);
     wake_other(pool);
     pool_pump(pool->set);
+    set_free_if_unused(pool->set);
 }
 
 /* Errors that no second try mends: the waiters hear the server's own words at once. */
@@ -645,7 +675,8 @@ static void refuse_all(struct pool_set *set, struct list *queue, uint32_t node,
                        const struct refused_text *text)
 {
     struct list doomed, *next;
-    list_init(&doomed); /* who is refused may wait again at once, or give a server to another waiter */
+    list_init(
+        &doomed); /* who is refused may wait again at once, or give a server to another waiter */
     for (struct list *n = queue->next; n != queue; n = next) {
         next = n->next;
         if (nodes_for(set, LIST_ENTRY(n, struct waiter, node)) != 1U << node)
@@ -769,7 +800,8 @@ struct pool_set *pool_set_get(struct hub *hub, struct cluster *cluster,
 void pool_set_unref(struct pool_set *set)
 {
     CHECK(set->refs > 0);
-    set->refs--; /* the set stays: its servers serve the next client; it goes with the hub */
+    set->refs--; /* while it has servers it stays: they serve the next client */
+    set_free_if_unused(set);
 }
 
 static void set_free(struct pool_set *set)
@@ -791,6 +823,16 @@ static void set_free(struct pool_set *set)
     free(set->user);
     free(set->password);
     free(set);
+}
+
+static void set_free_if_unused(struct pool_set *set)
+{
+    if (set->refs > 0 || set->hub->stopping)
+        return;
+    for (uint32_t i = 0; i < set->cluster->node_n; i++)
+        if (!list_empty(&set->pools[i].idle) || !list_empty(&set->pools[i].busy))
+            return;
+    set_free(set);
 }
 
 /* ---- the hub ---- */

@@ -4,7 +4,7 @@
 #include "proxy/io/log.h"
 #include "proxy/io/tls.h"
 #include "proxy/pool/pool.h"
-#include "proxy/wire/error_fields.h"
+#include "proxy/wire/frame.h"
 
 #include <errno.h>
 #include <netinet/in.h>
@@ -89,6 +89,36 @@ const char *server_status_value(const struct server *s, const char *name)
 
 /* ---- life ---- */
 
+static void lose(struct server *s, const char *why)
+{
+    const struct lessee_ops *ops = s->lessee_ops;
+    void *lessee = s->lessee;
+    if (s->state == SERVER_LEASED && lessee) {
+        s->lessee = NULL;
+        ops->on_lost(lessee, s); /* may read what is left in the queue */
+    }
+    server_close(s, why);
+}
+
+static void on_chore_deadline(struct timer *timer)
+{
+    struct server *s = LIST_ENTRY(timer, struct server, chore);
+    LOG(LOG_WARN, "server.no_answer",
+        LF_S("node", s->pool->set->cluster->nodes[s->pool->node].label),
+        LF_U("pid", s->backend_pid), LF_U("waited_ms", SERVER_CHORE_MS));
+    lose(s, "no_answer");
+}
+
+void server_chore_begin(struct server *s)
+{
+    timer_start(&s->conn->loop->timers, &s->chore, s->conn->loop->now_ms + SERVER_CHORE_MS);
+}
+
+void server_chore_end(struct server *s)
+{
+    timer_stop(&s->conn->loop->timers, &s->chore);
+}
+
 void server_dial(struct pool *pool)
 {
     struct hub *hub = pool->set->hub;
@@ -113,7 +143,9 @@ void server_dial(struct pool *pool)
     s->pool = pool;
     s->conn = conn;
     s->born_ms = hub->loop->now_ms;
+    timer_init(&s->chore, on_chore_deadline);
     conn->owner = s;
+    conn->essential = true; /* answers let waiting clients go on */
     if (address.addr.ss_family != AF_UNIX)
         server_tune_socket(conn->fd, pool->set->snapshot->conf);
     hub->server_n++;
@@ -147,6 +179,7 @@ void server_close(struct server *s, const char *why)
     if (s->login)
         server_login_free(s->login);
     s->login = NULL;
+    server_chore_end(s);
     conn_close(s->conn, why);
 }
 
@@ -205,21 +238,11 @@ static void read_idle(struct server *s)
         }
         if (ready) {
             s->resetting = false;
+            server_chore_end(s);
             pool_offer(s);
             return;
         }
     }
-}
-
-static void on_ended(struct server *s)
-{
-    const struct lessee_ops *ops = s->lessee_ops;
-    void *lessee = s->lessee;
-    if (s->state == SERVER_LEASED && lessee) {
-        s->lessee = NULL;
-        ops->on_lost(lessee, s); /* may read what is left in the queue */
-    }
-    server_close(s, s->conn->end_err ? "connection_error" : "closed_by_server");
 }
 
 static void on_input(struct conn *conn)
@@ -236,7 +259,7 @@ static void on_input(struct conn *conn)
         if (s->lessee)
             s->lessee_ops->on_input(s->lessee, s);
         if (conn->ended && s->state != SERVER_CLOSING)
-            on_ended(s);
+            lose(s, conn->end_err ? "connection_error" : "closed_by_server");
         break;
     case SERVER_IDLE:
     case SERVER_CLEANING:

@@ -22,11 +22,12 @@
 #include "proxy/pool/label.h"
 #include "proxy/pool/stmt.h"
 #include "proxy/wire/auth.h"
-#include "proxy/wire/frame.h"
 #include "proxy/wire/scram.h"
 
 #define SERVER_STATUS_MAX 48
 #define SERVER_GREETING_MAX 32768 /* what a client can have in its settings, twice over */
+
+#define SERVER_CHORE_MS 10000 /* for the answer to what pgweir asks on its own account */
 
 enum server_state {
     SERVER_DIALING,
@@ -74,7 +75,7 @@ struct server {
     bool close_on_release;
     bool resetting; /* CLEANING, and a query of ours runs */
     bool in_recovery;
-    struct frame_scan scan;
+    struct timer chore;    /* runs while such an answer is awaited */
     uint32_t lease_serial; /* grows with each lease */
     struct server_status status[SERVER_STATUS_MAX];
     uint8_t key[AUTH_KEY_MAX];
@@ -83,6 +84,10 @@ struct server {
 /* Open one for this pool; a budget unit has been taken for it. */
 void server_dial(struct pool *pool);
 void server_close(struct server *server, const char *why);
+/* We ask something on our own account (reset query, settings): an answer that does not come within
+ * SERVER_CHORE_MS ends the server. */
+void server_chore_begin(struct server *server);
+void server_chore_end(struct server *server);
 
 /* Handle ParameterStatus: remember it. False: malformed or too many. */
 bool server_note_status(struct server *server, struct slice body);

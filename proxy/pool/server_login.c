@@ -12,6 +12,7 @@
 #include "proxy/io/tls.h"
 #include "proxy/pool/pool.h"
 #include "proxy/wire/error_fields.h"
+#include "proxy/wire/frame.h"
 #include "proxy/wire/md5.h"
 
 #include "base/check.h"

@@ -82,7 +82,7 @@ void stmt_set_init(struct stmt_set *set);
 bool stmt_set_has(struct stmt_set *set, const struct stmt *stmt); /* and marks it as used */
 void stmt_set_add(struct stmt_set *set, struct stmt *stmt);
 void stmt_set_remove(struct stmt_set *set, const struct stmt *stmt);
-struct stmt *stmt_set_oldest(const struct stmt_set *set); /* borrowed; NULL: empty */
+struct stmt *stmt_set_oldest(const struct stmt_set *set);       /* borrowed; NULL: empty */
 void stmt_set_unnamed(struct stmt_set *set, struct stmt *stmt); /* takes a reference of its own */
 void stmt_set_clear(struct stmt_set *set);
 

@@ -52,6 +52,12 @@ static void bad_message(struct session *s)
 /* A message that has to be seen whole may be larger than what a client may usually leave unread. */
 static void wait_for(struct session *s, size_t bytes)
 {
+    if (bytes > CONN_IN_LIMIT && s->worker->loop->bufs.heap_bytes > HELD_FOR_LONG_MAX) {
+        session_fatal(s, "53200", "out of memory for long messages",
+                      "Too many clients of this worker are in the middle of a long message.",
+                      "Retry with backoff.");
+        return;
+    }
     s->conn->in_limit = bytes > CONN_IN_LIMIT ? (uint32_t)bytes : CONN_IN_LIMIT;
     conn_resume(s->conn);
 }
@@ -140,7 +146,7 @@ void client_note_facts(struct session *s, const struct sql_facts *facts)
     if (flags & (SQL_F_DISCARD | SQL_F_DEALLOCATE_ALL))
         s->forget_names = true;
     if (flags & SQL_F_BODY)
-        s->unknown_label = true;
+        s->body_ran = true;
     if (flags & SQL_F_COMMIT || (s->tx_status == 'I' && !(flags & (SQL_F_READ | SQL_F_BEGIN))))
         s->writes = true;
 }
@@ -331,14 +337,6 @@ static enum step send_message(struct session *s)
 
 /* ---- collecting, without a server ---- */
 
-/* A segment that is being collected. The input may move in memory while it grows, so a Parse's name is
- * kept as a place in it. */
-struct collecting {
-    size_t bytes;
-    size_t name_at, name_n;
-    bool parses; /* there is a Parse, and the newest one's name is at name_at */
-};
-
 static bool is_parsed_here(const struct collecting *c, const struct message *m, struct slice name)
 {
     const uint8_t *start = m->p - c->bytes;
@@ -360,9 +358,11 @@ static const struct sql_facts *message_facts(struct session *s, const struct mes
             return NULL;
         sql_classify(text, &env, facts);
         c->parses = true;
-        c->name_at = c->bytes + (size_t)(name.p - m->p);
-        c->name_n = name.n;
-        return facts;
+        c->name_at = c->bytes + (uint32_t)(name.p - m->p);
+        c->name_n = (uint32_t)name.n;
+        /* Without rewriting the name lives on the server that gets it: that has to be the primary. */
+        return name.n > 0 && s->worker->hub.snapshot->conf->max_prepared_statements == 0 ? NULL
+                                                                                         : facts;
     case 'B':
         if (!take_cstr(&body, &text) || !take_cstr(&body, &name))
             return NULL;
@@ -449,7 +449,7 @@ static enum step drop_message(struct session *s, const struct message *m, enum f
 enum collected { COLLECT_MORE, COLLECT_WAIT, COLLECT_WHOLE, COLLECT_CUT, COLLECT_DONE };
 
 /* Take one more message into the segment. */
-static enum collected collect_one(struct session *s, struct collecting *c, bool *only_local)
+static enum collected collect_one(struct session *s, struct collecting *c)
 {
     struct message m;
     enum found found = look(s, c->bytes, &m);
@@ -476,8 +476,8 @@ static enum collected collect_one(struct session *s, struct collecting *c, bool 
         return COLLECT_WAIT;
     }
     join_message(s, &m, c);
-    *only_local = *only_local && (m.type == 'S' || m.type == 'C');
-    c->bytes += m.bytes;
+    c->not_local = c->not_local || (m.type != 'S' && m.type != 'C');
+    c->bytes += (uint32_t)m.bytes;
     if (ends_segment(m.type))
         return COLLECT_WHOLE;
     return c->bytes > SEGMENT_MAX ? COLLECT_CUT : COLLECT_MORE;
@@ -486,18 +486,19 @@ static enum collected collect_one(struct session *s, struct collecting *c, bool 
 /* Read on from the start of the input until a segment is complete, or must go as it is. */
 static enum step collect(struct session *s)
 {
-    struct collecting c = {0};
-    bool only_local = true;
     enum collected got;
-    sql_facts_init(&s->segment);
+    if (s->collecting.bytes == 0)
+        sql_facts_init(&s->segment);
     do {
-        got = collect_one(s, &c, &only_local);
+        got = collect_one(s, &s->collecting);
     } while (got == COLLECT_MORE);
     if (got == COLLECT_WAIT)
         return STEP_WAIT;
-    if (got == COLLECT_DONE || (got == COLLECT_WHOLE && answer_alone(s, only_local, c.bytes)))
+    struct collecting c = s->collecting;
+    s->collecting = (struct collecting){0};
+    if (got == COLLECT_DONE || (got == COLLECT_WHOLE && answer_alone(s, !c.not_local, c.bytes)))
         return STEP_DONE;
-    s->collected_bytes = (uint32_t)c.bytes;
+    s->collected_bytes = c.bytes;
     s->segment_cut = got == COLLECT_CUT;
     return lease_for_segment(s);
 }
@@ -539,13 +540,28 @@ static enum step console_message(struct session *s)
 
 /* ---- the loop ---- */
 
+/* No more is sent until some answers have come; a segment without its Sync has to be told so. */
+static void ask_for_answers(struct session *s)
+{
+    uint8_t bytes[8];
+    struct put o = put_into(bytes, sizeof bytes);
+    if (s->flushed || !s->segment_open || !s->server)
+        return;
+    put_flush(&o);
+    conn_out_copy(s->server->conn, o.p, o.n);
+    s->flushed = true;
+}
+
 static bool is_blocked(struct session *s)
 {
     if (waiter_waits(&s->waiter) || s->floor_waiting || s->syncing || s->guard_failed ||
         s->console_busy)
         return true;
-    if (s->replies.n >= REPLIES_MAX)
+    if (s->replies.n >= REPLIES_MAX) {
+        ask_for_answers(s);
         return true;
+    }
+    s->flushed = false;
     /* DEALLOCATE ALL, DISCARD ALL: names are looked up again when it has been answered. */
     if (s->forget_names && !s->segment_open && s->replies.n > 0 && s->stream_left == 0)
         return true;

@@ -87,6 +87,7 @@ static enum step sync_label(struct session *s)
     s->worker->hub.label_syncs++;
     label_unref(s->server->label);
     s->server->label = NULL; /* until it has answered */
+    server_chore_begin(s->server);
     s->syncing = true;
     s->sync_failed = false;
     return STEP_WAIT;
@@ -161,6 +162,7 @@ static void finish_greeting(struct session *s)
 
 void lease_after_sync(struct session *s)
 {
+    server_chore_end(s->server);
     if (s->sync_failed) { /* the client has been told; the server's settings are in doubt */
         struct server *server = s->server;
         s->server = NULL;
@@ -331,7 +333,7 @@ static void forget_lease(struct session *s)
     seg_drop(bufs, &s->held, s->held.bytes);
     s->server_body_left = 0;
     s->guard = s->guard_failed = s->syncing = s->sync_ignored = s->doubt = false;
-    s->discard_all = s->set_again = s->unknown_label = false;
+    s->discard_all = s->set_again = s->unknown_label = s->body_ran = false;
     s->skipping = s->copy_in = s->forget_names = s->segment_open = s->writes = false;
     s->on_replica = false;
     s->tx_status = 'I';
@@ -378,8 +380,12 @@ void lease_end_if_idle(struct session *s)
     }
     s->server = NULL;
     s->on_replica = false;
+    bool body_ran = s->body_ran;
+    s->body_ran = false;
     if (s->doubt)
         pool_discard(server, "sync_in_copy");
+    else if (body_ran)
+        pool_release_dirty(server);
     else
         pool_release(server);
     if (s->conn->paused) /* until the server would read on, and it need not any more */
@@ -394,14 +400,14 @@ void lease_abandon(struct session *s)
                    server->conn->in.bytes == 0 && s->server_body_left == 0;
     at_rest = at_rest && !s->doubt;
     s->server = NULL;
-    bool in_tx = s->tx_status != 'I';
+    bool in_tx = s->tx_status != 'I', body_ran = s->body_ran;
     forget_lease(s);
     if (!at_rest) {
         cancel_start(server, true); /* it may run for hours otherwise */
         pool_discard(server, "client_left");
     } else if (s->tainted) {
         pool_discard(server, "tainted");
-    } else if (s->pinned || s->session_pooling) {
+    } else if (s->pinned || s->session_pooling || body_ran) {
         if (in_tx)
             pool_discard(server, "client_left_in_transaction");
         else

@@ -200,17 +200,17 @@ static enum pass on_ready(struct session *s, struct slice body)
 static void on_copy_in(struct session *s)
 {
     s->copy_in = true;
-    if (!expects(s, REPLY_EXECUTE))
+    if (!expects(s, REPLY_EXECUTE) && !expects(s, REPLY_QUERY))
         return;
-    pop(s);
+    enum reply asked = pop(s);
     while (expects(s, REPLY_SYNC)) {
         pop(s);
         s->sync_ignored = true;
     }
     s->copy_in = !expects(s, REPLY_COPY_DONE); /* all of the data may have been sent ahead too */
-    struct reply_ring *r = &s->replies;        /* CommandComplete still answers this Execute */
+    struct reply_ring *r = &s->replies;        /* CommandComplete still answers it */
     r->head = (uint16_t)((r->head + r->cap - 1) & (r->cap - 1));
-    r->p[r->head] = REPLY_EXECUTE;
+    r->p[r->head] = (uint8_t)asked;
     r->n++;
 }
 
@@ -294,6 +294,8 @@ static enum pass on_message(struct session *s, uint8_t type, struct slice body)
     case 'V':
         return expects(s, REPLY_FUNCTION) ? PASS : STOP;
     case 'S':
+        s->unknown_label = s->unknown_label ||
+                           !s->pinned; /* a function's set_config(), as a rule: clean up after it */
         return server_note_status(s->server, body) ? PASS : STOP;
     case 'N':
     case 'A':

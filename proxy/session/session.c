@@ -16,6 +16,8 @@ static struct session *session_of(struct conn *conn)
 void session_state(struct session *s, enum session_state state)
 {
     CHECK(state > s->state); /* a session only goes forward */
+    if (s->state < SESSION_READY && state >= SESSION_READY)
+        s->worker->login_n--;
     s->state = (uint8_t)state;
 }
 
@@ -117,7 +119,8 @@ static void session_free(struct session *s)
 /* The client hung up, or only stopped sending: answers under way are still delivered for a while. */
 static void on_end(struct session *s)
 {
-    bool waits_for_answers = s->server && s->replies.n > 0 && s->conn->end_err == 0;
+    bool owes_more = s->copy_in || s->segment_open || s->stream_left > 0; /* and it will not come */
+    bool waits_for_answers = s->server && s->replies.n > 0 && s->conn->end_err == 0 && !owes_more;
     if (s->state != SESSION_READY || !waits_for_answers) {
         session_close(s, s->conn->end_err ? "connection_error" : "client_left");
         return;
@@ -204,6 +207,7 @@ void session_accept(struct worker *worker, int fd)
     list_init(&s->node);
     list_push_back(&worker->sessions, &s->node);
     worker->session_n++;
+    worker->login_n++;
     waiter_init(&s->waiter, &lease_waiter_ops, s);
     timer_init(&s->timer, on_timer);
     floors_init(s);

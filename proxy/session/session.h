@@ -16,6 +16,7 @@
 #define SESSION_SESSION_H
 
 #include "proxy/session/worker.h"
+#include "proxy/wire/frame.h"
 #include "proxy/wire/startup.h"
 #include "router/decide.h"
 #include "router/floor.h"
@@ -23,8 +24,10 @@
 #define SEGMENT_MAX (64U << 10)
 #define MESSAGE_WHOLE_MAX (1U << 20)
 #define BIND_PREFIX_MAX (64U << 10)
-#define REPLIES_MAX 8192
+#define REPLIES_MAX 1024
 #define GUARD_HELD_MAX 8192
+#define HELD_FOR_LONG_MAX \
+    (BUF_HELD_MAX / 2) /* heap bytes of a worker over which no long message is waited for */
 #define HALF_CLOSE_GRACE_MS \
     5000 /* a client that stopped sending still gets its answers for so long */
 
@@ -73,6 +76,15 @@ struct pending {
     uint8_t name[];
 };
 
+/* A segment that is being collected; it goes on where it stopped when more bytes come. The input may
+ * move in memory while it grows, so a Parse's name is kept as a place in it. */
+struct collecting {
+    uint32_t bytes; /* of conn->in that have been looked at */
+    uint32_t name_at, name_n;
+    bool parses;    /* there is a Parse, and the newest one's name is at name_at */
+    bool not_local; /* there is more than Sync and Close */
+};
+
 struct auth; /* while logging in */
 
 struct session {
@@ -96,8 +108,9 @@ struct session {
     uint64_t floor_held_ms;   /* since when its floor keeps reads on the primary; 0: it does not */
     uint64_t floor_until_ms;  /* the end of the wait that runs; 0: none does */
     uint64_t serial;
-    uint64_t asked_ns;         /* when the segment was routed */
-    struct sql_facts segment;  /* of what was collected */
+    uint64_t asked_ns;        /* when the segment was routed */
+    struct sql_facts segment; /* of what was collected */
+    struct collecting collecting;
     uint32_t collected_bytes;  /* of conn->in that segment covers and that are not sent yet */
     uint32_t stream_left;      /* bytes of a client message that pass through */
     uint32_t segment_serial;   /* grows with each Query and Sync that is sent */
@@ -127,12 +140,14 @@ struct session {
     bool copy_in : 1;
     bool segment_cut : 1;  /* what was collected does not end in Query or Sync */
     bool segment_open : 1; /* bytes of a segment went out, its Sync or Query has not */
+    bool flushed : 1;      /* a Flush of ours went out when REPLIES_MAX was reached */
     bool forget_names : 1; /* DISCARD ALL or DEALLOCATE ALL runs */
     bool discard_all : 1;
     bool set_again : 1;     /* ... and state that is set behind it */
     bool sync_ignored : 1;  /* a Sync went to a server that reads COPY data: nothing answers it */
     bool doubt : 1;         /* ... unless the COPY had failed before: close it after this lease */
-    bool unknown_label : 1; /* DO or CALL ran: settings may have changed */
+    bool unknown_label : 1; /* a reported setting changed: others may have too */
+    bool body_ran : 1;      /* DO or CALL: who knows what is left behind */
     bool fatal_seen : 1;    /* the server's own FATAL was passed on */
     bool writes : 1;        /* something whose outcome matters is unanswered: 08007 */
     bool on_replica : 1;

@@ -85,7 +85,8 @@ struct client_mail {
 
 static void take_client(struct worker *w, int fd)
 {
-    if (w->shutdown_stage) {
+    if (w->shutdown_stage || w->login_n >= LOGINS_MAX) {
+        w->stats.sheds++;
         close(fd);
         atomic_fetch_sub(&w->fleet->per_worker[w->id], 1);
         return;

@@ -14,6 +14,8 @@
 #include <pthread.h>
 
 #define WORKER_PID_BITS 25 /* a virtual pid: 6 bits of worker number above this many random bits */
+#define LOGINS_MAX \
+    4096 /* sockets of a worker that have not logged in; one more is closed at once */
 #define WORKER_PIDS_MAX 64 /* workers that can be told apart in a cancel key */
 
 struct session;
@@ -36,8 +38,8 @@ struct worker {
     struct loop *loop;
     struct hub hub;
     struct list sessions;
-    uint32_t session_n;
-    struct session **by_pid; /* open addressing by virtual pid */
+    uint32_t session_n, login_n; /* all; those that have not logged in yet */
+    struct session **by_pid;     /* open addressing by virtual pid */
     uint32_t by_pid_n, by_pid_cap;
     uint64_t next_serial;
     struct listener *listeners[16];
