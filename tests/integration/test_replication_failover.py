@@ -1,0 +1,182 @@
+"""The primary dies, a replica is promoted: what clients see, and where writes go afterwards."""
+import threading
+import time
+
+import psycopg2
+import pytest
+from conftest import Cluster, wait_until
+from loads import Looping, Readers, Writers
+from rawpg import query
+
+PROBES = {"lag_poll_interval": "100ms", "probe_timeout": "500ms"}
+
+
+@pytest.fixture
+def three(new_cluster):
+    """A primary and two replicas, and a table to write to."""
+    one = new_cluster("--replicas", 2)
+    one.sql("primary", "CREATE TABLE written (client int, n int); GRANT ALL ON written TO PUBLIC")
+    one.wait_replayed()
+    return one
+
+
+def promote(cluster, deadline_s=20.0):
+    """replica1 becomes the primary, replica2 follows it."""
+    cluster.promote("replica1")
+    cluster.follow("replica2", "replica1")
+
+
+def wait_shared(weir, *nodes, deadline_s=20.0):
+    """Until new clients are spread over these nodes; one that reads without a pause stays where it is."""
+    wait_until(lambda: {Cluster.node_of(weir.sql(Cluster.WHO)[0][0]) for _ in range(20)} == set(nodes), deadline_s,
+               f"reads of new clients go to {nodes}")
+
+
+def count(cluster, node):
+    return cluster.sql(node, "SELECT count(*) FROM written")[0][0]
+
+
+class Persistent(Looping):
+    """Writers as applications are: after a lost connection or a refusal they come back and go on."""
+
+    def __init__(self, weir, clients=2):
+        super().__init__(weir, clients)
+        self.done, self.unknown, self.seen = [0] * clients, set(), []
+
+    def _run(self, number):
+        while not self.stopping:
+            n = self.done[number] + 1
+            try:
+                db = self.weir.connect()
+                with db.cursor() as cursor:
+                    while not self.stopping:
+                        n = self.done[number] + 1
+                        cursor.execute("INSERT INTO written VALUES (%s, %s)", (number, n))
+                        self.done[number] = n
+                        time.sleep(0.01)
+                db.close()
+            except psycopg2.Error as e:
+                code = e.pgcode or e.diag.sqlstate or "connect"
+                self.seen.append((code, str(e)))
+                if code in ("08007", "08006", "57P01", "connect"):
+                    self.unknown.add((number, n))
+                    self.done[number] = n  # unknown: not to be sent again
+                time.sleep(0.02)
+
+
+def test_writes_resume_on_the_promoted_replica(three, pgweir):
+    weir = pgweir(cluster=three, **PROBES)
+    weir.wait_reads_on_replica()
+    with Persistent(weir) as writers:
+        wait_until(lambda: min(writers.done) > 5, what="writes on the old primary")
+        three.kill("primary")
+        since = len(weir.log())
+        promote(three)
+        weir.wait_log(r"cluster\.primary_changed .*primary=127\.0\.0\.1:%d" % three.ports["replica1"], 20, since)
+        before = list(writers.done)
+        wait_until(lambda: all(now > was + 5 for now, was in zip(writers.done, before)), 20, "writes resume")
+    with Readers(weir) as readers:
+        readers.wait_all_from("replica2", deadline_s=20)
+    rows = three.sql("replica1", "SELECT client, n FROM written")
+    assert len(rows) == len(set(rows)), "a write ran twice"
+    allowed = {"08007", "08006", "57P03", "57P01", "connect", "53300"}
+    assert {code for code, _ in writers.seen} <= allowed, writers.seen
+
+    # The old primary comes back, on its old timeline, and takes no write.
+    since = len(weir.log())
+    three.restart("primary")
+    stale = count(three, "primary")
+    weir.wait_log(r"(older_timeline|old_timeline).*", 20, since)
+    for n in range(20):
+        weir.sql("INSERT INTO written VALUES (99, %s)", n)
+    assert count(three, "primary") == stale
+    assert three.sql("replica1", "SELECT count(*) FROM written WHERE client = 99") == [(20,)]
+    rows = {row["node"].rsplit(":", 1)[1]: row for row in weir.show("NODES")}
+    old, new = rows[str(three.ports["primary"])], rows[str(three.ports["replica1"])]
+    assert (old["writes"], old["reads"], old["why_not"]) == ("no", "no", "older_timeline")
+    assert (new["role"], new["writes"]) == ("primary", "yes") and int(new["timeline"]) == 2
+
+
+def in_flight(cluster, n):
+    return cluster.sql("primary", "SELECT count(*) >= %s FROM pg_stat_activity WHERE wait_event = 'PgSleep'", n)[0][0]
+
+
+def test_what_is_in_flight_when_the_primary_dies(three, pgweir):
+    weir = pgweir(cluster=three, **PROBES)
+    weir.wait_reads_on_replica()
+    clients = [weir.raw().login("app_scram", "app", "secret") for _ in range(4)]
+    auto, explicit, commit, read = clients
+    auto.send(query("INSERT INTO written SELECT 1, 1 FROM pg_sleep(30)"))
+    explicit.query("BEGIN")
+    explicit.send(query("INSERT INTO written SELECT 2, 1 FROM pg_sleep(30)"))
+    commit.query("BEGIN")
+    commit.query("INSERT INTO written VALUES (3, 1)")
+    commit.send(query("SELECT pg_sleep(30); COMMIT"))
+    read.send(query("SELECT txid_current(), pg_sleep(30)"))
+    wait_until(lambda: in_flight(three, 4), what="all four run")
+    three.kill("primary")
+    told = [[(m.fields()["S"], m.fields()["C"]) for m in c.expect_closed() if m.type == "E"] for c in clients]
+    assert told == [[("FATAL", "08007")], [("FATAL", "08006")], [("FATAL", "08007")], [("FATAL", "08007")]]
+    for c in clients:
+        c.close()
+
+
+def test_an_idle_transaction_on_the_dead_primary_is_lost_with_08006(three, pgweir):
+    weir = pgweir(cluster=three, **PROBES)
+    with weir.raw().login("app_scram", "app", "secret") as c:
+        c.query("BEGIN")
+        c.query("INSERT INTO written VALUES (4, 1)")
+        three.kill("primary")
+        errors = [m.fields() for m in c.expect_closed() if m.type == "E"]
+        assert [(e["S"], e["C"]) for e in errors] == [("FATAL", "08006")]
+
+
+def test_reads_go_on_without_a_primary_and_writes_wait_for_one(three, pgweir):
+    weir = pgweir(cluster=three, queue_timeout="30s", **PROBES)
+    wait_shared(weir, "replica1", "replica2")
+    with Readers(weir, 3) as readers:
+        wait_until(lambda: len(readers.answers) > 100)
+        three.kill("primary")
+        n = len(readers.answers)
+        wait_until(lambda: len(readers.answers) > n + 200, what="reads go on")
+        waiting = threading.Thread(target=weir.sql, args=("INSERT INTO written VALUES (5, 1)",), daemon=True)
+        db = weir.connect()
+        waiting.start()
+        promote(three)
+        waiting.join(20)
+        assert not waiting.is_alive(), "the write that waited did not run on the new primary"
+        assert three.sql("replica1", "SELECT n FROM written WHERE client = 5") == [(1,)]
+        readers.wait_all_from("replica2", deadline_s=20)
+        with db.cursor() as cursor:
+            cursor.execute("INSERT INTO written VALUES (5, 2)")
+        db.close()
+    assert readers.errors == []
+
+
+def test_no_primary_is_said_so_after_the_queue_timeout(three, pgweir):
+    weir = pgweir(cluster=three, queue_timeout="500ms", **PROBES)
+    weir.wait_reads_on_replica()
+    with weir.raw().login("app_scram", "app", "secret") as c:
+        three.kill("primary")
+        begun = time.monotonic()
+        answer = c.query("INSERT INTO written VALUES (6, 1)")
+        assert 0.3 < time.monotonic() - begun < 3
+        assert [m.type for m in answer] == ["E", "Z"] and answer[0].fields()["C"] in ("57P03", "53300")
+        assert c.rows(Cluster.WHO)[0][0] in ("1", "2")
+
+
+def test_two_replicas_share_the_reads_and_one_takes_over(three, pgweir):
+    weir = pgweir(cluster=three, **PROBES)
+    wait_shared(weir, "replica1", "replica2")
+    with Writers(weir, pause_s=0.01) as writers, Readers(weir, 4) as readers:
+        wait_until(lambda: len(readers.answers) > 100)
+        three.freeze("replica1")
+        wait_shared(weir, "replica2")
+        readers.wait_all_from("replica2")
+        three.kill("replica2")
+        wait_shared(weir, "primary")
+        readers.wait_all_from("primary")
+        three.settle()
+        wait_shared(weir, "replica1", "replica2")
+        wait_until(lambda: "primary" not in {node for node, _, _ in readers.answers[-50:]}, 20, "readers leave the primary")
+    assert readers.errors == [] and writers.errors == []
