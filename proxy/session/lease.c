@@ -17,13 +17,13 @@ static const struct conf *conf_of(const struct session *s)
 
 static void log_route(struct session *s, const struct route *route, const struct server *server)
 {
-    struct node *node = server ? &s->set->cluster->nodes[server->pool->node] : NULL;
+    struct node *node = &s->set->cluster->nodes[server->pool->node];
     uint64_t waited_ns = s->worker->loop->now_ns - s->asked_ns;
     LOG(LOG_INFO, "route.decision", LF_U("client", s->serial), LF_S("db", s->set->database),
         LF_S("class", sql_class_text((enum sql_class)s->segment.class)),
         LF_S("route", route_target_text(route->target)),
         LF_S("reason", route_reason_text((enum route_reason)route->reason)),
-        LF_S("node", node ? node->label : ""), LF_U("lag_ms", node ? node_status(node).lag_ms : 0),
+        LF_S("node", node->label), LF_U("lag_ms", node_status(node).lag_ms),
         LF_U("wait_us", waited_ns / 1000));
 }
 
@@ -134,9 +134,9 @@ enum step lease_for_segment(struct session *s)
     enum want want = route.target == ROUTE_REPLICA ? WANT_READ : WANT_PRIMARY;
     struct server *server =
         pool_lease(s->set, &s->waiter, want, route.nodes, s->label, queue_timeout_ms(s));
-    log_if_asked(s, &route, server);
     if (!server)
         return STEP_WAIT;
+    log_if_asked(s, &route, server);
     return attach(s, server);
 }
 
@@ -181,6 +181,9 @@ void lease_after_sync(struct session *s)
 static void on_granted(struct waiter *waiter, struct server *server)
 {
     struct session *s = waiter->owner;
+    struct route route = {.target = waiter->want == WANT_READ ? ROUTE_REPLICA : ROUTE_PRIMARY, .reason = s->reason};
+    if (s->state == SESSION_READY)
+        log_if_asked(s, &route, server);
     if (attach(s, server) == STEP_WAIT)
         return;
     if (s->state == SESSION_GREETING)
