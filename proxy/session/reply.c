@@ -61,6 +61,8 @@ static void say(struct session *s, const void *bytes, size_t n)
 void reply_say_fakes(struct session *s)
 {
     static const uint8_t parse_complete[] = {'1', 0, 0, 0, 4}, close_complete[] = {'3', 0, 0, 0, 4};
+    if (s->server_body_left > 0)
+        return; /* not in the middle of another message */
     while (expects(s, REPLY_PARSE_FAKE) || expects(s, REPLY_CLOSE_FAKE) ||
            expects(s, REPLY_COPY_DONE)) {
         enum reply reply = pop(s);
@@ -401,6 +403,7 @@ static enum next take_message(struct session *s, struct conn *from)
         if (from->in.bytes == 0)
             return NEXT_WAIT;
         s->server_body_left -= (uint32_t)move(s, from, s->server_body_left, s->server_drop);
+        reply_say_fakes(s);
         return NEXT_MESSAGE;
     }
     if (from->in.bytes < FRAME_HEAD_BYTES)
