@@ -181,7 +181,8 @@ void lease_after_sync(struct session *s)
 static void on_granted(struct waiter *waiter, struct server *server)
 {
     struct session *s = waiter->owner;
-    struct route route = {.target = waiter->want == WANT_READ ? ROUTE_REPLICA : ROUTE_PRIMARY, .reason = s->reason};
+    struct route route = {.target = waiter->want == WANT_READ ? ROUTE_REPLICA : ROUTE_PRIMARY,
+                          .reason = s->reason};
     if (s->state == SESSION_READY)
         log_if_asked(s, &route, server);
     if (attach(s, server) == STEP_WAIT)
@@ -306,7 +307,9 @@ static void on_server_lost(void *lessee, struct server *server)
     if (s->state == SESSION_READY && s->syncing && s->collected_bytes > 0)
         again = true; /* not a byte of the segment has been sent */
     s->syncing = false;
-    if (again)
+    if (s->sync_failed && s->state == SESSION_READY) /* which the client has been told */
+        session_close(s, "settings_refused");
+    else if (again)
         lease_rerun(s);
     else if (greeting)
         session_fatal(s, "08006", "connection to the server was lost during login", NULL, NULL);

@@ -307,6 +307,13 @@ static enum pass on_message(struct session *s, uint8_t type, struct slice body)
     }
 }
 
+static bool is_fatal(struct slice body)
+{
+    struct error_fields f;
+    error_fields_read(body, &f);
+    return slice_is(f.severity, "FATAL") || slice_is(f.severity, "PANIC");
+}
+
 /* The answers to the label's SQL are ours. */
 static enum pass on_sync_message(struct session *s, uint8_t type, struct slice body)
 {
@@ -314,6 +321,8 @@ static enum pass on_sync_message(struct session *s, uint8_t type, struct slice b
     case 'S':
         return server_note_status(s->server, body) ? SWALLOW : STOP;
     case 'E':
+        if (is_fatal(body))
+            return SWALLOW; /* the server goes, and with it what it said: nothing was asked of it yet */
         s->sync_failed = true;
         reply_guard_passed(s);
         return PASS; /* PostgreSQL's own words about the setting */
