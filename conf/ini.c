@@ -335,6 +335,7 @@ void loader_read_ini(struct loader *l)
         if (!bytes) {
             loader_say(l, CONF_ERROR, &file, "", "cannot read the file: %s",
                        strerrordesc_np(errno));
+            l->unreadable = true;
             return;
         }
         push(r, src->path, bytes, n, bytes);

@@ -220,12 +220,14 @@ struct conf *conf_load(const struct conf_sources *src, struct conf_errors *errs)
     l->conf->arena = arena;
     l->conf->path = src->path ? arena_text(arena, src->path, strlen(src->path)) : "";
     loader_read_ini(l);
-    loader_read_env(l);
-    fill_defaults(l);
-    read_auth_file(l);
-    lend_secrets(l);
-    freeze(l);
-    loader_verify(l);
+    if (!l->unreadable) { /* else all that the file would have said would be missed, too */
+        loader_read_env(l);
+        fill_defaults(l);
+        read_auth_file(l);
+        lend_secrets(l);
+        freeze(l);
+        loader_verify(l);
+    }
     if (errs->error_n == errors_before)
         return l->conf;
     arena_free(arena);

@@ -43,6 +43,7 @@ struct loader {
     size_t secret_n, secret_cap;
     bool entry_warned[2][ENTRY_KEY_MAX]; /* one warning a key, not one an entry */
     bool peers_warned;
+    bool unreadable; /* the file itself */
 };
 
 /* conf_say() to the loader's list. */

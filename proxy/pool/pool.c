@@ -418,6 +418,8 @@ static bool should_close(const struct server *s)
     bool is_primary = view.primary == s->pool->node;
     if (is_primary && s->in_recovery)
         return true; /* it was opened before the node was promoted; a new one reports the truth */
+    if (set->pool_size && atomic_load(&s->pool->budget->used) > set->pool_size)
+        return true; /* a reload made the pool smaller */
     return is_expired(s) && list_empty(&set->writers) && list_empty(&set->readers);
 }
 
@@ -763,6 +765,7 @@ static struct pool_set *set_new(struct hub *hub, struct cluster *cluster,
     list_init(&set->writers);
     list_init(&set->readers);
     list_init(&set->labels);
+    stmt_set_init(&set->proven);
     set->base = label_find(&set->labels, &empty);
     for (uint32_t i = 0; i < cluster->node_n; i++) {
         struct pool *pool = &set->pools[i];
@@ -814,6 +817,7 @@ static void set_free(struct pool_set *set)
         pool->budget->pools[set->hub->worker] = NULL;
         budget_unref(pool->budget);
     }
+    stmt_set_clear(&set->proven);
     label_unref(set->base);
     CHECK(list_empty(&set->labels));
     list_remove(&set->node);

@@ -22,7 +22,7 @@ static bool is_client_type(uint8_t type)
 /* PostgreSQL's own limits (spec/pooling.md 4, Size limits). */
 static uint32_t body_limit(uint8_t type)
 {
-    return strchr("QPBFd", type) ? FRAME_BODY_MAX : 10000;
+    return strchr("QPBFd", type) ? CLIENT_BODY_MAX : 10000;
 }
 
 /* Look at the message that begins `offset` bytes into the input. */
@@ -141,6 +141,8 @@ void client_note_facts(struct session *s, const struct sql_facts *facts)
         s->pinned = true;
         s->set_again = s->discard_all; /* behind a DISCARD ALL, which will not undo it */
     }
+    if (flags & SQL_F_DDL)
+        stmt_set_clear(&s->set->proven); /* what was accepted may fail now */
     if (flags & SQL_F_TAINT)
         s->tainted = true;
     if (flags & (SQL_F_DISCARD | SQL_F_DEALLOCATE_ALL))
@@ -412,7 +414,11 @@ static bool answer_alone(struct session *s, bool only_local, size_t bytes)
             CHECK_UNREACHABLE();
         if (m.type == 'C') {
             struct slice body = {m.p + FRAME_HEAD_BYTES, m.bytes - FRAME_HEAD_BYTES}, name;
-            if (body.n > 1 && body.p[0] == 'S') {
+            if (body.n < 2 || body.p[body.n - 1] != '\0') {
+                session_fatal(s, "08P01", "invalid message format", NULL, NULL);
+                return true;
+            }
+            if (body.p[0] == 'S') {
                 body = slice_skip(body, 1);
                 if (take_cstr(&body, &name) && name.n > 0)
                     stmt_names_remove(&s->names, name);
@@ -421,6 +427,38 @@ static bool answer_alone(struct session *s, bool only_local, size_t bytes)
             }
             conn_out_copy(s->conn, close_complete, sizeof close_complete);
         } else if (m.type == 'S') {
+            session_notice_ready(s);
+        }
+        done += m.bytes;
+        conn_in_drop(s->conn, m.bytes);
+    }
+    return true;
+}
+
+static bool each_parse_is_proven(struct session *s, size_t bytes)
+{
+    struct message m;
+    for (size_t at = 0; at < bytes; at += m.bytes)
+        if (look(s, at, &m) != FOUND_MESSAGE ||
+            (m.type == 'P' && !statement_is_proven(s, m.p, m.bytes, false)))
+            return false;
+    return true;
+}
+
+/* A segment of Parse and Sync alone needs no server either when all of it is known. Clients that
+ * prepare one after the other while others of theirs hold all servers would wait for themselves. */
+static bool answer_parses(struct session *s, size_t bytes)
+{
+    static const uint8_t parse_complete[] = {'1', 0, 0, 0, 4};
+    if (s->pinned || s->session_pooling || !each_parse_is_proven(s, bytes))
+        return false;
+    for (size_t done = 0; done < bytes;) {
+        struct message m;
+        CHECK(look(s, 0, &m) == FOUND_MESSAGE); /* it was a moment ago */
+        if (m.type == 'P') {
+            statement_is_proven(s, m.p, m.bytes, true);
+            conn_out_copy(s->conn, parse_complete, sizeof parse_complete);
+        } else {
             session_notice_ready(s);
         }
         done += m.bytes;
@@ -477,6 +515,7 @@ static enum collected collect_one(struct session *s, struct collecting *c)
     }
     join_message(s, &m, c);
     c->not_local = c->not_local || (m.type != 'S' && m.type != 'C');
+    c->not_parse = c->not_parse || (m.type != 'S' && m.type != 'P');
     c->bytes += (uint32_t)m.bytes;
     if (ends_segment(m.type))
         return COLLECT_WHOLE;
@@ -497,6 +536,8 @@ static enum step collect(struct session *s)
     struct collecting c = s->collecting;
     s->collecting = (struct collecting){0};
     if (got == COLLECT_DONE || (got == COLLECT_WHOLE && answer_alone(s, !c.not_local, c.bytes)))
+        return STEP_DONE;
+    if (got == COLLECT_WHOLE && !c.not_parse && answer_parses(s, c.bytes))
         return STEP_DONE;
     s->collected_bytes = c.bytes;
     s->segment_cut = got == COLLECT_CUT;

@@ -24,6 +24,8 @@
 #define SEGMENT_MAX (64U << 10)
 #define MESSAGE_WHOLE_MAX (1U << 20)
 #define BIND_PREFIX_MAX (64U << 10)
+#define CLIENT_BODY_MAX \
+    (FRAME_BODY_MAX - 5) /* PostgreSQL's PQ_LARGE_MESSAGE_LIMIT, without the length */
 #define REPLIES_MAX 1024
 #define GUARD_HELD_MAX 8192
 #define HELD_FOR_LONG_MAX \
@@ -83,6 +85,7 @@ struct collecting {
     uint32_t name_at, name_n;
     bool parses;    /* there is a Parse, and the newest one's name is at name_at */
     bool not_local; /* there is more than Sync and Close */
+    bool not_parse; /* there is more than Parse and Sync */
 };
 
 struct auth; /* while logging in */
@@ -209,6 +212,9 @@ bool statement_is_unsettled(const struct session *s, uint8_t type, const uint8_t
 void statement_bind(struct session *s, const uint8_t *p, size_t have, size_t total);
 void statement_describe(struct session *s, const uint8_t *p, size_t n);
 void statement_close(struct session *s, const uint8_t *p, size_t n);
+/* A Parse that needs no server now: PostgreSQL has accepted this text here before, and Bind will bring it
+ * to whatever server needs it. adopt: the name becomes true; else only look. */
+bool statement_is_proven(struct session *s, const uint8_t *p, size_t n, bool adopt);
 /* The facts of a statement that a Bind or Describe names, or NULL. */
 const struct sql_facts *statement_facts(struct session *s, struct slice name);
 void statement_complete(struct session *s, enum reply reply); /* its reply came */

@@ -135,6 +135,15 @@ static void set_name(struct session *s, struct slice name, struct stmt *stmt)
     }
 }
 
+/* PostgreSQL has accepted it for this database, user and way of reading SQL. */
+static void prove(struct session *s, struct stmt *stmt)
+{
+    struct stmt_set *proven = &s->set->proven;
+    if (proven->n >= POOL_PROVEN_MAX)
+        stmt_set_remove(proven, stmt_set_oldest(proven));
+    stmt_set_add(proven, stmt);
+}
+
 void statement_complete(struct session *s, enum reply reply)
 {
     if (!has_pending(reply))
@@ -142,6 +151,8 @@ void statement_complete(struct session *s, enum reply reply)
     struct pending *p = pop_pending(s);
     if (p->on_server && p->stmt && reply != REPLY_CLOSE_INJECT)
         stmt_set_add(&s->server->stmts, p->stmt);
+    if (p->on_server && p->stmt && reply == REPLY_PARSE)
+        prove(s, p->stmt);
     if (p->unnamed_slot)
         stmt_set_unnamed(&s->server->stmts, p->stmt);
     if (p->for_client)
@@ -432,6 +443,23 @@ void statement_parse_long(struct session *s, const uint8_t *p, size_t have, size
     client_stream(s, total, false);
 }
 
+bool statement_is_proven(struct session *s, const uint8_t *p, size_t n, bool adopt)
+{
+    struct slice body = {p + FRAME_HEAD_BYTES, n - FRAME_HEAD_BYTES}, name, text;
+    if (!take_cstr(&body, &name) || !take_cstr(&body, &text) || body.n < 2 ||
+        body.n != 2 + 4 * (size_t)slice_u16(body.p) || name.n == 0 || find(s, name) ||
+        s->worker->hub.snapshot->conf->max_prepared_statements == 0)
+        return false;
+    struct sql_env env = statement_sql_env(s);
+    struct stmt *stmt =
+        stmt_intern(&s->worker->hub.stmts, text, slice_skip(body, 2), statement_env(s), &env);
+    bool proven = stmt_set_has(&s->set->proven, stmt);
+    if (proven && adopt)
+        set_name(s, name, stmt);
+    stmt_unref(stmt);
+    return proven;
+}
+
 /* ---- Bind, Describe, Close ---- */
 
 void statement_bind(struct session *s, const uint8_t *p, size_t have, size_t total)
@@ -450,7 +478,7 @@ void statement_bind(struct session *s, const uint8_t *p, size_t have, size_t tot
     struct slice ours = server_name(s, name, buf);
     size_t names = portal.n + 1 + name.n + 1, new_names = portal.n + 1 + ours.n + 1;
     size_t body_bytes = total - FRAME_HEAD_BYTES - names + new_names;
-    if (body_bytes > FRAME_BODY_MAX) {
+    if (body_bytes > CLIENT_BODY_MAX) {
         session_fatal(s, "08P01", "invalid message length", NULL, NULL);
         return;
     }

@@ -245,9 +245,9 @@ class Pgweir:
         finally:
             db.close()
 
-    def show(self, what):
+    def show(self, what, **more):
         """Rows of a SHOW command of the console, as dicts."""
-        db = self.connect(dbname="pgweir")
+        db = self.connect(**{"dbname": "pgweir", **more})
         try:
             with db.cursor() as cursor:
                 cursor.execute(f"SHOW {what}")
