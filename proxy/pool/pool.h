@@ -20,6 +20,7 @@
 #include "router/balance.h"
 
 #define POOL_FAIR_MS 5
+#define POOL_PROVEN_MAX 1000
 
 struct hub;
 struct pool_set;
@@ -77,6 +78,8 @@ struct pool_set {
     uint32_t refs;                /* sessions */
     struct list writers, readers; /* waiters, oldest first */
     uint32_t writer_n, reader_n;
+    struct stmt_set
+        proven; /* statements that PostgreSQL has accepted here, POOL_PROVEN_MAX at most */
     struct list labels;
     struct label *base;  /* the empty label */
     struct pool pools[]; /* by node index */

@@ -435,13 +435,17 @@ static bool answer_alone(struct session *s, bool only_local, size_t bytes)
     return true;
 }
 
-static bool each_parse_is_proven(struct session *s, size_t bytes)
+/* One Parse: of two, the second may not fit the first, and PostgreSQL should say so. */
+static bool is_proven_parse(struct session *s, size_t bytes)
 {
     struct message m;
-    for (size_t at = 0; at < bytes; at += m.bytes)
-        if (look(s, at, &m) != FOUND_MESSAGE ||
-            (m.type == 'P' && !statement_is_proven(s, m.p, m.bytes, false)))
+    unsigned parses = 0;
+    for (size_t at = 0; at < bytes; at += m.bytes) {
+        if (look(s, at, &m) != FOUND_MESSAGE)
             return false;
+        if (m.type == 'P' && (++parses > 1 || !statement_is_proven(s, m.p, m.bytes, false)))
+            return false;
+    }
     return true;
 }
 
@@ -450,7 +454,7 @@ static bool each_parse_is_proven(struct session *s, size_t bytes)
 static bool answer_parses(struct session *s, size_t bytes)
 {
     static const uint8_t parse_complete[] = {'1', 0, 0, 0, 4};
-    if (s->pinned || s->session_pooling || !each_parse_is_proven(s, bytes))
+    if (s->pinned || s->session_pooling || !is_proven_parse(s, bytes))
         return false;
     for (size_t done = 0; done < bytes;) {
         struct message m;
