@@ -27,6 +27,7 @@ import pytest
 from rawpg import RawPg
 
 ROOT = Path(__file__).resolve().parents[2]
+RELEASE = Path(os.environ.get("PGWEIR_RELEASE_BIN", ROOT / "build/pgweir"))  # where sanitizers only cost time
 BINARY = Path(os.environ.get("PGWEIR_BIN", ROOT / "build/pgweir-asan"))
 PASSWORDS = {"app_scram": "secret", "app_md5": "secret", "app_plain": "secret", "app": "app", "postgres": "postgres"}
 STOP_S = 15.0  # from SIGTERM to the exit, with sanitizers

@@ -3,13 +3,11 @@ import itertools
 import os
 import re
 import subprocess
-from pathlib import Path
 
 import pytest
-from conftest import PASSWORDS, ROOT, Cluster, wait_until
+from conftest import PASSWORDS, RELEASE, Cluster, wait_until
 from loads import Pgbench
 
-RELEASE = Path(os.environ.get("PGWEIR_RELEASE_BIN", ROOT / "build/pgweir"))  # 500 clients under a sanitizer say little in their time
 SECONDS = 3 if os.environ.get("PGWEIR_FULL") else 1
 SUMS = """SELECT (SELECT sum(abalance) FROM pgbench_accounts), (SELECT sum(bbalance) FROM pgbench_branches),
                  (SELECT sum(tbalance) FROM pgbench_tellers), (SELECT coalesce(sum(delta), 0) FROM pgbench_history)"""

@@ -1,0 +1,163 @@
+"""PostgreSQL's own tools through pgweir: psql, pg_dump, pg_restore."""
+import os
+import re
+import signal
+import subprocess
+import time
+
+import pytest
+from conftest import PASSWORDS, RELEASE, wait_until
+
+ROWS = 1_000_000
+
+
+def tool(cluster, weir, name, *args, user="app_scram", password=None, stdin=None, deadline_s=60, **env):
+    """Runs one of PostgreSQL's programs against pgweir, or a node if weir is a port."""
+    port = getattr(weir, "port", weir)
+    command = [cluster.bin / name, "-h", "127.0.0.1", "-p", str(port), "-U", user, *map(str, args)]
+    return subprocess.run(command, input=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                          timeout=deadline_s,
+                          env={**os.environ, "PGPASSWORD": PASSWORDS[user] if password is None else password, **env})
+
+
+def psql(cluster, weir, *args, dbname="app", **more):
+    done = tool(cluster, weir, "psql", "-X", "-v", "ON_ERROR_STOP=1", "-d", dbname, *args, **more)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture
+def shop(cluster):
+    """A schema with one of most things, as dumps see it."""
+    cluster.sql("primary", """
+        DROP SCHEMA IF EXISTS shop CASCADE;
+        CREATE SCHEMA shop AUTHORIZATION app_scram;
+        SET ROLE app_scram; SET search_path = shop;
+        CREATE TYPE state AS ENUM ('new', 'paid');
+        CREATE TABLE customer (id serial PRIMARY KEY, name text NOT NULL UNIQUE, "odd name" numeric(8, 2) DEFAULT 1.5);
+        CREATE TABLE orders (id bigserial, customer int REFERENCES customer, state state DEFAULT 'new', note bytea,
+                             at timestamptz, PRIMARY KEY (id, at)) PARTITION BY RANGE (at);
+        CREATE TABLE orders_2025 PARTITION OF orders FOR VALUES FROM ('2025-01-01') TO ('2026-01-01');
+        CREATE TABLE orders_rest PARTITION OF orders DEFAULT;
+        CREATE INDEX ON orders (customer, at DESC) WHERE state = 'new';
+        CREATE VIEW open_orders AS SELECT * FROM orders WHERE state = 'new';
+        CREATE FUNCTION twice(n int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT n * 2';
+        INSERT INTO customer (name) SELECT 'customer ' || n FROM generate_series(1, 2000) n;
+        INSERT INTO orders (customer, note, at) SELECT 1 + n % 2000, decode(md5(n::text), 'hex'),
+            timestamptz '2024-06-01' + n * interval '1 hour' FROM generate_series(1, 20000) n;
+        COMMENT ON TABLE customer IS 'who buys; -- with "quotes" and $$dollars$$';""")
+    cluster.wait_replayed()
+    yield "shop"
+    cluster.sql("primary", "DROP SCHEMA shop CASCADE")
+
+
+# psql
+
+def test_psql_describes_tables_as_without_pgweir(cluster, pgweir, shop):
+    weir = pgweir()
+    for command in (r"\d shop.customer", r"\d+ shop.orders", r"\dt shop.*", r"\df shop.*", r"\dv+ shop.*", r"\du", r"\l"):
+        assert psql(cluster, weir, "-c", command) == psql(cluster, cluster.ports["primary"], "-c", command), command
+
+
+@pytest.mark.parametrize("sslmode", ["disable", "require"])
+def test_psql_copies_a_million_rows_in_and_out(cluster, pgweir, tmp_path, sslmode):
+    tls = {} if sslmode == "disable" else {"client_tls_sslmode": "require",
+                                           "client_tls_cert_file": cluster.tls_dir / "server.crt",
+                                           "client_tls_key_file": cluster.tls_dir / "server.key"}
+    weir = pgweir(**tls)
+    rows_in, rows_out = tmp_path / "in.tsv", tmp_path / "out.tsv"
+    rows_in.write_text("".join(f"{n}\trow {n}\n" for n in range(ROWS)))
+    begun = time.monotonic()
+    psql(cluster, weir, "-c", "DROP TABLE IF EXISTS million", "-c", "CREATE TABLE million (n int, t text)",
+         "-c", rf"\copy million FROM {rows_in}", PGSSLMODE=sslmode)
+    cluster.wait_replayed()
+    psql(cluster, weir, "-c", rf"\copy (SELECT * FROM million ORDER BY n) TO {rows_out}", PGSSLMODE=sslmode)
+    assert time.monotonic() - begun < 30
+    assert rows_out.read_bytes() == rows_in.read_bytes()
+    cluster.sql("primary", "DROP TABLE million")
+
+
+def test_a_failing_copy_in_leaves_the_session_usable(cluster, pgweir, tmp_path):
+    weir = pgweir()
+    bad = tmp_path / "bad.tsv"
+    bad.write_text("".join(f"{n}\n" for n in range(100_000)) + "not a number\n" + "1\n" * 100_000)
+    cluster.sql("primary", "DROP TABLE IF EXISTS numbers; CREATE TABLE numbers (n int); GRANT ALL ON numbers TO PUBLIC")
+    done = tool(cluster, weir, "psql", "-X", "-d", "app", "-At", "-c", rf"\copy numbers FROM {bad}",
+                "-c", "SELECT count(*) FROM numbers")
+    assert 'invalid input syntax for type integer: "not a number"' in done.stderr
+    assert done.stdout == "0\n"
+
+
+def test_a_large_result_leaves_memory_alone(cluster, pgweir):
+    weir = pgweir(binary=RELEASE, workers=1)
+    psql(cluster, weir, "-c", "SELECT 1")
+    before, most = weir.pss_kb(), 0
+    command = [cluster.bin / "psql", "-XAt", "-h", "127.0.0.1", "-p", str(weir.port), "-U", "app_scram", "-d", "app",
+               "-v", "FETCH_COUNT=0", "-c", "COPY (SELECT repeat('x', 1000) FROM generate_series(1, 300000)) TO STDOUT"]
+    with open(os.devnull, "w") as null, subprocess.Popen(command, stdout=null, env={**os.environ, "PGPASSWORD": "secret"}) as p:
+        while p.poll() is None:
+            most = max(most, weir.pss_kb())
+    assert p.returncode == 0
+    assert most < 50 * 1024, f"{before} kB before, {most} kB at most"
+
+
+@pytest.mark.parametrize("where", ["primary", "replica"])
+def test_ctrl_c_in_psql_cancels_the_query(cluster, pgweir, where):
+    weir = pgweir(workers=2)
+    weir.wait_reads_on_replica()
+    node = "replica1" if where == "replica" else "primary"
+    sleep = "SELECT pg_sleep(50)" if where == "replica" else "SELECT pg_sleep(50), txid_current()"
+    command = [cluster.bin / "psql", "-X", "-h", "127.0.0.1", "-p", str(weir.port), "-U", "app_scram", "-d", "app",
+               "-c", sleep, "-c", "SELECT 'afterwards'"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                               env={**os.environ, "PGPASSWORD": "secret"})
+    running = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
+    wait_until(lambda: cluster.sql(node, running) == [(1,)], what="the query runs on " + node)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=10)
+    assert "canceling statement due to user request" in err
+    wait_until(lambda: cluster.sql(node, running) == [(0,)], what="it is cancelled")
+
+
+def test_psql_says_that_the_password_is_wrong(cluster, pgweir):
+    done = tool(cluster, pgweir(), "psql", "-X", "-d", "app", "-c", "SELECT 1", password="wrong")
+    assert done.returncode == 2
+    assert 'FATAL:  password authentication failed for user "app_scram"' in done.stderr
+
+
+def test_psql_reads_the_console(cluster, pgweir):
+    weir = pgweir()
+    weir.wait_reads_on_replica()
+    for dbname in ("pgweir", "pgbouncer"):
+        nodes = psql(cluster, weir, "-At", "-c", "SHOW NODES", dbname=dbname).splitlines()
+        assert len(nodes) == 2 and any("|primary|" in x for x in nodes) and any("|replica|" in x for x in nodes)
+        assert re.match(r"pgweir \d", psql(cluster, weir, "-At", "-c", "SHOW VERSION;", dbname=dbname))
+        assert psql(cluster, weir, "-c", "SHOW POOLS", dbname=dbname).splitlines()[0].split("|")[0].strip() == "database"
+
+
+# pg_dump and pg_restore
+
+def dump(cluster, weir, *args):
+    done = tool(cluster, weir, "pg_dump", *args, "app")
+    assert done.returncode == 0, done.stderr
+    return re.sub(r"^\\(un)?restrict .*\n", "", done.stdout, flags=re.M)  # newer versions: a random key
+
+
+@pytest.mark.parametrize("pool_mode", ["session", "transaction"])
+def test_pg_dump_is_the_same_through_pgweir(cluster, pgweir, shop, pool_mode):
+    weir = pgweir(pool_mode=pool_mode)
+    assert dump(cluster, weir, "-n", shop) == dump(cluster, cluster.ports["primary"], "-n", shop)
+
+
+@pytest.mark.parametrize("jobs", [1, 4])
+def test_pg_restore_through_pgweir_gives_the_same_database(cluster, pgweir, shop, tmp_path, jobs):
+    weir = pgweir(pool_mode="session")
+    before = dump(cluster, cluster.ports["primary"], "-n", shop)
+    made = tool(cluster, weir, "pg_dump", "-Fd", "-j", jobs, "-n", shop, "-f", tmp_path / "dump", "app")
+    assert made.returncode == 0, made.stderr
+    cluster.sql("primary", "DROP SCHEMA shop CASCADE; GRANT CREATE ON DATABASE app TO app_scram")
+    restored = tool(cluster, weir, "pg_restore", "-j", jobs, "-d", "app", tmp_path / "dump")
+    assert restored.returncode == 0, restored.stderr
+    assert dump(cluster, cluster.ports["primary"], "-n", shop) == before
+    cluster.wait_replayed()
+    assert dump(cluster, cluster.ports["replica1"], "-n", shop) == before
