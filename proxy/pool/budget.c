@@ -84,7 +84,9 @@ void budget_wait(struct budget *budget, uint32_t worker, uint64_t since_ms)
 int budget_longest_waiting(const struct budget *budget, uint32_t self, uint64_t *since_ms)
 {
     int longest = -1;
-    if (atomic_load(&budget->waiting_n) == 0)
+    CHECK(self < WORKERS_MAX);
+    unsigned ours = atomic_load_explicit(&budget->since_ms[self], memory_order_relaxed) != 0;
+    if (atomic_load(&budget->waiting_n) <= ours) /* nobody else: no need to look at each */
         return -1;
     for (uint32_t w = 0; w < WORKERS_MAX; w++) {
         uint64_t since = atomic_load_explicit(&budget->since_ms[w], memory_order_relaxed);
