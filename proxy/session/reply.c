@@ -79,6 +79,7 @@ void reply_guard_passed(struct session *s)
     if (!s->guard)
         return;
     s->guard = false;
+    statement_guard_passed(s);
     seg_drop(&s->worker->loop->bufs, &s->replay, s->replay.bytes);
     conn_out_queue(s->conn, &s->held);
 }

@@ -103,6 +103,7 @@ struct session {
     struct stmt_names names;
     struct stmt *unnamed;
     struct pending *pending, *pending_last;
+    struct pending *guarded, *guarded_last; /* guard: answered, and dropped again if it runs elsewhere */
     struct reply_ring replies;
     struct seg_queue held;    /* guard: replies kept back until the answer is known to be good */
     struct seg_queue replay;  /* guard: the segment, to run it once more elsewhere */
@@ -221,6 +222,7 @@ void statement_complete(struct session *s, enum reply reply); /* its reply came 
 void statement_failed(struct session *s, enum reply reply);   /* an error came instead */
 void statement_dropped(struct session *s, enum reply reply);  /* its reply will not come */
 void statement_drop_pending(struct session *s);
+void statement_guard_passed(struct session *s);
 void statement_forget_all(struct session *s);
 void statement_forget_unnamed(struct session *s); /* the client's; a server may still hold it */
 struct slice statement_env(const struct session *s);

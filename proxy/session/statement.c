@@ -76,10 +76,19 @@ static void free_pending(struct pending *p)
     free(p);
 }
 
+static struct pending *pop_guarded(struct session *s)
+{
+    struct pending *p = s->guarded;
+    s->guarded = p->next;
+    return p;
+}
+
 void statement_drop_pending(struct session *s)
 {
     while (s->pending)
         free_pending(pop_pending(s));
+    while (s->guarded)
+        free_pending(pop_guarded(s));
 }
 
 void statement_forget_unnamed(struct session *s)
@@ -155,9 +164,27 @@ void statement_complete(struct session *s, enum reply reply)
         prove(s, p->stmt);
     if (p->unnamed_slot)
         stmt_set_unnamed(&s->server->stmts, p->stmt);
+    if (p->for_client && s->guard) { /* not true yet: the segment may run once more elsewhere */
+        p->next = NULL;
+        if (s->guarded)
+            s->guarded_last->next = p;
+        else
+            s->guarded = p;
+        s->guarded_last = p;
+        return;
+    }
     if (p->for_client)
         set_name(s, pending_name(p), p->stmt);
     free_pending(p);
+}
+
+void statement_guard_passed(struct session *s)
+{
+    while (s->guarded) {
+        struct pending *p = pop_guarded(s);
+        set_name(s, pending_name(p), p->stmt);
+        free_pending(p);
+    }
 }
 
 /* ---- looking up ---- */
@@ -165,6 +192,9 @@ void statement_complete(struct session *s, enum reply reply)
 static struct stmt *find(const struct session *s, struct slice name)
 {
     struct stmt *found = name.n == 0 ? s->unnamed : stmt_names_get(&s->names, name);
+    for (const struct pending *p = s->guarded; p; p = p->next)
+        if (slice_equals(pending_name(p), name))
+            found = p->stmt;
     for (const struct pending *p = s->pending; p; p = p->next) /* the newest word counts */
         if (p->for_client && slice_equals(pending_name(p), name))
             found = p->stmt;
@@ -412,7 +442,7 @@ void statement_parse(struct session *s, const uint8_t *p, size_t n)
         client_drop(s, n);
     } else if (name.n == 0) {
         parse_unnamed(s, stmt, n);
-    } else if (find(s, name) && !s->no_replica) { /* a second try repeats its own Parse */
+    } else if (find(s, name)) {
         send_poison(s, REPLY_DUPLICATE, name);
         client_drop(s, n);
     } else {
