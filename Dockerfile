@@ -8,7 +8,7 @@ RUN apt-get update && apt-get install -y --no-install-recommends \
         gcc make pkg-config libc6-dev liburing-dev libssl-dev libpq-dev libinih-dev libidn-dev
 WORKDIR /src
 COPY . .
-RUN make -j2 build/pgweir \
+RUN make -s build/pgweir \
     && install -D -s build/pgweir /out/usr/bin/pgweir \
     && mkdir -p /out/etc/pgweir && build/pgweir --print-sample > /out/etc/pgweir/pgweir.ini \
     && install -D -m 644 LICENSE /out/usr/share/doc/pgweir/copyright

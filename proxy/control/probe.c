@@ -388,29 +388,16 @@ static bool asked_too_much(const PGresult *result)
 /* False: this is no answer to our question, so the connection is of no use. */
 static bool read_result(struct probe *p, const PGresult *result)
 {
-    switch (PQresultStatus(result)) {
-    case PGRES_TUPLES_OK:
-        if (PQntuples(result) != 1 || PQnfields(result) != COL_N)
-            return false;
-        read_sample(p, result);
-        return true;
-    case PGRES_FATAL_ERROR:
+    const ExecStatusType status = PQresultStatus(result); /* each version of libpq has more */
+    if (status == PGRES_FATAL_ERROR) {
         copy_error(p, PQresultErrorMessage(result));
         p->retry = p->level + 1 < LEVEL_N && asked_too_much(result);
         return true;
-    case PGRES_EMPTY_QUERY:
-    case PGRES_COMMAND_OK:
-    case PGRES_COPY_OUT:
-    case PGRES_COPY_IN:
-    case PGRES_BAD_RESPONSE:
-    case PGRES_NONFATAL_ERROR:
-    case PGRES_COPY_BOTH:
-    case PGRES_SINGLE_TUPLE:
-    case PGRES_PIPELINE_SYNC:
-    case PGRES_PIPELINE_ABORTED:
-    default: /* newer versions of libpq have more */
-        return false;
     }
+    if (status != PGRES_TUPLES_OK || PQntuples(result) != 1 || PQnfields(result) != COL_N)
+        return false;
+    read_sample(p, result);
+    return true;
 }
 
 /* ReadyForQuery came: the query in flight has ended. */
