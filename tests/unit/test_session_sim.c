@@ -1,0 +1,815 @@
+/* Sessions and pools over the sim: clients that check every answer, nodes that misbehave (fake_pg.h).
+ * A failure prints the seed: PGWEIR_SEED=n build/unit/test_session_sim replays it. */
+#include "base/check.h"
+#include "proxy/pool/budget.h"
+#include "proxy/session/session.h"
+#include "tests/unit/fake_pg.h"
+#include "tests/unit/test_conf.h"
+
+#include <netinet/in.h>
+#include <stdio.h>
+
+unsigned budget_total_used(void);
+
+#define CLIENTS 8
+#define NODES 2
+#define NAMES 4
+#define EXPECTS_MAX 256
+#define STUCK_MS 120000
+#define TURNS_MAX 400000
+
+enum allow { FAILS = 1, UNKNOWN_NAME = 2, DUPLICATE = 4, IN_COPY = 8, NOT_IN_TX = 16 };
+
+/* One reply that must come, in this order. */
+struct expect {
+    char type;
+    uint8_t allow;   /* errors that may come in its place */
+    bool loose;      /* the row is of this client, but which statement is not known */
+    bool autocommit; /* of an INSERT outside a transaction: if it ran, its loss must say 08007 */
+    int name;        /* of a statement: '1' makes it, '3' removes it; -1: none */
+    unsigned insert; /* its number + 1 */
+    char text[300];  /* the row; for 'C' of a SET: the new value */
+};
+
+struct client {
+    struct world *world;
+    unsigned id, serial, inserts;
+    int fd;
+    bool greeted, leaving, cancelled, has[NAMES], copy_waits, copy_extended;
+    char tx;
+    uint32_t pid, key, left; /* left: batches still to send */
+    struct bytes in, out;
+    struct expect expects[EXPECTS_MAX];
+    unsigned expect_n;
+    uint64_t progress_ms;
+    char work_mem[64], application_name[8];
+};
+
+struct world {
+    struct sim *sim;
+    struct loop *loop;
+    struct fleet fleet;
+    struct worker worker;
+    struct hub *hubs[1];
+    struct snapshot *snapshot;
+    struct fake_pg *pg;
+    struct client clients[CLIENTS];
+    int cancels[16];
+    unsigned cancel_n;
+    bool calm;
+    uint64_t rows, errors, reruns;
+};
+
+static const char config[] = "[databases]\n"
+                             "app = host=127.0.0.1,127.0.0.2 port=5432 dbname=app\n"
+                             "[pgweir]\n"
+                             "listen_port = 6432\n"
+                             "auth_type = trust\n"
+                             "client_tls_sslmode = disable\n"
+                             "server_tls_sslmode = disable\n"
+                             "default_pool_size = 2\n"
+                             "max_prepared_statements = 3\n"
+                             "queue_timeout = 2s\n"
+                             "consistency = eventual\n";
+
+/* ---- what is expected ---- */
+
+static struct expect *expect(struct client *c, char type)
+{
+    CHECK(c->expect_n < EXPECTS_MAX);
+    struct expect *e = &c->expects[c->expect_n++];
+    *e = (struct expect){.type = type, .name = -1};
+    return e;
+}
+
+static void expect_types(struct client *c, const char *types)
+{
+    for (; *types; types++)
+        expect(c, *types);
+}
+
+static void pop(struct client *c)
+{
+    CHECK(c->expect_n > 0);
+    memmove(c->expects, c->expects + 1, --c->expect_n * sizeof *c->expects);
+}
+
+static void expect_row(struct client *c, const char *sql, const char *param)
+{
+    struct expect *e = expect(c, 'D');
+    snprintf(e->text, sizeof e->text, "%s|%s|%s|%s", sql, param, c->work_mem, c->application_name);
+}
+
+static bool has_own_mark(const struct client *c, const char *text)
+{
+    char mark[32];
+    snprintf(mark, sizeof mark, "'u%u_", c->id);
+    return strstr(text, mark) != NULL;
+}
+
+/* ---- what clients send ---- */
+
+static bool coin(struct client *c, unsigned one_in)
+{
+    return sim_random(c->world->sim, one_in) == 0;
+}
+
+static void query(struct client *c, const char *sql)
+{
+    bytes_format(&c->out, 'Q', "s", sql);
+}
+
+static void send_select(struct client *c)
+{
+    char sql[100];
+    bool fails = coin(c, 8);
+    snprintf(sql, sizeof sql, fails ? "SELECT fail('u%u_%u')" : "SELECT 'u%u_%u'", c->id,
+             c->serial++);
+    query(c, sql);
+    expect(c, 'T')->allow = fails ? FAILS : 0;
+    expect_row(c, sql, "");
+    expect_types(c, "CZ");
+}
+
+static void send_insert(struct client *c)
+{
+    char sql[100];
+    snprintf(sql, sizeof sql, "INSERT INTO t VALUES ('i%u_%u') RETURNING *", c->id, c->inserts);
+    query(c, sql);
+    struct expect *e = expect(c, 'T');
+    e->insert = c->inserts + 1;
+    e->autocommit = c->tx == 'I' && c->expect_n == 1;
+    c->inserts++;
+    expect_row(c, sql, "");
+    expect_types(c, "CZ");
+}
+
+static void send_bind(struct client *c, const char *name, const char *sql, uint8_t allow,
+                      bool loose)
+{
+    char param[32];
+    snprintf(param, sizeof param, "v%u_%u", c->id, c->serial++);
+    bytes_format(&c->out, 'B', "sshhwzh", "", name, 0, 1, (uint32_t)strlen(param), param, 0);
+    expect(c, '2')->allow = allow;
+    if (coin(c, 2)) {
+        bytes_format(&c->out, 'D', "bs", 'P', "");
+        expect(c, 'T');
+    } else if (coin(c, 3)) {
+        bytes_format(&c->out, 'H', "");
+    }
+    bytes_format(&c->out, 'E', "sw", "", 0);
+    expect_row(c, sql, param);
+    c->expects[c->expect_n - 1].loose = loose;
+    expect(c, 'C');
+}
+
+static void send_sync(struct client *c)
+{
+    bytes_format(&c->out, 'S', "");
+    expect(c, 'Z');
+}
+
+static void send_unnamed(struct client *c)
+{
+    char sql[100];
+    snprintf(sql, sizeof sql, coin(c, 10) ? "SELECT syntax $1, 'u%u_%u'" : "SELECT $1, 'u%u_%u'",
+             c->id, c->serial++);
+    if (coin(c, 12)) { /* an error before it: all of it is skipped */
+        bytes_format(&c->out, 'D', "bs", 'S', "nosuch");
+        expect(c, 't')->allow = UNKNOWN_NAME;
+        expect(c, 'T');
+    }
+    bytes_format(&c->out, 'P', "ssh", "", sql, 0);
+    expect(c, '1')->allow = FAILS;
+    if (coin(c, 3)) {
+        send_sync(c); /* and Bind comes in a segment of its own */
+        if (coin(c, 4))
+            send_select(c);
+    }
+    send_bind(c, "", sql, UNKNOWN_NAME, true);
+    send_sync(c);
+}
+
+static void named(unsigned k, char name[16], char sql[64])
+{
+    snprintf(name, 16, "p%u", k);
+    snprintf(sql, 64, k == 3 ? "SELECT fresh(), $1, 'p%u'" : "SELECT $1, 'p%u'", k);
+}
+
+static void send_named(struct client *c)
+{
+    char name[16], sql[64];
+    unsigned k = sim_random(c->world->sim, NAMES);
+    bool parses = !c->has[k] || coin(c, 10);
+    bool alone = c->expect_n == 0; /* else what came before may have changed it */
+    uint8_t unknown = !alone || !c->has[k] ? UNKNOWN_NAME : 0;
+    uint8_t duplicate = !alone || c->has[k] ? DUPLICATE : 0;
+    named(k, name, sql);
+    if (parses) {
+        bytes_format(&c->out, 'P', "ssh", name, sql, 0);
+        struct expect *e = expect(c, '1');
+        e->allow = duplicate;
+        e->name = (int)k;
+        unknown = alone ? 0 : unknown;
+    }
+    for (uint32_t n = sim_random(c->world->sim, 3); n > 0; n--)
+        send_bind(c, name, sql, unknown, false);
+    if (coin(c, 6)) {
+        bytes_format(&c->out, 'C', "bs", 'S', name);
+        expect(c, '3')->name = (int)k;
+    }
+    send_sync(c);
+}
+
+static void send_copy(struct client *c)
+{
+    char sql[100];
+    snprintf(sql, sizeof sql, "COPY (SELECT 'u%u_%u') TO STDOUT", c->id, c->serial++);
+    if (coin(c, 2)) {
+        query(c, sql);
+        expect_types(c, "HdcCZ");
+        return;
+    }
+    c->copy_extended = coin(c, 2);
+    c->copy_waits = true;
+    if (!c->copy_extended) {
+        query(c, "COPY t FROM STDIN");
+    } else {
+        bytes_format(&c->out, 'P', "ssh", "copy", "COPY t FROM STDIN", 0);
+        bytes_format(&c->out, 'B', "sshhh", "", "copy", 0, 0, 0);
+        bytes_format(&c->out, 'C', "bs", 'S', "copy");
+        bytes_format(&c->out, 'E', "sw", "", 0);
+        bytes_format(&c->out, 'S', "");
+        expect(c, '1')->allow = DUPLICATE; /* an error came between Parse and Close, some time */
+        expect_types(c, "23");
+    }
+    expect(c, 'G');
+    expect(c, 'C')->allow = IN_COPY;
+    expect(c, 'Z');
+}
+
+/* The server asked for the data. */
+static void send_copy_data(struct client *c)
+{
+    static const char rest[5000] = "rows";
+    c->copy_waits = false;
+    for (uint32_t n = sim_random(c->world->sim, 6); n > 0; n--) {
+        bool bad = coin(c, 10);
+        bytes_message(&c->out, 'd', bad ? "bad" : rest,
+                      bad ? 3 : sim_random(c->world->sim, sizeof rest));
+    }
+    if (coin(c, 5))
+        bytes_format(&c->out, 'f', "s", "changed my mind");
+    else
+        bytes_format(&c->out, 'c', "");
+    if (c->copy_extended)
+        bytes_format(&c->out, 'S', "");
+}
+
+/* Alone: its effect must be known before the next one. */
+static void send_state(struct client *c)
+{
+    char sql[100], value[32];
+    switch (sim_random(c->world->sim, 3)) {
+    case 0:
+        snprintf(value, sizeof value, "w%u_%u", c->id, c->serial++);
+        snprintf(sql, sizeof sql, "SET work_mem = '%s'", value);
+        query(c, sql);
+        expect(c, 'C')->name = -2;
+        snprintf(c->expects[c->expect_n - 1].text, sizeof value, "%s", value);
+        break;
+    case 1:
+        query(c, "DISCARD ALL");
+        expect(c, 'C')->name = -3;
+        c->expects[c->expect_n - 1].allow = NOT_IN_TX;
+        break;
+    default:
+        query(c, "DEALLOCATE ALL");
+        expect(c, 'C')->name = -4;
+    }
+    expect(c, 'Z');
+}
+
+static void send_control(struct client *c, const char *sql)
+{
+    query(c, sql);
+    expect_types(c, "CZ");
+}
+
+static void send_one(struct client *c)
+{
+    switch (sim_random(c->world->sim, 8)) {
+    case 0:
+    case 1:
+        send_insert(c);
+        break;
+    case 2:
+    case 3:
+        send_named(c);
+        break;
+    case 4:
+    case 5:
+        send_unnamed(c);
+        break;
+    default:
+        send_select(c);
+    }
+}
+
+/* Something to do for a client that has all its answers. */
+static void send_batch(struct client *c)
+{
+    c->left--;
+    c->progress_ms = sim_now_ms(c->world->sim);
+    if (c->tx != 'I' && (c->tx == 'E' || coin(c, 3))) {
+        send_control(c, coin(c, 2) ? "COMMIT" : "ROLLBACK");
+    } else if (c->tx == 'I' && coin(c, 8)) {
+        send_control(c, "BEGIN");
+    } else if (c->tx == 'I' && coin(c, 16)) {
+        send_control(c, "BEGIN READ ONLY");
+        send_select(c); /* goes to the same node */
+        send_control(c, "COMMIT");
+    } else if (coin(c, 10)) {
+        if (c->tx == 'I' || coin(c, 3))
+            send_state(c);
+    } else if (coin(c, 10)) {
+        send_copy(c);
+    } else {
+        for (uint32_t n = 1 + (coin(c, 3) ? sim_random(c->world->sim, 6) : 0); n > 0; n--)
+            send_one(c);
+    }
+}
+
+/* ---- what clients get ---- */
+
+static struct slice field(struct slice body, char code)
+{
+    while (body.n > 1 && body.p[0]) {
+        const uint8_t *nul = memchr(body.p + 1, 0, body.n - 1);
+        CHECK(nul != NULL);
+        if (body.p[0] == (uint8_t)code)
+            return (struct slice){body.p + 1, (size_t)(nul - body.p) - 1};
+        body = slice_skip(body, (size_t)(nul - body.p) + 1);
+    }
+    return SLICE_NONE;
+}
+
+static bool is_allowed(struct client *c, struct slice code, struct slice message)
+{
+    uint8_t allow = 0;
+    for (unsigned i = 0; i < c->expect_n && c->expects[i].type != 'Z'; i++)
+        allow |= c->expects[i].allow;
+    char text[300];
+    snprintf(text, sizeof text, "%.*s", (int)message.n, (const char *)message.p);
+    if (slice_is(code, "53300") || slice_is(code, "57P03"))
+        return true;
+    if (slice_is(code, "22012") || slice_is(code, "42601"))
+        return allow & FAILS && has_own_mark(c, text);
+    if (slice_is(code, "26000"))
+        return allow & UNKNOWN_NAME;
+    if (slice_is(code, "42P05"))
+        return allow & DUPLICATE;
+    if (slice_is(code, "22P04"))
+        return allow & IN_COPY;
+    if (slice_is(code, "57014"))
+        return c->cancelled || allow & IN_COPY;
+    if (slice_is(code, "25001"))
+        return allow & NOT_IN_TX;
+    return slice_is(code, "25P02") && c->tx != 'I';
+}
+
+static void on_fatal(struct client *c, struct slice code)
+{
+    bool known = slice_is(code, "08006") || slice_is(code, "08007") || slice_is(code, "57P01") ||
+                 slice_is(code, "53300") || slice_is(code, "57P03");
+    CHECK(known);
+    for (unsigned i = 0; slice_is(code, "08006") && i < c->expect_n; i++) {
+        const struct expect *e = &c->expects[i];
+        CHECK(!e->autocommit || !fake_pg_inserted(c->world->pg, c->id, e->insert - 1));
+    }
+    c->leaving = true;
+    c->expect_n = 0;
+}
+
+static void on_error(struct client *c, struct slice body)
+{
+    struct slice code = field(body, 'C'), message = field(body, 'M');
+    c->world->errors++;
+    if (slice_is(field(body, 'S'), "FATAL")) {
+        on_fatal(c, code);
+        return;
+    }
+    if (!is_allowed(c, code, message)) {
+        fprintf(stderr, "client %u: unexpected error %.*s %.*s, waiting for '%c' %s, status %c\n",
+                c->id, (int)code.n, (const char *)code.p, (int)message.n, (const char *)message.p,
+                c->expect_n ? c->expects[0].type : '-', c->expect_n ? c->expects[0].text : "",
+                c->tx);
+        CHECK(false);
+    }
+    while (c->expect_n > 0 && c->expects[0].type != 'Z')
+        pop(c);
+    CHECK(c->expect_n > 0);
+    c->copy_waits = false;
+}
+
+static void on_row(struct client *c, const struct expect *e, struct slice body)
+{
+    char text[1024], param[64] = "";
+    snprintf(text, sizeof text, "%.*s", (int)slice_u32(body.p + 2), (const char *)body.p + 6);
+    c->world->rows++;
+    if (!e->loose && strcmp(text, e->text) != 0)
+        fprintf(stderr, "client %u got  %s\n   instead of %s\n", c->id, text, e->text);
+    if (!e->loose) {
+        CHECK(strcmp(text, e->text) == 0);
+        return;
+    }
+    snprintf(param, sizeof param, "%s", strchr(e->text, '|'));
+    CHECK(has_own_mark(c, text) && strstr(text, param)); /* the parameter and the settings */
+}
+
+static void on_copy_data(struct client *c, struct slice body)
+{
+    char text[200];
+    snprintf(text, sizeof text, "%.*s", (int)body.n, (const char *)body.p);
+    CHECK(has_own_mark(c, text));
+}
+
+static void forget_names(struct client *c)
+{
+    memset(c->has, 0, sizeof c->has);
+}
+
+static void apply(struct client *c, const struct expect *e)
+{
+    if (e->type == '1' && e->name >= 0)
+        c->has[e->name] = true;
+    else if (e->type == '3' && e->name >= 0)
+        c->has[e->name] = false;
+    else if (e->name == -2)
+        snprintf(c->work_mem, sizeof c->work_mem, "%.60s", e->text);
+    else if (e->name == -3)
+        c->work_mem[0] = '\0';
+    if (e->name <= -3)
+        forget_names(c);
+}
+
+static void on_reply(struct client *c, char type, struct slice body)
+{
+    if (type == 'S' || type == 'N')
+        return;
+    if (type == 'E') {
+        on_error(c, body);
+        return;
+    }
+    if (c->expect_n == 0 || c->expects[0].type != type) {
+        fprintf(stderr, "client %u: got '%c', waits for '%c'\n", c->id, type,
+                c->expect_n ? c->expects[0].type : '-');
+        CHECK(false);
+    }
+    struct expect e = c->expects[0];
+    pop(c);
+    if (type == 'D')
+        on_row(c, &e, body);
+    else if (type == 'd')
+        on_copy_data(c, body);
+    else if (type == 'G')
+        send_copy_data(c);
+    else if (type == 'Z')
+        c->tx = (char)body.p[0];
+    else
+        apply(c, &e);
+}
+
+static void on_login_message(struct client *c, char type, struct slice body)
+{
+    if (type == 'K') {
+        c->pid = slice_u32(body.p);
+        c->key = slice_u32(body.p + 4);
+    } else if (type == 'Z') {
+        c->greeted = true;
+        c->tx = 'I';
+    } else if (type == 'E') {
+        on_fatal(c, field(body, 'C'));
+    } else {
+        CHECK(type == 'R' || type == 'S');
+    }
+}
+
+/* ---- clients come and go ---- */
+
+static void hang_up(struct client *c, bool reset)
+{
+    if (reset)
+        sim_reset(c->world->sim, c->fd);
+    else
+        sim_close(c->world->sim, c->fd);
+    free(c->in.p);
+    free(c->out.p);
+    c->fd = -1;
+    c->in = c->out = (struct bytes){0};
+}
+
+static int knock(struct world *w)
+{
+    int fd[2];
+    sim_pair(w->sim, fd);
+    atomic_fetch_add(&w->fleet.per_worker[0], 1);
+    session_accept(&w->worker, fd[0]);
+    return fd[1];
+}
+
+static void arrive(struct world *w, struct client *c, unsigned id)
+{
+    unsigned serial = c->serial, inserts = c->inserts;
+    *c = (struct client){.world = w, .id = id, .serial = serial, .inserts = inserts};
+    c->fd = knock(w);
+    c->progress_ms = sim_now_ms(w->sim);
+    c->left = 1 + sim_random(w->sim, 40);
+    if (sim_random(w->sim, 2)) {
+        snprintf(c->application_name, sizeof c->application_name, "a%u", sim_random(w->sim, 3));
+        bytes_format(&c->out, 0, "wssssssb", 196608, "user", "u", "database", "app",
+                     "application_name", c->application_name, 0);
+    } else {
+        bytes_format(&c->out, 0, "wssssb", 196608, "user", "u", "database", "app", 0);
+    }
+}
+
+static void cancel(struct client *c)
+{
+    struct world *w = c->world;
+    struct bytes b = {0};
+    if (w->cancel_n == sizeof w->cancels / sizeof *w->cancels)
+        return;
+    c->cancelled = true;
+    bytes_format(&b, 0, "www", 80877102, c->pid, c->key);
+    int fd = knock(w);
+    sim_write(w->sim, fd, b.p, b.n);
+    free(b.p);
+    w->cancels[w->cancel_n++] = fd;
+}
+
+static void end_cancels(struct world *w)
+{
+    for (unsigned i = 0; i < w->cancel_n;) {
+        if (sim_ended(w->sim, w->cancels[i]) || sim_random(w->sim, 200) == 0) {
+            sim_close(w->sim, w->cancels[i]);
+            w->cancels[i] = w->cancels[--w->cancel_n];
+        } else {
+            i++;
+        }
+    }
+}
+
+static void receive(struct client *c)
+{
+    uint8_t chunk[8192];
+    size_t n = sim_read(c->world->sim, c->fd, chunk, sim_chunk(c->world->sim, sizeof chunk));
+    if (n > 0)
+        c->progress_ms = sim_now_ms(c->world->sim);
+    bytes_add(&c->in, chunk, n);
+    while ((n = bytes_whole(&c->in, false)) > 0) {
+        struct slice body = {c->in.p + 5, n - 5};
+        if (!c->greeted)
+            on_login_message(c, (char)c->in.p[0], body);
+        else
+            on_reply(c, (char)c->in.p[0], body);
+        bytes_drop(&c->in, n);
+    }
+}
+
+static void transmit(struct client *c)
+{
+    if (c->out.n > 0)
+        bytes_drop(&c->out, sim_write(c->world->sim, c->fd, c->out.p,
+                                      sim_chunk(c->world->sim, (uint32_t)c->out.n)));
+}
+
+static void client_step(struct client *c)
+{
+    struct world *w = c->world;
+    if (sim_random(w->sim, 3) == 0)
+        return;
+    receive(c);
+    transmit(c);
+    if (sim_ended(w->sim, c->fd)) { /* closed by pgweir: it said why, or a reset ate it */
+        hang_up(c, false);
+        return;
+    }
+    if (!c->greeted || c->leaving || c->out.n > 0)
+        return;
+    if (c->expect_n > 0 && !w->calm && sim_random(w->sim, 300) == 0)
+        cancel(c);
+    if (!w->calm && sim_random(w->sim, 1500) == 0) {
+        hang_up(c, sim_random(w->sim, 2)); /* in the middle of anything */
+    } else if (c->expect_n == 0 && c->left > 0) {
+        send_batch(c);
+    } else if (c->expect_n == 0) {
+        bytes_format(&c->out, 'X', "");
+        c->leaving = true;
+    }
+}
+
+/* ---- the world ---- */
+
+static unsigned node_of_far_end(struct world *w, int fd)
+{
+    for (struct list *n = w->worker.hub.sets.next; n != &w->worker.hub.sets; n = n->next) {
+        struct pool_set *set = LIST_ENTRY(n, struct pool_set, node);
+        for (unsigned i = 0; i < NODES; i++)
+            for (struct list *m = set->pools[i].busy.next; m != &set->pools[i].busy; m = m->next)
+                if (LIST_ENTRY(m, struct server, node)->conn &&
+                    sim_peer(w->sim, LIST_ENTRY(m, struct server, node)->conn->fd) == fd)
+                    return i;
+    }
+    return 0; /* a cancel request's */
+}
+
+static void publish(struct world *w)
+{
+    struct cluster *cluster = w->snapshot->clusters[0];
+    uint32_t readable = sim_random(w->sim, 4) ? 2 : 0;
+    uint8_t primary = w->calm || sim_random(w->sim, 10) ? 0 : NODE_NONE;
+    struct node_status st = {.role = NODE_REPLICA,
+                             .why = sim_random(w->sim, 8) ? NODE_FINE : NODE_UNREACHABLE};
+    node_publish_status(&cluster->nodes[1], &st);
+    cluster_publish(cluster, readable, primary);
+    hub_cluster_changed(&w->worker.hub, cluster);
+    struct list *next;
+    for (struct list *n = w->worker.sessions.next; n != &w->worker.sessions; n = next) {
+        next = n->next;
+        session_cluster_changed(LIST_ENTRY(n, struct session, node), cluster);
+    }
+}
+
+/* A server belongs to one session at most, and both know it. */
+static void check_leases(struct world *w)
+{
+    unsigned held = 0, leased = 0;
+    for (struct list *n = w->worker.sessions.next; n != &w->worker.sessions; n = n->next) {
+        struct session *s = LIST_ENTRY(n, struct session, node);
+        if (!s->server)
+            continue;
+        held++;
+        CHECK(s->server->state == SERVER_LEASED && s->server->lessee == s);
+        CHECK(!waiter_waits(&s->waiter));
+    }
+    for (struct list *n = w->worker.hub.sets.next; n != &w->worker.hub.sets; n = n->next)
+        for (unsigned i = 0; i < NODES; i++)
+            leased += LIST_ENTRY(n, struct pool_set, node)->pools[i].leased_n;
+    CHECK(held == leased);
+    CHECK(budget_total_used() == w->worker.hub.server_n);
+}
+
+/* What pgweir thinks of a client that gets no answer. */
+static void tell_stuck(struct world *w, const struct client *c)
+{
+    fprintf(stderr, "client %u waits for ever, for '%c' of %u; to send: %zu; status %c\n", c->id,
+            c->expect_n ? c->expects[0].type : '?', c->expect_n, c->out.n, c->tx);
+    for (struct list *n = w->worker.sessions.next; n != &w->worker.sessions; n = n->next) {
+        const struct session *s = LIST_ENTRY(n, struct session, node);
+        if (sim_peer(w->sim, s->conn->fd) != c->fd)
+            continue;
+        fprintf(stderr,
+                "state %u in %u out %u replies %u first %d collected %u stream %u body %u server "
+                "%d (in %u) "
+                "waits %d on_replica %d guard %d failed %d syncing %d skip_to_sync %d skipping %d "
+                "copy_in "
+                "%d segment_open %d pinned %d paused %d\n",
+                s->state, s->conn->in.bytes, conn_out_bytes(s->conn), s->replies.n,
+                s->replies.n ? s->replies.p[s->replies.head] : -1, s->collected_bytes,
+                s->stream_left, s->server_body_left, s->server != NULL,
+                s->server ? s->server->conn->in.bytes : 0, waiter_waits(&s->waiter), s->on_replica,
+                s->guard, s->guard_failed, s->syncing, s->skip_to_sync, s->skipping, s->copy_in,
+                s->segment_open, s->pinned, s->conn->paused);
+    }
+}
+
+static void turn(struct world *w)
+{
+    int fd;
+    for (unsigned i = 0; i < CLIENTS; i++) {
+        struct client *c = &w->clients[i];
+        if (c->fd >= 0)
+            client_step(c);
+        else if (!w->calm && sim_random(w->sim, 40) == 0)
+            arrive(w, c, i);
+        if (c->fd >= 0 && (c->expect_n > 0 || !c->greeted) &&
+            sim_now_ms(w->sim) - c->progress_ms > STUCK_MS) {
+            tell_stuck(w, c);
+            CHECK(false);
+        }
+    }
+    end_cancels(w);
+    while ((fd = sim_dialled(w->sim)) >= 0)
+        fake_pg_adopt(w->pg, fd, node_of_far_end(w, fd));
+    fake_pg_step(w->pg);
+    if (sim_random(w->sim, 400) == 0)
+        publish(w);
+    loop_turn(w->loop, w->loop->now_ms + 1 + sim_random(w->sim, w->calm ? 20 : 4));
+    check_leases(w);
+}
+
+static void make_world(struct world *w, uint64_t seed)
+{
+    char error[256];
+    struct sim_config sim = {
+        .seed = seed, .refused_pct = (uint32_t)(seed % 3) * 2, .calm = seed % 8 == 0};
+    w->sim = sim_new(&sim);
+    w->loop = loop_new(sim_port(w->sim), 0, &w->worker.hub);
+    w->snapshot = snapshot_new(load_with(config, NULL), NULL, error, sizeof error);
+    CHECK(w->snapshot != NULL);
+    struct node_address address = {.bytes = sizeof(struct sockaddr_in)};
+    address.addr.ss_family = AF_INET;
+    for (unsigned i = 0; i < NODES; i++)
+        node_publish_address(&w->snapshot->clusters[0]->nodes[i], &address);
+    cluster_publish(w->snapshot->clusters[0], 2, 0);
+    w->hubs[0] = &w->worker.hub;
+    w->worker.fleet = &w->fleet;
+    w->worker.loop = w->loop;
+    list_init(&w->worker.sessions);
+    w->fleet.worker_n = 1;
+    w->fleet.workers = &w->worker;
+    w->fleet.hubs = w->hubs;
+    w->fleet.first = w->snapshot;
+    hub_init(&w->worker.hub, w->loop, 0, w->snapshot);
+    w->worker.hub.random = seed * 2 + 1;
+    w->worker.hub.peers = w->hubs;
+    w->worker.hub.peer_n = 1;
+    w->pg = fake_pg_new(w->sim, seed % 4 ? 3 : 0);
+    for (unsigned i = 0; i < CLIENTS; i++)
+        w->clients[i].fd = -1;
+}
+
+static bool all_gone(const struct world *w)
+{
+    for (unsigned i = 0; i < CLIENTS; i++)
+        if (w->clients[i].fd >= 0)
+            return false;
+    return w->cancel_n == 0 && w->worker.session_n == 0;
+}
+
+/* Nobody asks any more: servers are idle or gone, and nothing is left of what was. */
+static void check_quiet(struct world *w)
+{
+    for (struct list *n = w->worker.hub.sets.next; n != &w->worker.hub.sets; n = n->next) {
+        const struct pool_set *set = LIST_ENTRY(n, struct pool_set, node);
+        CHECK(set->writer_n == 0 && set->reader_n == 0 && set->refs == 0);
+        CHECK(list_empty(&set->writers) && list_empty(&set->readers));
+        for (unsigned i = 0; i < NODES; i++)
+            CHECK(set->pools[i].leased_n == 0);
+    }
+    CHECK(atomic_load(&w->fleet.client_n) == 0 && atomic_load(&w->fleet.per_worker[0]) == 0);
+}
+
+static void end_world(struct world *w)
+{
+    hub_stop(&w->worker.hub);
+    hub_abort(&w->worker.hub);
+    for (unsigned i = 0; i < 20000 && w->loop->conn_n > 0; i++) {
+        int fd;
+        while ((fd = sim_dialled(w->sim)) >= 0)
+            fake_pg_adopt(w->pg, fd, 0);
+        fake_pg_step(w->pg);
+        loop_turn(w->loop, w->loop->now_ms + 20);
+    }
+    CHECK(w->loop->conn_n == 0 && w->worker.hub.server_n == 0 && budget_total_used() == 0);
+    CHECK(w->loop->bufs.heap_n == 0 && w->loop->bufs.lent[PORT_SMALL] == 0 &&
+          w->loop->bufs.lent[PORT_BULK] == 0);
+    hub_free(&w->worker.hub);
+    loop_free(w->loop);
+    free(w->worker.by_pid);
+    snapshot_unref(w->snapshot);
+    fake_pg_free(w->pg);
+    sim_free(w->sim);
+}
+
+static void every_client_gets_its_own_answers(void **state)
+{
+    (void)state;
+    uint64_t first = sim_seed(1), rows = 0, errors = 0, reruns = 0;
+    static struct world w;
+    for (uint64_t seed = first; seed < first + sim_seed_count(); seed++) {
+        w = (struct world){0};
+        make_world(&w, seed);
+        for (unsigned i = 0; i < 3000; i++)
+            turn(&w);
+        w.calm = true;
+        fake_pg_calm(w.pg);
+        for (unsigned i = 0; !all_gone(&w); i++) {
+            if (i % 400 == 0)
+                publish(&w);
+            turn(&w);
+            CHECK(i < TURNS_MAX);
+        }
+        check_quiet(&w);
+        rows += w.rows;
+        errors += w.errors;
+        reruns += w.worker.stats.reruns;
+        end_world(&w);
+    }
+    print_message("%llu rows, %llu errors, %llu reruns\n", (unsigned long long)rows,
+                  (unsigned long long)errors, (unsigned long long)reruns);
+    assert_true(rows > 0);
+}
+
+RUN(cmocka_unit_test(every_client_gets_its_own_answers))
