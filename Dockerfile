@@ -10,8 +10,8 @@ WORKDIR /src
 COPY . .
 RUN make -s build/pgweir \
     && install -D -s build/pgweir /out/usr/bin/pgweir \
-    && mkdir -p /out/etc/pgweir && build/pgweir --print-sample > /out/etc/pgweir/pgweir.ini \
-    && install -D -m 644 LICENSE /out/usr/share/doc/pgweir/copyright
+    && install -D -m 644 LICENSE /out/usr/share/doc/pgweir/copyright \
+    && build/pgweir --print-sample > /out/usr/share/doc/pgweir/pgweir.ini
 
 FROM ${BASE}
 RUN apt-get update && apt-get install -y --no-install-recommends \
@@ -32,5 +32,5 @@ USER 65532:65532
 EXPOSE 6432
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=5s --timeout=3s --start-period=5s --retries=3 CMD ["/usr/bin/pgweir", "health"]
+# Configured by PGWEIR_*, DATABASE_URL and REPLICA_URLS, or by an /etc/pgweir/pgweir.ini that is mounted.
 ENTRYPOINT ["/usr/bin/pgweir"]
-CMD ["/etc/pgweir/pgweir.ini"]
