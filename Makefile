@@ -91,9 +91,11 @@ test-all: test-unit test-fuzz-corpus test-integration
 
 # The I/O tests must notice when the core is broken on purpose.
 IO_ASAN_OBJ := $(patsubst %.c,$(B)/asan/%.o,$(wildcard base/*.c proxy/io/*.c) tests/unit/port_sim.c tests/unit/test_io_conn.c)
+SIM_ASAN_OBJ := $(ASAN_OBJ) $(patsubst %,$(B)/asan/tests/unit/%.o,port_sim fake_pg test_session_sim)
 .PHONY: test-mutants
-test-mutants: $(IO_ASAN_OBJ)
+test-mutants: $(IO_ASAN_OBJ) $(SIM_ASAN_OBJ)
 	@tests/unit/mutants '$(CC) -O1 -std=gnu17 -w $(SAN) $(CPPFLAGS)' '$(LIBS) -lcmocka' $(IO_ASAN_OBJ)
+	@tests/unit/mutants_session '$(CC) -O1 -std=gnu17 -w $(SAN) $(CPPFLAGS)' '$(LIBS) -lcmocka' $(SIM_ASAN_OBJ)
 
 IO_TSAN_OBJ := $(patsubst %.c,$(B)/tsan/%.o,$(wildcard base/*.c proxy/io/*.c) tests/unit/test_io_mail.c)
 $(B)/tsan/test_io_mail: $(IO_TSAN_OBJ)

@@ -1,6 +1,7 @@
 /* Sessions and pools over the sim: clients that check every answer, nodes that misbehave (fake_pg.h).
  * A failure prints the seed: PGWEIR_SEED=n build/unit/test_session_sim replays it. */
 #include "base/check.h"
+#include "proxy/io/log.h"
 #include "proxy/pool/budget.h"
 #include "proxy/session/session.h"
 #include "tests/unit/fake_pg.h"
@@ -174,14 +175,14 @@ static void send_unnamed(struct client *c)
     char sql[100];
     snprintf(sql, sizeof sql, coin(c, 10) ? "SELECT syntax $1, 'u%u_%u'" : "SELECT $1, 'u%u_%u'",
              c->id, c->serial++);
-    if (coin(c, 12)) { /* an error before it: all of it is skipped */
+    if (coin(c, 5)) { /* an error before it: all of it is skipped */
         bytes_format(&c->out, 'D', "bs", 'S', "nosuch");
         expect(c, 't')->allow = UNKNOWN_NAME;
         expect(c, 'T');
     }
     bytes_format(&c->out, 'P', "ssh", "", sql, 0);
     expect(c, '1')->allow = FAILS;
-    if (coin(c, 3)) {
+    if (coin(c, 2)) {
         send_sync(c); /* and Bind comes in a segment of its own */
         if (coin(c, 4))
             send_select(c);
@@ -251,12 +252,12 @@ static void send_copy(struct client *c)
 /* The server asked for the data. */
 static void send_copy_data(struct client *c)
 {
-    static const char rest[5000] = "rows";
+    static const char rest[40000] = "rows";
     c->copy_waits = false;
     for (uint32_t n = sim_random(c->world->sim, 6); n > 0; n--) {
-        bool bad = coin(c, 10);
+        bool bad = coin(c, 5);
         bytes_message(&c->out, 'd', bad ? "bad" : rest,
-                      bad ? 3 : sim_random(c->world->sim, sizeof rest));
+                      bad ? 3 : sim_random(c->world->sim, coin(c, 3) ? sizeof rest : 500));
     }
     if (coin(c, 5))
         bytes_format(&c->out, 'f', "s", "changed my mind");
@@ -788,6 +789,7 @@ static void every_client_gets_its_own_answers(void **state)
     (void)state;
     uint64_t first = sim_seed(1), rows = 0, errors = 0, reruns = 0;
     static struct world w;
+    log_configure(LOG_ERROR, LOG_TEXT);
     for (uint64_t seed = first; seed < first + sim_seed_count(); seed++) {
         w = (struct world){0};
         make_world(&w, seed);
