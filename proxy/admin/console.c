@@ -301,9 +301,11 @@ static void show_node(struct session *s, const char *database, struct cluster *c
         add_number(&r, 0);
     else
         add_null(&r);
-    add_text(&r, view.readable & 1U << index ? "yes" : "no");
-    add_text(&r, view.primary == index ? "yes" : "no");
-    add_text(&r, node_why_text(st.why));
+    bool writes = view.primary == index;
+    bool reads = view.readable ? (view.readable & 1U << index) != 0 : writes; /* no replica: the primary */
+    add_text(&r, reads ? "yes" : "no");
+    add_text(&r, writes ? "yes" : "no");
+    add_text(&r, reads ? "" : node_why_text(st.why));
     send_row(s, &r);
 }
 
