@@ -238,6 +238,21 @@ static void send_sync(struct session *s, const struct message *m)
     reply_say_fakes(s);
 }
 
+/* DEALLOCATE ALL or DISCARD ALL is on its way in this very segment: what a name means is known when it
+ * has been answered, so the server is asked to answer now. */
+static bool names_may_go(struct session *s)
+{
+    static const uint8_t flush[] = {'H', 0, 0, 0, 4};
+    if (!s->forget_names || s->replies.n == 0 || s->copy_in) {
+        s->flush_sent = false;
+        return false;
+    }
+    if (!s->flush_sent)
+        conn_out_copy(s->server->conn, flush, sizeof flush);
+    s->flush_sent = true;
+    return true;
+}
+
 static enum step send_statement_message(struct session *s, const struct message *m)
 {
     if (s->skipping) { /* the server throws it away until Sync; so do we */
@@ -252,7 +267,7 @@ static enum step send_statement_message(struct session *s, const struct message 
         return STEP_WAIT;
     }
     const uint8_t *p = conn_in_contiguous(s->conn, have);
-    if (statement_is_unsettled(s, m->type, p, have))
+    if (statement_is_unsettled(s, m->type, p, have) || names_may_go(s))
         return STEP_WAIT;
     s->segment_open = true;
     if (m->type == 'P' && whole)

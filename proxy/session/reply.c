@@ -117,11 +117,14 @@ static void skip_expected(struct session *s)
         s->skipping = true;
 }
 
-/* The poison has failed: in place of its error, the one that is meant. */
-static bool say_poisoned(struct session *s)
+/* The poison has failed: in place of its error, the one that is meant. Another error, such as that of
+ * an aborted transaction, is the truth. */
+static bool say_poisoned(struct session *s, const struct error_fields *f)
 {
     char message[128];
     const struct pending *p = s->pending;
+    if (!slice_is(f->sqlstate, "26000"))
+        return false;
     bool duplicate = expects(s, REPLY_DUPLICATE), refused = expects(s, REPLY_REFUSED);
     if (duplicate || refused)
         reply_guard_passed(s);
@@ -163,7 +166,7 @@ static enum pass on_error(struct session *s, struct slice body)
         hub_evidence(&s->worker->hub, s->set->cluster); /* read only: is it still the primary? */
     if (slice_is(f.severity, "FATAL") || slice_is(f.severity, "PANIC"))
         s->fatal_seen = true;
-    bool poisoned = say_poisoned(s);
+    bool poisoned = say_poisoned(s, &f);
     reply_guard_passed(s);
     skip_expected(s);
     return poisoned ? SWALLOW : PASS;

@@ -146,6 +146,7 @@ struct session {
     bool segment_open : 1; /* bytes of a segment went out, its Sync or Query has not */
     bool flushed : 1;      /* a Flush of ours went out when REPLIES_MAX was reached */
     bool forget_names : 1; /* DISCARD ALL or DEALLOCATE ALL runs */
+    bool flush_sent : 1;   /* ... and what it answers was asked for */
     bool discard_all : 1;
     bool set_again : 1;     /* ... and state that is set behind it */
     bool sync_ignored : 1;  /* a Sync went to a server that reads COPY data: nothing answers it */

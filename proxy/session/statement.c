@@ -231,6 +231,16 @@ static bool is_slot_unsettled(const struct session *s, const struct stmt *stmt, 
     return newest && newest->segment != s->segment_serial;
 }
 
+/* A Parse of the same text is on its way: if it fails, so does this one. */
+static bool is_text_unsettled(const struct session *s, struct slice text)
+{
+    for (const struct pending *p = s->pending; p; p = p->next)
+        if (p->on_server && p->stmt && p->segment != s->segment_serial &&
+            slice_equals(stmt_text(p->stmt), text))
+            return true;
+    return false;
+}
+
 /* Whether such a Parse succeeds is not known; within a segment the server skips what follows it. */
 bool statement_is_unsettled(const struct session *s, uint8_t type, const uint8_t *p, size_t have)
 {
@@ -251,6 +261,8 @@ bool statement_is_unsettled(const struct session *s, uint8_t type, const uint8_t
         if (was->for_client && was->segment != s->segment_serial &&
             slice_equals(pending_name(was), name))
             return true;
+    if (type == 'P')
+        return take_cstr(&body, &name) && is_text_unsettled(s, name);
     const struct stmt *stmt = find(s, name);
     return stmt && uses && is_slot_unsettled(s, stmt, false);
 }

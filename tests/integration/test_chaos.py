@@ -24,13 +24,13 @@ class Load(threading.Thread):
     def __init__(self, weir, seed, end):
         super().__init__(daemon=True)
         self.weir, self.r, self.end = weir, random.Random(seed), end
-        self.good, self.broken, self.problems = 0, 0, []
+        self.good, self.broken, self.problems, self.doing = 0, 0, [], ""
 
     def run(self):
         while time.monotonic() < self.end:
             try:
                 with login(self.weir.port) as c:
-                    c.deadline_s = 20
+                    c.deadline_s = 45
                     while time.monotonic() < self.end:
                         self.one(c)
                         self.good += 1
@@ -38,7 +38,7 @@ class Load(threading.Thread):
                 self.broken += 1
             except AssertionError as e:
                 if type(e).__name__ != "Closed":
-                    self.problems.append(f"{type(e).__name__}: {e}")
+                    self.problems.append(f"{self.doing}: {type(e).__name__}: {e}")
                     return
                 self.broken += 1
 
@@ -56,6 +56,7 @@ class Load(threading.Thread):
     def one(self, c):
         token = f"{self.r.random()}"
         kind = self.r.randrange(8)
+        self.doing = f"kind {kind} {token} client {c.key.hex()} since {time.strftime('%T')}"
         want = [token.encode()]
         if kind == 0:
             got = self.rows(c, query(f"SELECT '{token}'"), 1)
@@ -111,7 +112,7 @@ def terminate_servers(cluster, end, r):
 @pytest.mark.deadline(SECONDS + 90)
 @pytest.mark.parametrize("workers", [1, 2, 4])
 def test_killed_clients_and_servers(cluster, pgweir, workers):
-    weir = pgweir(workers=workers, default_pool_size=6, queue_timeout="20s", log_connections=0, log_disconnections=0)
+    weir = pgweir(workers=workers, default_pool_size=6, queue_timeout="15s", log_connections=0, log_disconnections=0)
     seconds = SECONDS / 3 if SECONDS <= 10 else SECONDS
     end = time.monotonic() + seconds
     seed = random.randrange(1 << 30)
@@ -123,7 +124,8 @@ def test_killed_clients_and_servers(cluster, pgweir, workers):
         t.start()
     for t in (*loads, *more):
         t.join()
-    assert weir.process.poll() is None, weir.log()[-4000:]
+    if weir.process.poll() is not None:
+        weir.check_end(weir.process.returncode)
     assert not [p for load in loads for p in load.problems][:3]
     assert sum(load.good for load in loads) > 50 * seconds / 4
     assert sum(load.broken for load in loads) > 0
@@ -136,7 +138,7 @@ def test_killed_clients_and_servers(cluster, pgweir, workers):
 def test_killed_backends_take_the_whole_node_down_and_it_comes_back(new_cluster, pgweir):
     """kill -9 of a backend makes PostgreSQL restart all of them."""
     cluster = new_cluster("--replicas", 1)
-    weir = pgweir(cluster=cluster, workers=2, default_pool_size=4, queue_timeout="20s", log_connections=0, log_disconnections=0)
+    weir = pgweir(cluster=cluster, workers=2, default_pool_size=4, queue_timeout="15s", log_connections=0, log_disconnections=0)
     seconds = max(4.0, SECONDS / 3)
     end = time.monotonic() + seconds
     loads = [Load(weir, n, end) for n in range(8)]
