@@ -485,11 +485,15 @@ void conn_flush(struct conn *conn)
     if (conn->sent_bytes == 0 && conn->out.bytes > 0)
         start_send(conn);
     if (conn->closing_flush && conn_out_bytes(conn) == 0 && conn->sent_bytes == 0) {
-        conn->closing_flush = false; /* the close timer stays: the peer has that long to hang up */
-        if (conn->eof)
+        conn->closing_flush = false;
+        if (conn->eof) {
             close_now(conn);
-        else
-            port_of(conn)->shutdown(conn->loop->port, conn->fd, SHUT_WR);
+            return;
+        }
+        struct loop *loop = conn->loop;
+        port_of(conn)->shutdown(loop->port, conn->fd, SHUT_WR);
+        if (conn->close_timer.deadline_ms > loop->now_ms + CONN_LINGER_MS)
+            timer_start(&loop->timers, &conn->close_timer, loop->now_ms + CONN_LINGER_MS);
     }
     arm_recv(conn);
 }

@@ -10,7 +10,8 @@
  *         on_drained() comes when it has fallen below CONN_OUT_LOW.
  * Upcalls run in step 4 of the turn, never from inside a call of the owner's. After any of them
  *         the conn may be closing, never freed.
- * Limits  CONN_SEND_MAX bytes in one send; CONN_CLOSE_MS for the last bytes of a closing conn.
+ * Limits  CONN_SEND_MAX bytes in one send; CONN_CLOSE_MS for the last bytes of a closing conn, then
+ *         CONN_LINGER_MS for the peer to hang up.
  */
 #ifndef IO_CONN_H
 #define IO_CONN_H
@@ -23,6 +24,7 @@
 #define CONN_SEND_MAX (512U << 10)
 #define CONN_BULK_AFTER (1U << 20) /* bytes received in a row before the bulk buffers are used */
 #define CONN_CLOSE_MS 2000
+#define CONN_LINGER_MS 300 /* for the peer to hang up once the last byte has been sent */
 
 struct conn;
 struct tls;

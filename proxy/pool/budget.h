@@ -12,6 +12,7 @@
 #include "proxy/pool/cluster.h"
 
 #define WORKERS_MAX 256
+#define BUDGET_GREETINGS_MAX 64
 
 struct pool;
 
@@ -19,7 +20,9 @@ struct budget {
     struct budget *next;
     uint64_t cluster_id;
     uint32_t node;
-    char *database, *user;
+    char *entry, *database, *user;
+    struct greeting *greetings; /* see budget_greeting() */
+    unsigned greeting_n;
     atomic_uint refs;
     atomic_uint used;
     atomic_uint waiting_n;                      /* workers whose since_ms is not 0 */
@@ -28,9 +31,15 @@ struct budget {
         pools[WORKERS_MAX]; /* written by its worker; others only look whether it is there */
 };
 
+/* Who shares a budget: the users of one [databases] entry on one node. */
+struct budget_key {
+    const struct cluster *cluster;
+    uint32_t node;
+    const char *entry, *database, *user;
+};
+
 /* The one budget of this key, with a reference. */
-struct budget *budget_find(const struct cluster *cluster, uint32_t node, const char *database,
-                           const char *user);
+struct budget *budget_find(const struct budget_key *key);
 void budget_unref(struct budget *budget);
 
 /* Take one of limit units (0: no limit). False: none is left. */
@@ -41,6 +50,11 @@ void budget_give(struct budget *budget);
 void budget_wait(struct budget *budget, uint32_t worker, uint64_t since_ms);
 /* The worker (not `self`) that waits longest, or -1; *since_ms tells since when. */
 int budget_longest_waiting(const struct budget *budget, uint32_t self, uint64_t *since_ms);
+
+/* What servers with these settings report at login is the same for all workers, so that a login needs no
+ * server once any worker has had one. settings: a label's text. NULL: not known; else a malloc()ed copy. */
+uint8_t *budget_greeting(struct budget *budget, struct slice settings, uint32_t *bytes);
+void budget_set_greeting(struct budget *budget, struct slice settings, struct slice greeting);
 
 /* Units in use over all budgets: zero once every server has gone. */
 unsigned budget_total_used(void);

@@ -646,7 +646,7 @@ void pool_server_ready(struct server *s)
         struct put o = put_into(bytes, sizeof bytes);
         server_greeting(s, &o);
         if (!o.full)
-            label_set_greeting(pool->set->base, put_slice(&o));
+            pool_keep_greeting(pool->set, pool->set->base, put_slice(&o));
     }
     pool_server_state(s, SERVER_IDLE);
     start_sweep(pool->set->hub);
@@ -720,6 +720,32 @@ void pool_dial_failed(struct pool *pool, const char *sqlstate, const char *messa
     }
 }
 
+/* ---- greetings ---- */
+
+static struct slice settings_of(const struct label *label)
+{
+    return (struct slice){label->text, label->bytes};
+}
+
+bool pool_find_greeting(struct pool_set *set, struct label *label)
+{
+    uint32_t n;
+    if (label->greeting)
+        return true;
+    uint8_t *known = budget_greeting(set->pools[0].budget, settings_of(label), &n);
+    if (!known)
+        return false;
+    label_set_greeting(label, (struct slice){known, n});
+    free(known);
+    return true;
+}
+
+void pool_keep_greeting(struct pool_set *set, struct label *label, struct slice messages)
+{
+    label_set_greeting(label, messages);
+    budget_set_greeting(set->pools[0].budget, settings_of(label), messages);
+}
+
 /* ---- sets ---- */
 
 static void use_snapshot(struct pool_set *set, struct snapshot *snapshot,
@@ -775,7 +801,8 @@ static struct pool_set *set_new(struct hub *hub, struct cluster *cluster,
         list_init(&pool->idle);
         list_init(&pool->busy);
         timer_init(&pool->retry, on_retry);
-        pool->budget = budget_find(cluster, i, set->database, set->user);
+        pool->budget =
+            budget_find(&(struct budget_key){cluster, i, db->name, set->database, set->user});
         pool->budget->pools[hub->worker] = pool;
     }
     use_snapshot(set, hub->snapshot, db);
@@ -789,8 +816,8 @@ struct pool_set *pool_set_get(struct hub *hub, struct cluster *cluster,
 {
     for (struct list *n = hub->sets.next; n != &hub->sets; n = n->next) {
         struct pool_set *set = LIST_ENTRY(n, struct pool_set, node);
-        if (set->cluster == cluster && slice_is(user, set->user) &&
-            slice_is(database, set->database)) {
+        if (set->cluster == cluster && strcmp(set->db->name, db->name) == 0 &&
+            slice_is(user, set->user) && slice_is(database, set->database)) {
             set->refs++;
             return set;
         }

@@ -126,6 +126,10 @@ uint64_t hub_random(struct hub *hub);
 /* Something points at a change of roles or a lost node: let it be sampled at once. */
 void hub_evidence(struct hub *hub, struct cluster *cluster);
 
+/* What a login with these settings is told: known when a server with them has been seen by any worker. */
+bool pool_find_greeting(struct pool_set *set, struct label *label);
+void pool_keep_greeting(struct pool_set *set, struct label *label, struct slice messages);
+
 /* The set for a login, with a reference. */
 struct pool_set *pool_set_get(struct hub *hub, struct cluster *cluster,
                               const struct conf_database *db, struct slice database,

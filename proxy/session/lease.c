@@ -154,7 +154,7 @@ static void finish_greeting(struct session *s)
     uint8_t bytes[SERVER_GREETING_MAX];
     struct put o = put_into(bytes, sizeof bytes);
     server_greeting(server, &o);
-    label_set_greeting(s->label, put_slice(&o));
+    pool_keep_greeting(s->set, s->label, put_slice(&o));
     s->server = NULL;
     pool_release(server);
     startup_greet(s);

@@ -116,6 +116,18 @@ static void session_free(struct session *s)
 
 /* ---- conn upcalls ---- */
 
+/* It cannot be told whether the client is gone or only sends no more (psql < file | nc). It gets some
+ * time, but not while others wait for its server. */
+static void look_at_half_closed(struct session *s)
+{
+    struct loop *loop = s->conn->loop;
+    bool wanted = s->set->writer_n > 0 || s->set->reader_n > 0 || s->worker->shutdown_stage > 0;
+    if (wanted || loop->now_ms - s->half_closed_ms >= HALF_CLOSE_GRACE_MS)
+        session_close(s, "client_left");
+    else
+        timer_start(&loop->timers, &s->timer, loop->now_ms + HALF_CLOSE_LOOK_MS);
+}
+
 /* The client hung up, or only stopped sending: answers under way are still delivered for a while. */
 static void on_end(struct session *s)
 {
@@ -125,8 +137,10 @@ static void on_end(struct session *s)
         session_close(s, s->conn->end_err ? "connection_error" : "client_left");
         return;
     }
-    if (!timer_running(&s->timer))
-        timer_start(&s->conn->loop->timers, &s->timer, s->conn->loop->now_ms + HALF_CLOSE_GRACE_MS);
+    if (s->half_closed_ms)
+        return;
+    s->half_closed_ms = s->conn->loop->now_ms;
+    look_at_half_closed(s);
 }
 
 static void on_input(struct conn *conn)
@@ -184,7 +198,7 @@ static void on_timer(struct timer *timer)
 {
     struct session *s = LIST_ENTRY(timer, struct session, timer);
     if (s->state == SESSION_READY)
-        session_close(s, "client_left");
+        look_at_half_closed(s);
     else
         session_fatal(s, "08006", "login timed out",
                       "client_login_timeout: the login was not complete in time", NULL);

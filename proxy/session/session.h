@@ -30,6 +30,8 @@
 #define GUARD_HELD_MAX 8192
 #define HELD_FOR_LONG_MAX \
     (BUF_HELD_MAX / 2) /* heap bytes of a worker over which no long message is waited for */
+#define HALF_CLOSE_LOOK_MS \
+    100 /* how often it is looked whether somebody waits for such a client's server */
 #define HALF_CLOSE_GRACE_MS \
     5000 /* a client that stopped sending still gets its answers for so long */
 
@@ -103,7 +105,8 @@ struct session {
     struct stmt_names names;
     struct stmt *unnamed;
     struct pending *pending, *pending_last;
-    struct pending *guarded, *guarded_last; /* guard: answered, and dropped again if it runs elsewhere */
+    struct pending *guarded,
+        *guarded_last; /* guard: answered, and dropped again if it runs elsewhere */
     struct reply_ring replies;
     struct seg_queue held;    /* guard: replies kept back until the answer is known to be good */
     struct seg_queue replay;  /* guard: the segment, to run it once more elsewhere */
@@ -111,6 +114,7 @@ struct session {
     struct timer floor_timer; /* a read looks again whether a replica has got there */
     uint64_t floor_held_ms;   /* since when its floor keeps reads on the primary; 0: it does not */
     uint64_t floor_until_ms;  /* the end of the wait that runs; 0: none does */
+    uint64_t half_closed_ms;  /* when the client stopped sending; 0: it has not */
     uint64_t serial;
     uint64_t asked_ns;        /* when the segment was routed */
     struct sql_facts segment; /* of what was collected */

@@ -212,7 +212,7 @@ void startup_finish(struct session *s)
         startup_greet(s);
         return;
     }
-    if (s->label->greeting)
+    if (pool_find_greeting(s->set, s->label))
         startup_greet(s);
     else
         lease_for_greeting(s);

@@ -164,7 +164,7 @@ static void on_gone(struct conn *conn)
     if (conn->end_err == ECONNREFUSED || conn->end_err == ETIMEDOUT ||
         conn->end_err == EHOSTUNREACH) /* a connect that failed late */
         s->relay->abrupt = true;
-    s->timed_out = s->flushed && conn->loop->now_ms - s->flushed_at_ms >= CONN_CLOSE_MS;
+    s->timed_out = s->flushed && conn->loop->now_ms - s->flushed_at_ms >= CONN_LINGER_MS;
 }
 
 static const struct conn_ops relay_ops = {
