@@ -46,6 +46,7 @@ def test_reads_leave_a_replica_that_lags_and_return(cluster, weir):
         row = node_row(weir, cluster, "replica1")
         assert (row["role"], row["reads"], row["why_not"]) == ("replica", "no", "lag")
         assert int(row["lag_ms"]) > 500 and int(row["lag_bytes"]) > 0
+        assert node_row(weir, cluster, "primary")["reads"] == "yes"
 
         since = len(weir.log())
         cluster.resume("replica1")
@@ -53,7 +54,8 @@ def test_reads_leave_a_replica_that_lags_and_return(cluster, weir):
         readers.wait_all_from("replica1")
         row = node_row(weir, cluster, "replica1")
         assert (row["role"], row["reads"], row["why_not"], row["writes"]) == ("replica", "yes", "", "no")
-        assert (node_row(weir, cluster, "primary")["role"], node_row(weir, cluster, "primary")["writes"]) == ("primary", "yes")
+        row = node_row(weir, cluster, "primary")
+        assert (row["role"], row["reads"], row["why_not"], row["writes"]) == ("primary", "no", "is_primary", "yes")
     assert readers.errors == []
     assert weir.log().count("route.node_ineligible") == 1, "one line per change"
 

@@ -161,3 +161,17 @@ def test_pg_restore_through_pgweir_gives_the_same_database(cluster, pgweir, shop
     assert dump(cluster, cluster.ports["primary"], "-n", shop) == before
     cluster.wait_replayed()
     assert dump(cluster, cluster.ports["replica1"], "-n", shop) == before
+
+
+# pgweir's own
+
+def test_health_tells_whether_pgweir_answers(pgweir):
+    weir = pgweir()
+    env = {k: v for k, v in os.environ.items() if not k.startswith("PGWEIR_")}
+
+    def health():
+        return subprocess.run([weir.binary, "health", weir.ini], capture_output=True, text=True, timeout=10, env=env)
+    assert health().returncode == 0
+    weir.stop()
+    gone = health()
+    assert gone.returncode == 1 and gone.stderr.strip(), gone
