@@ -9,6 +9,7 @@
 At the end of a test each pgweir gets SIGTERM, must exit 0 in time, and must not have lost or leaked anything.
 Nothing here sleeps and hopes: wait_until() polls a condition up to a deadline.
 """
+import contextlib
 import ctypes
 import faulthandler
 import os
@@ -368,9 +369,8 @@ def new_cluster(work_dir):
         one.stop()
 
 
-@pytest.fixture
-def pgweir(request, work_dir):
-    """pgweir(cluster=..., databases={...}, users={...}, sections='[users]...', env={...}, **options)."""
+@contextlib.contextmanager
+def running_pgweirs(request, work_dir):
     running = []
     assert BINARY.exists(), f"no {BINARY}: run make asan"
 
@@ -395,6 +395,20 @@ def pgweir(request, work_dir):
         for weir in running:
             print(f"-- {weir.ini}\n{weir.ini.read_text()}-- the end of its log\n{weir.log()[-6000:]}")
     assert not failures, "\n".join(failures)
+
+
+@pytest.fixture
+def pgweir(request, work_dir):
+    """pgweir(cluster=..., databases={...}, users={...}, sections='[users]...', env={...}, **options)."""
+    with running_pgweirs(request, work_dir) as start:
+        yield start
+
+
+@pytest.fixture(scope="module")
+def shared_pgweir(request, work_dir):
+    """The same for one that all tests of a module share; it needs its databases."""
+    with running_pgweirs(request, work_dir) as start:
+        yield start
 
 
 @pytest.hookimpl(hookwrapper=True)

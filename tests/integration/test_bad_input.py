@@ -10,12 +10,17 @@ from protocol import error_of, login, types
 from rawpg import PROTOCOL_3_0, bind, cstr, execute, message, parse, query, startup, sync
 
 
-@pytest.fixture
-def weir(pgweir):
-    weir = pgweir(client_login_timeout="5s")
+@pytest.fixture(scope="module")
+def shared(shared_pgweir, session_cluster):
+    weir = shared_pgweir(databases={"app": session_cluster.entry()}, client_login_timeout="5s")
     weir.bystander = login(weir.port)
-    yield weir
-    assert weir.bystander.rows("SELECT 'still here'") == [["still here"]]
+    return weir
+
+
+@pytest.fixture
+def weir(shared):
+    yield shared
+    assert shared.bystander.rows("SELECT 'still here'") == [["still here"]]
 
 
 def told(c, deadline_s=4):

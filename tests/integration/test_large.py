@@ -49,9 +49,8 @@ def release(pgweir):
 
 
 @pytest.mark.deadline(120)
-@pytest.mark.parametrize("workers", [1, 2])
-def test_a_million_rows_by_copy_in_and_out(cluster, release, tmp_path, workers):
-    weir = release(workers=workers)
+def test_a_million_rows_by_copy_in_and_out(cluster, release, tmp_path):
+    weir = release()
     cluster.sql("primary", "DROP TABLE IF EXISTS million; CREATE UNLOGGED TABLE million (n int, x text); GRANT ALL ON million TO PUBLIC")
     source, target = tmp_path / "in", tmp_path / "out"
     with open(source, "w") as f:
@@ -66,11 +65,13 @@ def test_a_million_rows_by_copy_in_and_out(cluster, release, tmp_path, workers):
     cluster.sql("primary", "DROP TABLE million")
 
 
+ROWS = "SELECT repeat(md5(n::text), 32) FROM generate_series(1, 520000) n"
+
+
 @pytest.mark.deadline(120)
-@pytest.mark.parametrize("slow", [False, True], ids=["fast reader", "slow reader"])
-@pytest.mark.parametrize("sql", ["SELECT repeat(md5(n::text), 32) FROM generate_series(1, 520000) n",
-                                 "COPY (SELECT repeat(md5(n::text), 32) FROM generate_series(1, 520000) n) TO STDOUT",
-                                 "SELECT repeat('x', 260000000) FROM generate_series(1, 2)"], ids=["rows", "copy", "long rows"])
+@pytest.mark.parametrize("sql,slow", [(ROWS, False), (f"COPY ({ROWS}) TO STDOUT", True),
+                                      ("SELECT repeat('x', 260000000) FROM generate_series(1, 2)", True)],
+                         ids=["rows", "copy, slow reader", "long rows, slow reader"])
 def test_half_a_gigabyte_passes_through(cluster, release, sql, slow):
     weir = release(workers=1)
     size = 0

@@ -129,16 +129,17 @@ def test_answers_are_those_of_postgres(cluster, pgweir, name):
     same_as_postgres(cluster, pgweir(databases={"app": cluster.entry(["primary"])}), SCRIPTS[name])
 
 
-@pytest.mark.parametrize("name", SCRIPTS)
-def test_answers_are_those_of_postgres_with_a_replica(cluster, pgweir, name):
+def test_answers_are_those_of_postgres_with_a_replica(cluster, pgweir):
     weir = pgweir()
     weir.wait_reads_on_replica()
-    same_as_postgres(cluster, weir, SCRIPTS[name])
+    for script in SCRIPTS.values():
+        same_as_postgres(cluster, weir, script)
 
 
-@pytest.mark.parametrize("name", [n for n in SCRIPTS if n not in LONG])
-def test_messages_may_come_byte_by_byte(cluster, pgweir, name):
-    same_as_postgres(cluster, pgweir(), SCRIPTS[name], byte_by_byte)
+def test_messages_may_come_byte_by_byte(cluster, pgweir):
+    weir = pgweir()
+    for name in SCRIPTS.keys() - LONG:
+        same_as_postgres(cluster, weir, SCRIPTS[name], byte_by_byte)
 
 
 class Disturber:
@@ -155,20 +156,29 @@ class Disturber:
                         parse("t", "SELECT 'other t'") + parse("", "SELECT 'other'") + sync())
         assert "E" not in types(self.other.read_until("Z"))
 
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.holder.terminate()
+        self.other.terminate()
+
 
 @pytest.mark.parametrize("workers", [1, 2])
-@pytest.mark.parametrize("name", SCRIPTS)
-def test_other_clients_in_between_change_nothing(cluster, pgweir, name, workers):
+def test_other_clients_in_between_change_nothing(cluster, pgweir, workers):
     weir = pgweir(databases={"app": cluster.entry(["primary"])}, default_pool_size=4, workers=workers)
-    same_as_postgres(cluster, weir, SCRIPTS[name], between=Disturber(weir.port))
+    for script in SCRIPTS.values():
+        with Disturber(weir.port) as disturber:
+            same_as_postgres(cluster, weir, script, between=disturber)
 
 
 @pytest.mark.parametrize("options", [{"max_prepared_statements": 2}, {"max_prepared_statements": 0},
                                      {"pool_mode": "session"}], ids=["two", "none", "session"])
-@pytest.mark.parametrize("name", ["named", "unnamed", "duplicate name", "close and parse again", "pipeline with an error",
-                                  "deallocate all", "discard all", "flush", "many types", "copy in, extended"])
-def test_answers_with_other_limits(cluster, pgweir, name, options):
-    same_as_postgres(cluster, pgweir(databases={"app": cluster.entry(["primary"])}, **options), SCRIPTS[name])
+def test_answers_with_other_limits(cluster, pgweir, options):
+    weir = pgweir(databases={"app": cluster.entry(["primary"])}, **options)
+    for name in ("named", "unnamed", "duplicate name", "close and parse again", "pipeline with an error",
+                 "deallocate all", "discard all", "flush", "many types", "copy in, extended"):
+        same_as_postgres(cluster, weir, SCRIPTS[name])
 
 
 def test_each_step_split_at_every_place(cluster, pgweir):
