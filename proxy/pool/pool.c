@@ -107,18 +107,19 @@ static uint32_t pick_node(struct pool_set *set, uint32_t mask)
 
 /* ---- granting ---- */
 
+/* It has not hung up, and nothing that it said is unread. */
+static bool is_silent(const struct server *s)
+{
+    return !s->conn->eof && s->conn->in.bytes == 0;
+}
+
 static struct server *take_idle(struct pool *pool, const struct label *label)
 {
-    if (list_empty(&pool->idle))
-        return NULL;
-    if (label)
-        for (struct list *n = pool->idle.next; n != &pool->idle; n = n->next) {
-            struct server *s = LIST_ENTRY(n, struct server, node);
-            if (s->label == label)
-                return s;
-        }
-    else
-        return LIST_ENTRY(pool->idle.next, struct server, node);
+    for (struct list *n = pool->idle.next; n != &pool->idle; n = n->next) {
+        struct server *s = LIST_ENTRY(n, struct server, node);
+        if ((!label || s->label == label) && is_silent(s))
+            return s;
+    }
     return NULL;
 }
 
@@ -525,13 +526,16 @@ void pool_offer(struct server *s)
 {
     struct pool *pool = s->pool;
     struct pool_set *set = pool->set;
-    if (should_close(s)) {
+    if (should_close(s) || s->conn->eof) {
         server_close(s, "retired");
         return;
     }
-    if (s->cancels > 0) { /* a cancel on its way must not hit the next client */
+    /* A cancel on its way must not hit the next client, nor may that one get what is unread. */
+    if (s->cancels > 0 || s->conn->in.bytes > 0) {
         if (s->state != SERVER_CLEANING)
             pool_server_state(s, SERVER_CLEANING);
+        if (s->conn->in.bytes > 0)
+            conn_in_again(s->conn);
         return;
     }
     if (s->stale_stmts) {

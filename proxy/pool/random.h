@@ -2,7 +2,8 @@
  *
  * Source  OpenSSL's generator. It fails only when the kernel gives no entropy; the process ends then,
  *         since nothing safe could go on.
- * Threads any.
+ * Threads any; each has a block of its own.
+ * Limits  1024 bytes in one call.
  */
 #ifndef POOL_RANDOM_H
 #define POOL_RANDOM_H

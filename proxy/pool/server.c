@@ -208,41 +208,53 @@ static void on_tls(struct conn *conn, bool ok)
     server_login_tls(server_of(conn), ok);
 }
 
-/* Messages that come while nobody has leased it. Anything but news is a reason to close it. */
-static void read_idle(struct server *s)
+/* One of the messages that come while nobody has leased it. Anything but news is a reason to close it. */
+static bool read_idle_message(struct server *s)
 {
     struct conn *conn = s->conn;
-    while (conn->in.bytes >= FRAME_HEAD_BYTES) {
-        struct frame_head head;
-        const uint8_t *p = conn_in_contiguous(conn, FRAME_HEAD_BYTES);
-        if (frame_read_head((struct slice){p, FRAME_HEAD_BYTES}, FRAME_BODY_MAX, &head) !=
-                FRAME_OK ||
-            head.body_bytes > CONN_IN_LIMIT) {
-            server_close(s, "bad_message");
-            return;
-        }
-        size_t n = FRAME_HEAD_BYTES + head.body_bytes;
-        if (conn->in.bytes < n)
-            return;
-        struct slice body = {conn_in_contiguous(conn, n) + FRAME_HEAD_BYTES, head.body_bytes};
-        bool fine = head.type == 'N' || head.type == 'A' ||
-                    (head.type == 'S' && server_note_status(s, body));
-        bool ready = s->resetting && head.type == 'Z' && body.n == 1 && *body.p == 'I';
-        bool failed = s->resetting && head.type == 'E';
-        if (s->resetting && !fine)
-            fine = strchr("CTDI", head.type) != NULL || ready;
-        conn_in_drop(conn, n);
-        if (!fine || failed) {
-            server_close(s, failed ? "reset_failed" : "unexpected_message");
-            return;
-        }
-        if (ready) {
-            s->resetting = false;
-            server_chore_end(s);
-            pool_offer(s);
-            return;
-        }
+    struct frame_head head;
+    if (conn->in.bytes < FRAME_HEAD_BYTES)
+        return false;
+    const uint8_t *p = conn_in_contiguous(conn, FRAME_HEAD_BYTES);
+    if (frame_read_head((struct slice){p, FRAME_HEAD_BYTES}, FRAME_BODY_MAX, &head) != FRAME_OK ||
+        head.body_bytes > CONN_IN_LIMIT) {
+        server_close(s, "bad_message");
+        return false;
     }
+    size_t n = FRAME_HEAD_BYTES + head.body_bytes;
+    if (conn->in.bytes < n)
+        return false;
+    struct slice body = {conn_in_contiguous(conn, n) + FRAME_HEAD_BYTES, head.body_bytes};
+    bool fine = head.type == 'N' || head.type == 'A' ||
+                (head.type == 'S' && server_note_status(s, body));
+    bool ready = s->resetting && head.type == 'Z' && body.n == 1 && *body.p == 'I';
+    bool failed = s->resetting && head.type == 'E';
+    if (s->resetting && !fine)
+        fine = strchr("CTDI", head.type) != NULL || ready;
+    conn_in_drop(conn, n);
+    if (!fine || failed) {
+        server_close(s, failed ? "reset_failed" : "unexpected_message");
+        return false;
+    }
+    if (ready) {
+        s->resetting = false;
+        server_chore_end(s);
+    }
+    return true;
+}
+
+/* It is offered when it has nothing left to say: its next lessee would take that for an answer. */
+static void read_idle(struct server *s)
+{
+    const struct pool_set *set = s->pool->set;
+    while (read_idle_message(s))
+        ;
+    if (s->conn->in.bytes > 0 || s->conn->ended)
+        return;
+    if (s->state == SERVER_CLEANING && !s->resetting)
+        pool_offer(s);
+    else if (s->state == SERVER_IDLE && (set->writer_n || set->reader_n))
+        pool_pump(s->pool->set);
 }
 
 static void on_input(struct conn *conn)
@@ -252,26 +264,26 @@ static void on_input(struct conn *conn)
     case SERVER_DIALING:
     case SERVER_LOGIN:
         server_login_input(s);
-        if (conn->ended && s->state == SERVER_LOGIN)
-            server_login_failed(s, "08006", "the server closed the connection during login");
         break;
     case SERVER_LEASED:
         if (s->lessee)
             s->lessee_ops->on_input(s->lessee, s);
-        if (conn->ended && s->state != SERVER_CLOSING)
-            lose(s, conn->end_err ? "connection_error" : "closed_by_server");
         break;
     case SERVER_IDLE:
     case SERVER_CLEANING:
     case SERVER_MOVING:
         read_idle(s);
-        if (conn->ended && s->state != SERVER_CLOSING)
-            server_close(s, "closed_by_server");
         break;
     case SERVER_CLOSING:
     case SERVER_STATE_N:
-        break;
+        return;
     }
+    if (!conn->ended || s->state == SERVER_CLOSING) /* its state may be another one by now */
+        return;
+    if (s->state == SERVER_LOGIN)
+        server_login_failed(s, "08006", "the server closed the connection during login");
+    else if (s->state != SERVER_DIALING)
+        lose(s, conn->end_err ? "connection_error" : "closed_by_server");
 }
 
 static void on_drained(struct conn *conn)

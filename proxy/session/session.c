@@ -85,7 +85,10 @@ void session_close(struct session *s, const char *why)
     floors_stop(s);
     if (s->server)
         lease_abandon(s);
-    conn_close_flushed(s->conn, why);
+    if (conn_out_bytes(s->conn) == 0) /* it has been told everything: no need to wait for its end */
+        conn_close(s->conn, why);
+    else
+        conn_close_flushed(s->conn, why);
 }
 
 static void session_free(struct session *s)
