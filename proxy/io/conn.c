@@ -158,7 +158,8 @@ static void close_now(struct conn *conn)
         return;
     conn->shut = true;
     drop_queues(conn);
-    port_of(conn)->shutdown(conn->loop->port, conn->fd, SHUT_RDWR);
+    if (!conn->eof || conn->inflight > 0) /* else nothing waits for it, and close() follows */
+        port_of(conn)->shutdown(conn->loop->port, conn->fd, SHUT_RDWR);
     if (conn->connecting && conn->inflight > 0) {
         conn->inflight++;
         port_of(conn)->cancel(conn->loop->port, token(conn, OP_CANCEL), token(conn, OP_CONNECT));
