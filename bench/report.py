@@ -36,14 +36,13 @@ def table(head, rows):
 
 def machine_lines(bench, took):
     model = command("sh", "-c", "sed -n 's/^model name.*: //p' /proc/cpuinfo | head -n 1")
-    commit = command("git", "-C", bench.bed.root, "describe", "--always", "--dirty")
-    busy = os.getloadavg()[0]
     o = bench.o
     return [
         f"# pgweir beside PgBouncer, {time.strftime('%Y-%m-%d %H:%M')}", "",
-        f"- pgweir `{commit}`, PgBouncer {bench.bed.pgbouncer_version}, {command(bench.bed.bin + '/postgres', '--version')}, "
+        f"- pgweir `{bench.bed.version}`, PgBouncer {bench.bed.pgbouncer_version}, {command(bench.bed.bin + '/postgres', '--version')}, "
         f"{command(bench.bed.bin + '/pgbench', '--version')}",
-        f"- {os.cpu_count()} CPUs ({model}), Linux {platform.release()}, load average {busy:.1f} at the end; {took:.0f} s in all",
+        f"- {os.cpu_count()} CPUs ({model}), Linux {platform.release()}, load average {bench.bed.load:.1f} before it"
+        f" began (above 1: others were at work, the figures are ratios at best); {took:.0f} s in all",
         f"- {o.runs} run{'s' * (o.runs > 1)} of {o.seconds:g} s each (TPC-B two thirds of it), order turning; medians, least and most in brackets."
         " All on loopback, nothing pinned: load, proxy and PostgreSQL share the CPUs",
         "- Transaction pooling, 20 servers per node, trust, no TLS, 200 prepared statements; PgBouncer is one process, pgweir"

@@ -103,6 +103,10 @@ class Bed:
 
     def __init__(self, root, scratch):
         self.root, self.dir, self.targets = root, scratch, []
+        self.load = os.getloadavg()[0]
+        other = os.environ.get("BENCH_PGWEIR")
+        self.version = f"binary {other}" if other else subprocess.run(
+            ["git", "-C", root, "describe", "--always", "--dirty"], stdout=subprocess.PIPE, text=True, check=False).stdout.strip()
         self.users = f"{scratch}/users.txt"
         with open(self.users, "w", encoding="ascii") as f:
             f.write(USERS)
