@@ -30,7 +30,7 @@ class Load(threading.Thread):
         while time.monotonic() < self.end:
             try:
                 with login(self.weir.port) as c:
-                    c.deadline_s = 45
+                    c.deadline_s = 20
                     while time.monotonic() < self.end:
                         self.one(c)
                         self.good += 1
@@ -112,7 +112,7 @@ def terminate_servers(cluster, end, r):
 @pytest.mark.deadline(SECONDS + 90)
 @pytest.mark.parametrize("workers", [1, 2, 4])
 def test_killed_clients_and_servers(cluster, pgweir, workers):
-    weir = pgweir(workers=workers, default_pool_size=6, queue_timeout="15s", log_connections=0, log_disconnections=0)
+    weir = pgweir(workers=workers, default_pool_size=6, queue_timeout="5s", log_connections=0, log_disconnections=0)
     seconds = SECONDS / 3 if SECONDS <= 10 else SECONDS
     end = time.monotonic() + seconds
     seed = random.randrange(1 << 30)
@@ -138,7 +138,7 @@ def test_killed_clients_and_servers(cluster, pgweir, workers):
 def test_killed_backends_take_the_whole_node_down_and_it_comes_back(new_cluster, pgweir):
     """kill -9 of a backend makes PostgreSQL restart all of them."""
     cluster = new_cluster("--replicas", 1)
-    weir = pgweir(cluster=cluster, workers=2, default_pool_size=4, queue_timeout="15s", log_connections=0, log_disconnections=0)
+    weir = pgweir(cluster=cluster, workers=2, default_pool_size=4, queue_timeout="5s", log_connections=0, log_disconnections=0)
     seconds = max(4.0, SECONDS / 3)
     end = time.monotonic() + seconds
     loads = [Load(weir, n, end) for n in range(8)]
