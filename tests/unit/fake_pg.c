@@ -277,6 +277,14 @@ static void run_insert(struct fake_pg *pg, struct backend *b, const char *sql, c
     complete(b, "INSERT 0 1");
 }
 
+static void run_repeat(struct fake_pg *pg, struct backend *b, const char *sql)
+{
+    row_head(b);
+    for (uint32_t n = sim_random(pg->sim, 4000); n > 0; n--)
+        row(b, sql, "");
+    complete(b, "SELECT many");
+}
+
 static bool run_control(struct backend *b, const char *sql)
 {
     if (starts(sql, "BEGIN")) {
@@ -337,6 +345,8 @@ static void run(struct fake_pg *pg, struct backend *b, const char *sql, const ch
         run_insert(pg, b, sql, param);
     } else if (starts(sql, "COPY")) {
         run_copy(b, sql);
+    } else if (strstr(sql, "repeat(")) {
+        run_repeat(pg, b, sql);
     } else if (strstr(sql, "fail(")) {
         error(b, "ERROR", "22012", sql);
     } else {
