@@ -302,7 +302,8 @@ static void show_node(struct session *s, const char *database, struct cluster *c
     else
         add_null(&r);
     bool writes = view.primary == index;
-    bool reads = view.readable ? (view.readable & 1U << index) != 0 : writes; /* no replica: the primary */
+    bool reads =
+        view.readable ? (view.readable & 1U << index) != 0 : writes; /* no replica: the primary */
     add_text(&r, reads ? "yes" : "no");
     add_text(&r, writes ? "yes" : "no");
     add_text(&r, reads ? "" : node_why_text(st.why));
