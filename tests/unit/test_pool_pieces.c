@@ -1,0 +1,194 @@
+/* The pure pieces of the pool: labels, tables of statements, what a server holds, budgets. */
+#include "proxy/pool/budget.h"
+#include "proxy/pool/label.h"
+#include "proxy/pool/stmt.h"
+
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#define NAMES 300
+#define THREADS 4
+#define LIMIT 3
+
+static const struct sql_env env = {.standard_conforming_strings = true};
+
+static void expect_sql(const char *name, const char *value, const char *tail)
+{
+    struct list labels;
+    struct label_draft draft = {0};
+    static uint8_t bytes[LABEL_SQL_MAX];
+    list_init(&labels);
+    assert_true(label_draft_set(&draft, slice_of(name), slice_of(value)));
+    struct label *label = label_find(&labels, &draft);
+    struct put o = put_into(bytes, sizeof bytes);
+    assert_true(label_sql(label, &o) && o.n > strlen(tail));
+    assert_memory_equal(o.p + o.n - strlen(tail), tail, strlen(tail));
+    label_unref(label);
+    assert_true(list_empty(&labels));
+}
+
+static void settings_are_quoted_whatever_they_hold(void **state)
+{
+    (void)state;
+    expect_sql("a", "", "set_config(E'a',E'',false)");
+    expect_sql("a", "it's", "set_config(E'a',E'it''s',false)");
+    expect_sql("a", "\\'; DROP TABLE t --", "set_config(E'a',E'\\\\''; DROP TABLE t --',false)");
+    expect_sql("My.Name", "\n", "set_config(E'my.name',E'\n',false)");
+    expect_sql("a'b", "x", "set_config(E'a''b',E'x',false)");
+}
+
+static void the_longest_label_fits_its_sql(void **state)
+{
+    (void)state;
+    struct list labels;
+    struct label_draft draft = {0};
+    static uint8_t bytes[LABEL_SQL_MAX - 64];
+    static char value[LABEL_BYTES_MAX];
+    char names[LABEL_ENTRIES_MAX][3];
+    list_init(&labels);
+    for (unsigned i = 0; i + 1 < LABEL_ENTRIES_MAX; i++) {
+        names[i][0] = (char)('a' + i % 26);
+        names[i][1] = (char)('a' + i / 26);
+        names[i][2] = '\0';
+        assert_true(label_draft_set(&draft, slice_of(names[i]), slice_of("'")));
+    }
+    memset(value, '\'', sizeof value);
+    size_t most = LABEL_BYTES_MAX - (LABEL_ENTRIES_MAX - 1) * 5 - 4;
+    assert_true(label_draft_set(&draft, slice_of("zz"), (struct slice){(uint8_t *)value, most}));
+    struct label *label = label_find(&labels, &draft), *same = label_find(&labels, &draft);
+    assert_non_null(label);
+    assert_ptr_equal(label, same);
+    struct put o = put_into(bytes, sizeof bytes);
+    assert_true(label_sql(label, &o));
+    assert_false(label_draft_set(&draft, slice_of("one more"), slice_of("x")));
+    assert_true(
+        label_draft_set(&draft, slice_of("ZZ"), (struct slice){(uint8_t *)value, most + 1}));
+    assert_null(label_find(&labels, &draft)); /* a byte over the limit */
+    label_unref(label);
+    label_unref(same);
+}
+
+static struct stmt *intern(struct stmt_table *t, const char *text)
+{
+    return stmt_intern(t, slice_of(text), SLICE_NONE, SLICE_NONE, &env);
+}
+
+static void names_survive_every_removal(void **state)
+{
+    (void)state;
+    struct stmt_table t;
+    struct stmt_names names = {0};
+    struct stmt *stmts[NAMES];
+    char text[NAMES][16];
+    stmt_table_init(&t, 0);
+    for (unsigned i = 0; i < NAMES; i++) {
+        snprintf(text[i], sizeof text[i], "SELECT %u", i);
+        stmts[i] = intern(&t, text[i]);
+        stmt_names_put(&names, slice_of(text[i]), stmts[i]);
+    }
+    for (unsigned step = 0; step < NAMES; step++) {
+        stmt_names_remove(&names, slice_of(text[step * 7 % NAMES]));
+        stmt_names_remove(&names, slice_of(text[step * 7 % NAMES])); /* again: nothing */
+        for (unsigned at = 0; at < NAMES; at++) {
+            unsigned i = at * 7 % NAMES;
+            assert_ptr_equal(stmt_names_get(&names, slice_of(text[i])),
+                             at > step ? stmts[i] : NULL);
+        }
+    }
+    stmt_names_clear(&names);
+    for (unsigned i = 0; i < NAMES; i++)
+        stmt_unref(stmts[i]);
+    stmt_table_free(&t); /* checks that it is empty */
+}
+
+static void a_server_forgets_the_least_recently_used_first(void **state)
+{
+    (void)state;
+    struct stmt_table t;
+    struct stmt_set set;
+    struct stmt *stmts[200];
+    char text[32];
+    stmt_table_init(&t, 0);
+    stmt_set_init(&set);
+    for (unsigned i = 0; i < 200; i++) { /* more than there are buckets */
+        snprintf(text, sizeof text, "SELECT %u", i);
+        stmts[i] = intern(&t, text);
+        stmt_set_add(&set, stmts[i]);
+        stmt_set_add(&set, stmts[i]);
+        stmt_unref(stmts[i]);
+    }
+    assert_int_equal(set.n, 200);
+    assert_true(stmt_set_has(&set, stmts[0]));
+    assert_ptr_equal(stmt_set_oldest(&set), stmts[1]);
+    stmt_set_unnamed(&set, stmts[1]);
+    stmt_set_remove(&set, stmts[1]);
+    assert_false(stmt_set_has(&set, stmts[1]));
+    assert_int_equal(set.n, 199);
+    stmt_set_clear(&set);
+    assert_null(stmt_set_oldest(&set));
+    stmt_table_free(&t);
+}
+
+static struct budget *budget;
+static atomic_uint inside, most_inside;
+
+static void *take_and_give(void *unused)
+{
+    (void)unused;
+    for (unsigned i = 0; i < 20000; i++) {
+        if (!budget_take(budget, LIMIT))
+            continue;
+        unsigned now = atomic_fetch_add(&inside, 1) + 1, was = atomic_load(&most_inside);
+        while (now > was && !atomic_compare_exchange_weak(&most_inside, &was, now))
+            ;
+        atomic_fetch_sub(&inside, 1);
+        budget_give(budget);
+    }
+    return NULL;
+}
+
+static void a_budget_is_exact_over_threads(void **state)
+{
+    (void)state;
+    char name[] = "h";
+    struct conf_host host = {.host = name, .port = 1};
+    struct cluster *cluster = cluster_new(&host, 1);
+    pthread_t threads[THREADS];
+    uint64_t since = 0;
+    budget = budget_find(&(struct budget_key){cluster, 0, "e", "d", "u"});
+    for (unsigned i = 0; i < THREADS; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, take_and_give, NULL), 0);
+    for (unsigned i = 0; i < THREADS; i++)
+        pthread_join(threads[i], NULL);
+    assert_true(atomic_load(&most_inside) <= LIMIT);
+    assert_int_equal(atomic_load(&budget->used), 0);
+    budget_wait(budget, 0, 5);
+    budget_wait(budget, 2, 20);
+    budget_wait(budget, 7, 10);
+    assert_int_equal(budget_longest_waiting(budget, 0, &since), 7); /* not oneself */
+    budget_wait(budget, 7, 0);
+    assert_int_equal(budget_longest_waiting(budget, 0, &since), 2);
+    budget_wait(budget, 2, 0);
+    budget_wait(budget, 0, 0);
+    assert_int_equal(budget_longest_waiting(budget, 9, &since), -1);
+    budget_unref(budget);
+    cluster_unref(cluster);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(settings_are_quoted_whatever_they_hold),
+        cmocka_unit_test(the_longest_label_fits_its_sql),
+        cmocka_unit_test(names_survive_every_removal),
+        cmocka_unit_test(a_server_forgets_the_least_recently_used_first),
+        cmocka_unit_test(a_budget_is_exact_over_threads),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
