@@ -440,6 +440,11 @@ void statement_parse(struct session *s, const uint8_t *p, size_t n)
         return;
     }
     uint32_t most = s->worker->hub.snapshot->conf->max_prepared_statements;
+    if (name.n > 0 && most == 0 && s->on_replica) { /* it would keep the client there for ever */
+        send_poison(s, REPLY_REFUSED, name);
+        client_drop(s, n);
+        return;
+    }
     if (name.n > 0 && most == 0) { /* rewriting is off: the name lives on one server */
         s->pinned = true;
         expect(s, REPLY_PARSE, SLICE_NONE, NULL, 0);
@@ -473,6 +478,11 @@ void statement_parse_long(struct session *s, const uint8_t *p, size_t have, size
     }
     if (name.n > 0 && find(s, name)) {
         send_poison(s, REPLY_DUPLICATE, name);
+        client_stream(s, total, true);
+        return;
+    }
+    if (s->on_replica) { /* in a READ ONLY transaction: its writes would go there for ever */
+        send_poison(s, REPLY_REFUSED, name);
         client_stream(s, total, true);
         return;
     }
