@@ -225,8 +225,8 @@ static bool read_idle_message(struct server *s)
     if (conn->in.bytes < n)
         return false;
     struct slice body = {conn_in_contiguous(conn, n) + FRAME_HEAD_BYTES, head.body_bytes};
-    bool fine = head.type == 'N' || head.type == 'A' ||
-                (head.type == 'S' && server_note_status(s, body));
+    bool fine =
+        head.type == 'N' || head.type == 'A' || (head.type == 'S' && server_note_status(s, body));
     bool ready = s->resetting && head.type == 'Z' && body.n == 1 && *body.p == 'I';
     bool failed = s->resetting && head.type == 'E';
     if (s->resetting && !fine)
