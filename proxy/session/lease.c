@@ -309,7 +309,7 @@ static void on_server_lost(void *lessee, struct server *server)
     s->syncing = false;
     if (s->sync_failed && s->state == SESSION_READY) /* which the client has been told */
         session_close(s, "settings_refused");
-    else if (again)
+    else if (again && s->tries++ < TRIES_MAX)
         lease_rerun(s);
     else if (greeting)
         session_fatal(s, "08006", "connection to the server was lost during login", NULL, NULL);
@@ -377,6 +377,7 @@ void lease_end_if_idle(struct session *s)
         s->skipping || s->syncing || s->guard_failed || half_sent)
         return;
     s->writes = s->no_replica = false;
+    s->tries = 0;
     if (s->pinned || s->session_pooling)
         return;
     if (s->unknown_label) {

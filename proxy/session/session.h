@@ -26,6 +26,7 @@
 #define BIND_PREFIX_MAX (64U << 10)
 #define CLIENT_BODY_MAX \
     (FRAME_BODY_MAX - 5) /* PostgreSQL's PQ_LARGE_MESSAGE_LIMIT, without the length */
+#define TRIES_MAX 3 /* servers that a segment may lose before it has been sent to one that answers */
 #define REPLIES_MAX 1024
 #define GUARD_HELD_MAX 8192
 #define HELD_FOR_LONG_MAX \
@@ -128,6 +129,7 @@ struct session {
     uint8_t key_n;
     uint8_t state;     /* enum session_state */
     uint8_t tx_status; /* of the last ReadyForQuery */
+    uint8_t tries;     /* servers that were lost before a segment of ours was answered */
     uint8_t reason;    /* enum route_reason of the lease */
     bool counted : 1;  /* in fleet->client_n */
     bool console : 1;
