@@ -26,7 +26,8 @@
 #define BIND_PREFIX_MAX (64U << 10)
 #define CLIENT_BODY_MAX \
     (FRAME_BODY_MAX - 5) /* PostgreSQL's PQ_LARGE_MESSAGE_LIMIT, without the length */
-#define TRIES_MAX 3 /* servers that a segment may lose before it has been sent to one that answers */
+#define TRIES_MAX \
+    3 /* servers that a segment may lose before it has been sent to one that answers */
 #define REPLIES_MAX 1024
 #define GUARD_HELD_MAX 8192
 #define HELD_FOR_LONG_MAX \
