@@ -1,4 +1,5 @@
-#include "proxy/pool/pool.h"
+/* proxy/pool/pool.c: leases: granting, waiting, dialling, releasing. */
+#include "proxy/pool/inside.h"
 
 #include "base/check.h"
 #include "proxy/io/log.h"
@@ -8,7 +9,6 @@
 #include <string.h>
 
 #define BACKOFF_FIRST_MS 100
-#define SWEEP_MS 1000
 #define RESET_SQL_MAX 8192
 
 /* ---- state: one writer ---- */
@@ -60,21 +60,15 @@ void pool_server_state(struct server *s, enum server_state state)
         list_push_back(&s->pool->busy, &s->node);
 }
 
+void pool_server_leaves(struct server *s)
+{
+    CHECK(s->state == SERVER_MOVING);
+    --*count_of(s->pool, SERVER_MOVING);
+    list_remove(&s->node);
+    s->state = SERVER_STATE_N;
+}
+
 /* ---- small helpers ---- */
-
-static struct pool *pool_at(struct pool_set *set, uint32_t node)
-{
-    return &set->pools[node];
-}
-
-uint64_t hub_random(struct hub *hub)
-{
-    /* xorshift*: spreads reads; no secret hangs on it. */
-    hub->random ^= hub->random >> 12;
-    hub->random ^= hub->random << 25;
-    hub->random ^= hub->random >> 27;
-    return hub->random * 0x2545F4914F6CDD1DULL;
-}
 
 uint32_t pool_readable(const struct pool_set *set)
 {
@@ -113,7 +107,7 @@ static bool is_silent(const struct server *s)
     return !s->conn->eof && s->conn->in.bytes == 0;
 }
 
-static struct server *take_idle(struct pool *pool, const struct label *label)
+struct server *pool_take_idle(struct pool *pool, const struct label *label)
 {
     for (struct list *n = pool->idle.next; n != &pool->idle; n = n->next) {
         struct server *s = LIST_ENTRY(n, struct server, node);
@@ -138,17 +132,17 @@ static void lend(struct server *s, struct waiter *w)
 static struct server *find_idle(struct pool_set *set, uint32_t mask, uint32_t first,
                                 const struct label *label)
 {
-    struct server *s = take_idle(pool_at(set, first), label);
+    struct server *s = pool_take_idle(pool_at(set, first), label);
     if (!s)
-        s = take_idle(pool_at(set, first), NULL);
+        s = pool_take_idle(pool_at(set, first), NULL);
     for (uint32_t rest = mask & ~(1U << first); !s && rest; rest &= rest - 1)
-        s = take_idle(pool_at(set, (uint32_t)__builtin_ctz(rest)), label);
+        s = pool_take_idle(pool_at(set, (uint32_t)__builtin_ctz(rest)), label);
     for (uint32_t rest = mask & ~(1U << first); !s && rest; rest &= rest - 1)
-        s = take_idle(pool_at(set, (uint32_t)__builtin_ctz(rest)), NULL);
+        s = pool_take_idle(pool_at(set, (uint32_t)__builtin_ctz(rest)), NULL);
     return s;
 }
 
-/* ---- telling other workers that we wait ---- */
+/* ---- who waits since when ---- */
 
 static uint64_t oldest_since(const struct list *queue)
 {
@@ -161,7 +155,7 @@ static uint64_t older(uint64_t a, uint64_t b)
 }
 
 /* Since when a waiter of ours could use a server of this node; 0: none. */
-static uint64_t waiting_for(struct pool_set *set, uint32_t node)
+uint64_t pool_waiting_since(struct pool_set *set, uint32_t node)
 {
     uint64_t since = 0;
     struct waiter read = {.want = WANT_READ}, write = {.want = WANT_PRIMARY};
@@ -170,79 +164,6 @@ static uint64_t waiting_for(struct pool_set *set, uint32_t node)
     if (set->reader_n && nodes_for(set, &read) & 1U << node)
         since = older(since, oldest_since(&set->readers));
     return since;
-}
-
-struct poke {
-    struct mail mail; /* first */
-    struct budget *budget;
-};
-
-static void on_poke(struct loop *loop, struct mail *mail);
-
-static void send_poke(struct hub *to, struct budget *budget)
-{
-    struct poke *poke = malloc(sizeof *poke);
-    CHECK(poke != NULL);
-    atomic_fetch_add(&budget->refs, 1);
-    *poke = (struct poke){.mail.deliver = on_poke, .budget = budget};
-    loop_post(to->loop, &poke->mail);
-}
-
-/* A unit of the budget is free: a worker that waits for it may dial now. */
-static void wake_other(struct pool *pool)
-{
-    uint64_t since;
-    struct hub *hub = pool->set->hub;
-    int worker = hub->stopping ? -1 : budget_longest_waiting(pool->budget, hub->worker, &since);
-    if (worker >= 0 && (uint32_t)worker < hub->peer_n)
-        send_poke(hub->peers[worker], pool->budget);
-}
-
-/* Another worker freed a unit, or wants a server of ours: see what can be done. */
-static void on_poke(struct loop *loop, struct mail *mail)
-{
-    struct poke *poke = (struct poke *)(void *)mail;
-    struct hub *hub = loop->context;
-    struct pool *pool = poke->budget->pools[hub->worker];
-    if (pool) {
-        uint64_t since;
-        struct server *s = take_idle(pool, NULL);
-        if (s && budget_longest_waiting(pool->budget, hub->worker, &since) >= 0)
-            pool_offer(s);
-        pool_pump(pool->set);
-        bool unit_left = atomic_load(&pool->budget->used) < pool->set->pool_size;
-        if (unit_left &&
-            !pool->waiting_since_ms) /* it was meant for us, and we need none any more */
-            wake_other(pool);
-    }
-    budget_unref(poke->budget);
-    free(poke);
-}
-
-static void dial_for_all(struct pool_set *set);
-
-static void tell_waiting(struct pool_set *set)
-{
-    struct hub *hub = set->hub;
-    bool any_began = false;
-    for (uint32_t i = 0; i < set->cluster->node_n; i++) {
-        struct pool *pool = pool_at(set, i);
-        uint64_t since = waiting_for(set, i);
-        if (since == pool->waiting_since_ms)
-            continue;
-        bool began = pool->waiting_since_ms == 0;
-        any_began = any_began || began;
-        pool->waiting_since_ms = since;
-        budget_wait(pool->budget, hub->worker, since);
-        if (!began || hub->peer_n < 2)
-            continue;
-        for (uint32_t w = 0; w < hub->peer_n; w++) /* an idle server there would never hear of us */
-            if (w != hub->worker)
-                send_poke(hub->peers[w], pool->budget);
-    }
-    /* A unit that was given back just before we said that we wait woke nobody: look once more. */
-    if (any_began)
-        dial_for_all(set);
 }
 
 /* ---- waiters ---- */
@@ -258,7 +179,7 @@ static void dequeue(struct waiter *w)
         set->reader_n--;
 }
 
-static void refuse(struct waiter *w, enum refusal why, const struct refused_text *text)
+void pool_refuse(struct waiter *w, enum refusal why, const struct refused_text *text)
 {
     dequeue(w);
     w->ops->refused(w, why, text);
@@ -269,8 +190,8 @@ static void on_waiter_deadline(struct timer *timer)
     struct waiter *w = LIST_ENTRY(timer, struct waiter, deadline);
     struct pool_set *set = w->set;
     set->hub->sheds++;
-    refuse(w, REFUSED_TIMEOUT, NULL);
-    tell_waiting(set);
+    pool_refuse(w, REFUSED_TIMEOUT, NULL);
+    borrow_tell(set);
 }
 
 void waiter_init(struct waiter *w, const struct waiter_ops *ops, void *owner)
@@ -285,7 +206,7 @@ void pool_withdraw(struct waiter *w)
     if (!waiter_waits(w))
         return;
     dequeue(w);
-    tell_waiting(w->set);
+    borrow_tell(w->set);
 }
 
 static void enqueue(struct waiter *w, uint64_t timeout_ms)
@@ -333,7 +254,7 @@ static void dial_for_waiters(struct pool_set *set, const struct list *queue, uin
     }
 }
 
-static void dial_for_all(struct pool_set *set)
+void pool_dial_for_all(struct pool_set *set)
 {
     dial_for_waiters(set, &set->writers, set->writer_n);
     dial_for_waiters(set, &set->readers, set->reader_n);
@@ -369,8 +290,8 @@ void pool_pump(struct pool_set *set)
 {
     grant_idle(set, &set->writers);
     grant_idle(set, &set->readers);
-    dial_for_all(set);
-    tell_waiting(set);
+    pool_dial_for_all(set);
+    borrow_tell(set);
 }
 
 struct server *pool_lease(struct pool_set *set, struct waiter *w, enum want want, uint32_t nodes,
@@ -397,7 +318,7 @@ struct server *pool_lease(struct pool_set *set, struct waiter *w, enum want want
     dial_for_waiters(set, want == WANT_PRIMARY ? &set->writers : &set->readers,
                      want == WANT_PRIMARY ? set->writer_n : set->reader_n);
     if (waiter_waits(w))
-        tell_waiting(set);
+        borrow_tell(set);
     return NULL;
 }
 
@@ -410,7 +331,7 @@ static bool is_expired(const struct server *s)
     return lifetime_ms && s->conn->loop->now_ms - s->born_ms > lifetime_ms;
 }
 
-static bool should_close(const struct server *s)
+bool pool_should_close(const struct server *s)
 {
     const struct pool_set *set = s->pool->set;
     if (s->close_on_release || set->hub->stopping)
@@ -424,109 +345,12 @@ static bool should_close(const struct server *s)
     return is_expired(s) && list_empty(&set->writers) && list_empty(&set->readers);
 }
 
-static void start_sweep(struct hub *hub)
-{
-    if (!timer_running(&hub->sweep))
-        timer_start(&hub->loop->timers, &hub->sweep, hub->loop->now_ms + SWEEP_MS);
-}
-
-struct move {
-    struct mail mail; /* first */
-    struct server *server;
-    struct tls *tls;
-    struct budget *budget;
-    int fd;
-    bool tcp;
-};
-
-/* The pool that waited has gone in the meantime, with its last client. */
-static void drop_moved(struct loop *loop, struct move *m)
-{
-    static const struct conn_ops nobody = {.name = "nobody"};
-    struct conn *conn = conn_new(loop, m->fd, !m->tcp, &nobody, NULL);
-    conn_adopt_tls(conn, m->tls);
-    conn_close(conn, "pool_has_gone");
-    server_free(m->server);
-    budget_give(m->budget);
-    budget_unref(m->budget);
-    free(m);
-}
-
-static void on_moved(struct loop *loop, struct mail *mail)
-{
-    struct move *m = (struct move *)(void *)mail;
-    struct hub *hub = loop->context;
-    struct pool *pool = m->budget->pools[hub->worker];
-    struct server *s = m->server;
-    if (!pool) {
-        drop_moved(loop, m);
-        return;
-    }
-    s->pool = pool;
-    s->conn = conn_new(loop, m->fd, !m->tcp, &server_conn_ops, s);
-    s->conn->essential = true;
-    conn_adopt_tls(s->conn, m->tls);
-    hub->server_n++;
-    pool_server_state(s, SERVER_IDLE);
-    start_sweep(hub);
-    pool_offer(s);
-    budget_unref(m->budget);
-    free(m);
-}
-
-/* The server's conn is at rest: hand it over, or go on here if it has something to say. */
-void server_on_quiet(struct conn *conn)
-{
-    struct server *s = conn->owner;
-    if (s->state != SERVER_MOVING)
-        return;
-    struct pool *pool = s->pool;
-    struct hub *hub = pool->set->hub;
-    uint64_t since;
-    int worker = budget_longest_waiting(pool->budget, hub->worker, &since);
-    bool can = worker >= 0 && (uint32_t)worker < hub->peer_n && conn->in.bytes == 0 &&
-               !conn->ended && s->cancels == 0 && pool->budget->pools[worker] != NULL &&
-               !hub->stopping;
-    if (!can) { /* not offered to the other worker again: it could go on like that for ever */
-        conn_resume(conn);
-        pool_server_state(s, SERVER_IDLE);
-        pool_pump(pool->set);
-        return;
-    }
-    struct move *m = calloc(1, sizeof *m);
-    CHECK(m != NULL);
-    bool tcp = !conn->one_shot;
-    label_unref(s->label);
-    s->label = NULL;
-    s->stale_stmts = s->stale_stmts || s->stmts.n > 0;
-    stmt_set_clear(&s->stmts);
-    --*count_of(pool, SERVER_MOVING);
-    list_remove(&s->node);
-    s->state = SERVER_STATE_N;
-    s->conn = NULL;
-    hub->server_n--;
-    hub->moves++;
-    *m = (struct move){.mail.deliver = on_moved, .server = s, .budget = pool->budget, .tcp = tcp};
-    atomic_fetch_add(&pool->budget->refs, 1);
-    m->fd = conn_take_fd(conn, &m->tls);
-    loop_post(hub->peers[worker]->loop, &m->mail);
-}
-
-/* Whether a waiter of another worker has clearly waited longer than ours. */
-static bool other_worker_first(struct pool *pool)
-{
-    uint64_t since, ours = waiting_for(pool->set, pool->node);
-    if (budget_longest_waiting(pool->budget, pool->set->hub->worker, &since) < 0)
-        return false;
-    return ours == 0 || since + POOL_FAIR_MS < ours;
-}
-
 /* A server that nobody uses: to a waiter, to another worker, to the idle list, or away. */
 void pool_offer(struct server *s)
 {
     struct pool *pool = s->pool;
     struct pool_set *set = pool->set;
-    if (should_close(s) || s->conn->eof) {
+    if (pool_should_close(s) || s->conn->eof) {
         server_close(s, "retired");
         return;
     }
@@ -553,7 +377,7 @@ void pool_offer(struct server *s)
     s->lessee = NULL;
     if (s->state != SERVER_IDLE)
         pool_server_state(s, SERVER_IDLE);
-    if (other_worker_first(pool)) {
+    if (borrow_other_first(pool)) {
         pool_server_state(s, SERVER_MOVING);
         conn_quiesce(s->conn);
         return;
@@ -622,14 +446,6 @@ void pool_discard(struct server *s, const char *why)
 
 /* ---- servers that come and go ---- */
 
-static void set_free_if_unused(struct pool_set *set);
-
-void hub_evidence(struct hub *hub, struct cluster *cluster)
-{
-    if (hub->reports.evidence)
-        hub->reports.evidence(hub->reports.context, cluster);
-}
-
 /* From PostgreSQL 14 on every server says whether it is in recovery: roles without a probe login. */
 static void report_role(struct server *s)
 {
@@ -653,7 +469,7 @@ void pool_server_ready(struct server *s)
             pool_keep_greeting(pool->set, pool->set->base, put_slice(&o));
     }
     pool_server_state(s, SERVER_IDLE);
-    start_sweep(pool->set->hub);
+    hub_sweep_begin(pool->set->hub);
     pool_offer(s);
 }
 
@@ -666,7 +482,7 @@ void pool_server_gone(struct server *s)
     hub->server_n--;
     server_free(s);
     budget_give(pool->budget);
-    wake_other(pool);
+    borrow_wake(pool);
     pool_pump(pool->set);
     set_free_if_unused(pool->set);
 }
@@ -691,10 +507,10 @@ static void refuse_all(struct pool_set *set, struct list *queue, uint32_t node,
         list_push_back(&doomed, n);
     }
     while (!list_empty(&doomed))
-        refuse(LIST_ENTRY(doomed.next, struct waiter, node), REFUSED_BY_SERVER, text);
+        pool_refuse(LIST_ENTRY(doomed.next, struct waiter, node), REFUSED_BY_SERVER, text);
 }
 
-static void on_retry(struct timer *timer)
+void pool_on_retry(struct timer *timer)
 {
     struct pool *pool = LIST_ENTRY(timer, struct pool, retry);
     pool_pump(pool->set);
@@ -721,268 +537,5 @@ void pool_dial_failed(struct pool *pool, const char *sqlstate, const char *messa
         struct refused_text text = {sqlstate, message};
         refuse_all(set, &set->writers, pool->node, &text);
         refuse_all(set, &set->readers, pool->node, &text);
-    }
-}
-
-/* ---- greetings ---- */
-
-static struct slice settings_of(const struct label *label)
-{
-    return (struct slice){label->text, label->bytes};
-}
-
-bool pool_find_greeting(struct pool_set *set, struct label *label)
-{
-    uint32_t n;
-    if (label->greeting)
-        return true;
-    uint8_t *known = budget_greeting(set->pools[0].budget, settings_of(label), &n);
-    if (!known)
-        return false;
-    label_set_greeting(label, (struct slice){known, n});
-    free(known);
-    return true;
-}
-
-void pool_keep_greeting(struct pool_set *set, struct label *label, struct slice messages)
-{
-    label_set_greeting(label, messages);
-    budget_set_greeting(set->pools[0].budget, settings_of(label), messages);
-}
-
-/* ---- sets ---- */
-
-static void use_snapshot(struct pool_set *set, struct snapshot *snapshot,
-                         const struct conf_database *db)
-{
-    struct snapshot *was = set->snapshot;
-    const struct conf *conf = snapshot->conf;
-    struct slice user = slice_of(set->user);
-    const char *secret = conf_secret(conf, user);
-    bool own = db->user[0] != '\0' && slice_is(user, db->user) && db->password[0] != '\0';
-    set->snapshot = snapshot_ref(snapshot);
-    set->db = db;
-    set->pool_size = conf_pool_size(conf, db, conf_user(conf, user));
-    const char *password = own || (db->password[0] && db->user[0] == '\0') ? db->password
-                           : secret                                        ? secret
-                                                                           : "";
-    free(set->password);
-    set->password = strdup(password);
-    CHECK(set->password != NULL);
-    snapshot_unref(was);
-}
-
-static char *copy_text(struct slice text)
-{
-    char *copy = malloc(text.n + 1);
-    CHECK(copy != NULL);
-    memcpy(copy, text.p, text.n);
-    copy[text.n] = '\0';
-    return copy;
-}
-
-static struct pool_set *set_new(struct hub *hub, struct cluster *cluster,
-                                const struct conf_database *db, struct slice database,
-                                struct slice user)
-{
-    struct pool_set *set = calloc(1, sizeof *set + cluster->node_n * sizeof(struct pool));
-    CHECK(set != NULL);
-    struct label_draft empty = {0};
-    set->hub = hub;
-    set->cluster = cluster_ref(cluster);
-    set->database = copy_text(database);
-    set->user = copy_text(user);
-    list_init(&set->writers);
-    list_init(&set->readers);
-    list_init(&set->labels);
-    stmt_set_init(&set->proven);
-    set->base = label_find(&set->labels, &empty);
-    for (uint32_t i = 0; i < cluster->node_n; i++) {
-        struct pool *pool = &set->pools[i];
-        pool->set = set;
-        pool->node = i;
-        pool->balance.weight = 1;
-        list_init(&pool->idle);
-        list_init(&pool->busy);
-        timer_init(&pool->retry, on_retry);
-        pool->budget =
-            budget_find(&(struct budget_key){cluster, i, db->name, set->database, set->user});
-        pool->budget->pools[hub->worker] = pool;
-    }
-    use_snapshot(set, hub->snapshot, db);
-    list_push_back(&hub->sets, &set->node);
-    return set;
-}
-
-struct pool_set *pool_set_get(struct hub *hub, struct cluster *cluster,
-                              const struct conf_database *db, struct slice database,
-                              struct slice user)
-{
-    for (struct list *n = hub->sets.next; n != &hub->sets; n = n->next) {
-        struct pool_set *set = LIST_ENTRY(n, struct pool_set, node);
-        if (set->cluster == cluster && strcmp(set->db->name, db->name) == 0 &&
-            slice_is(user, set->user) && slice_is(database, set->database)) {
-            set->refs++;
-            return set;
-        }
-    }
-    struct pool_set *set = set_new(hub, cluster, db, database, user);
-    set->refs++;
-    return set;
-}
-
-void pool_set_unref(struct pool_set *set)
-{
-    CHECK(set->refs > 0);
-    set->refs--; /* while it has servers it stays: they serve the next client */
-    set_free_if_unused(set);
-}
-
-static void set_free(struct pool_set *set)
-{
-    for (uint32_t i = 0; i < set->cluster->node_n; i++) {
-        struct pool *pool = &set->pools[i];
-        CHECK(list_empty(&pool->idle) && list_empty(&pool->busy));
-        timer_stop(&set->hub->loop->timers, &pool->retry);
-        budget_wait(pool->budget, set->hub->worker, 0);
-        pool->budget->pools[set->hub->worker] = NULL;
-        budget_unref(pool->budget);
-    }
-    stmt_set_clear(&set->proven);
-    label_unref(set->base);
-    CHECK(list_empty(&set->labels));
-    list_remove(&set->node);
-    cluster_unref(set->cluster);
-    snapshot_unref(set->snapshot);
-    free(set->database);
-    free(set->user);
-    free(set->password);
-    free(set);
-}
-
-static void set_free_if_unused(struct pool_set *set)
-{
-    if (set->refs > 0 || set->hub->stopping)
-        return;
-    for (uint32_t i = 0; i < set->cluster->node_n; i++)
-        if (!list_empty(&set->pools[i].idle) || !list_empty(&set->pools[i].busy))
-            return;
-    set_free(set);
-}
-
-/* ---- the hub ---- */
-
-/* It was opened before the node was sampled, or the node has been restarted since. */
-static bool is_other_instance(const struct server *s, int64_t sampled)
-{
-    return sampled && s->instance && s->instance != sampled;
-}
-
-static void sweep_pool(struct pool *pool)
-{
-    const struct conf *conf = pool->set->snapshot->conf;
-    int64_t sampled = node_status(&pool->set->cluster->nodes[pool->node]).postmaster_start_us;
-    uint64_t now_ms = pool->set->hub->loop->now_ms;
-    struct list *next;
-    for (struct list *n = pool->idle.next; n != &pool->idle; n = next) {
-        next = n->next;
-        struct server *s = LIST_ENTRY(n, struct server, node);
-        bool idle_long =
-            conf->server_idle_timeout_ms && now_ms - s->idle_ms > conf->server_idle_timeout_ms;
-        if (idle_long || should_close(s) || is_other_instance(s, sampled))
-            server_close(s, idle_long ? "server_idle_timeout" : "retired");
-    }
-}
-
-static void on_sweep(struct timer *timer)
-{
-    struct hub *hub = LIST_ENTRY(timer, struct hub, sweep);
-    for (struct list *n = hub->sets.next; n != &hub->sets; n = n->next) {
-        struct pool_set *set = LIST_ENTRY(n, struct pool_set, node);
-        for (uint32_t i = 0; i < set->cluster->node_n; i++)
-            sweep_pool(&set->pools[i]);
-    }
-    if (hub->server_n > 0) /* an idle process sleeps */
-        start_sweep(hub);
-}
-
-void hub_init(struct hub *hub, struct loop *loop, uint32_t worker, struct snapshot *snapshot)
-{
-    *hub = (struct hub){.loop = loop, .worker = worker, .snapshot = snapshot_ref(snapshot)};
-    hub->random = loop->now_ns | 1;
-    list_init(&hub->sets);
-    stmt_table_init(&hub->stmts, worker);
-    timer_init(&hub->sweep, on_sweep);
-}
-
-void hub_free(struct hub *hub)
-{
-    timer_stop(&hub->loop->timers, &hub->sweep);
-    while (!list_empty(&hub->sets))
-        set_free(LIST_ENTRY(hub->sets.next, struct pool_set, node));
-    stmt_table_free(&hub->stmts);
-    snapshot_unref(hub->snapshot);
-}
-
-void hub_set_snapshot(struct hub *hub, struct snapshot *snapshot)
-{
-    snapshot_unref(hub->snapshot);
-    hub->snapshot = snapshot;
-    for (struct list *n = hub->sets.next; n != &hub->sets; n = n->next) {
-        struct pool_set *set = LIST_ENTRY(n, struct pool_set, node);
-        for (size_t i = 0; i < snapshot->conf->database_n; i++)
-            if (snapshot->clusters[i] == set->cluster &&
-                strcmp(snapshot->conf->databases[i].name, set->db->name) == 0) {
-                use_snapshot(set, snapshot, &snapshot->conf->databases[i]);
-                break;
-            }
-        pool_pump(set);
-    }
-}
-
-void hub_cluster_changed(struct hub *hub, struct cluster *cluster)
-{
-    for (struct list *n = hub->sets.next; n != &hub->sets; n = n->next) {
-        struct pool_set *set = LIST_ENTRY(n, struct pool_set, node);
-        if (set->cluster != cluster)
-            continue;
-        for (uint32_t i = 0; i < cluster->node_n; i++) {
-            set->pools[i].retry_ms = 0; /* what the control thread saw is newer than our failure */
-            sweep_pool(&set->pools[i]);
-        }
-        pool_pump(set);
-    }
-}
-
-static void close_servers(struct list *servers, const char *why)
-{
-    struct list *next;
-    for (struct list *n = servers->next; n != servers; n = next) {
-        next = n->next;
-        server_close(LIST_ENTRY(n, struct server, node), why);
-    }
-}
-
-void hub_stop(struct hub *hub)
-{
-    hub->stopping = true;
-    for (struct list *n = hub->sets.next; n != &hub->sets; n = n->next) {
-        struct pool_set *set = LIST_ENTRY(n, struct pool_set, node);
-        for (uint32_t i = 0; i < set->cluster->node_n; i++)
-            close_servers(&set->pools[i].idle, "shutdown");
-        while (!list_empty(&set->writers))
-            refuse(LIST_ENTRY(set->writers.next, struct waiter, node), REFUSED_SHUTDOWN, NULL);
-        while (!list_empty(&set->readers))
-            refuse(LIST_ENTRY(set->readers.next, struct waiter, node), REFUSED_SHUTDOWN, NULL);
-    }
-}
-
-void hub_abort(struct hub *hub)
-{
-    hub_stop(hub);
-    for (struct list *n = hub->sets.next; n != &hub->sets; n = n->next) {
-        struct pool_set *set = LIST_ENTRY(n, struct pool_set, node);
-        for (uint32_t i = 0; i < set->cluster->node_n; i++)
-            close_servers(&set->pools[i].busy, "shutdown");
     }
 }

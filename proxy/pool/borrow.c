@@ -1,0 +1,174 @@
+/* proxy/pool/borrow.c: workers lend each other servers.
+ *
+ * A worker whose waiters find nothing writes since when they wait into the budget, and pokes the others
+ * once. Who gives a server or a unit back looks there. The server comes to rest, travels by mail, and
+ * goes on in the other loop, with settings that count as unknown and without our statements.
+ */
+#include "proxy/pool/inside.h"
+
+#include "base/check.h"
+
+#include <stdlib.h>
+
+/* ---- telling the others ---- */
+
+struct poke {
+    struct mail mail; /* first */
+    struct budget *budget;
+};
+
+static void on_poke(struct loop *loop, struct mail *mail);
+
+static void send_poke(struct hub *to, struct budget *budget)
+{
+    struct poke *poke = malloc(sizeof *poke);
+    CHECK(poke != NULL);
+    atomic_fetch_add(&budget->refs, 1);
+    *poke = (struct poke){.mail.deliver = on_poke, .budget = budget};
+    loop_post(to->loop, &poke->mail);
+}
+
+/* A unit of the budget is free: a worker that waits for it may dial now. */
+void borrow_wake(struct pool *pool)
+{
+    uint64_t since;
+    struct hub *hub = pool->set->hub;
+    int worker = hub->stopping ? -1 : budget_longest_waiting(pool->budget, hub->worker, &since);
+    if (worker >= 0 && (uint32_t)worker < hub->peer_n)
+        send_poke(hub->peers[worker], pool->budget);
+}
+
+/* Another worker freed a unit, or wants a server of ours: see what can be done. */
+static void on_poke(struct loop *loop, struct mail *mail)
+{
+    struct poke *poke = (struct poke *)(void *)mail;
+    struct hub *hub = loop->context;
+    struct pool *pool = poke->budget->pools[hub->worker];
+    if (pool) {
+        uint64_t since;
+        struct server *s = pool_take_idle(pool, NULL);
+        if (s && budget_longest_waiting(pool->budget, hub->worker, &since) >= 0)
+            pool_offer(s);
+        pool_pump(pool->set);
+        /* A unit that is left was meant for us; if we need none any more, somebody else may. */
+        bool unit_left = atomic_load(&pool->budget->used) < pool->set->pool_size;
+        if (unit_left && !pool->waiting_since_ms)
+            borrow_wake(pool);
+    }
+    budget_unref(poke->budget);
+    free(poke);
+}
+
+void borrow_tell(struct pool_set *set)
+{
+    struct hub *hub = set->hub;
+    bool any_began = false;
+    for (uint32_t i = 0; i < set->cluster->node_n; i++) {
+        struct pool *pool = pool_at(set, i);
+        uint64_t since = pool_waiting_since(set, i);
+        if (since == pool->waiting_since_ms)
+            continue;
+        bool began = pool->waiting_since_ms == 0;
+        any_began = any_began || began;
+        pool->waiting_since_ms = since;
+        budget_wait(pool->budget, hub->worker, since);
+        if (!began || hub->peer_n < 2)
+            continue;
+        for (uint32_t w = 0; w < hub->peer_n; w++) /* an idle server there would never hear of us */
+            if (w != hub->worker)
+                send_poke(hub->peers[w], pool->budget);
+    }
+    /* A unit that was given back just before we said that we wait woke nobody: look once more. */
+    if (any_began)
+        pool_dial_for_all(set);
+}
+
+/* ---- moving a server ---- */
+
+struct move {
+    struct mail mail; /* first */
+    struct server *server;
+    struct tls *tls;
+    struct budget *budget;
+    int fd;
+    bool tcp;
+};
+
+/* The pool that waited has gone in the meantime, with its last client. */
+static void drop_moved(struct loop *loop, struct move *m)
+{
+    static const struct conn_ops nobody = {.name = "nobody"};
+    struct conn *conn = conn_new(loop, m->fd, !m->tcp, &nobody, NULL);
+    conn_adopt_tls(conn, m->tls);
+    conn_close(conn, "pool_has_gone");
+    server_free(m->server);
+    budget_give(m->budget);
+    budget_unref(m->budget);
+    free(m);
+}
+
+static void on_moved(struct loop *loop, struct mail *mail)
+{
+    struct move *m = (struct move *)(void *)mail;
+    struct hub *hub = loop->context;
+    struct pool *pool = m->budget->pools[hub->worker];
+    struct server *s = m->server;
+    if (!pool) {
+        drop_moved(loop, m);
+        return;
+    }
+    s->pool = pool;
+    s->conn = conn_new(loop, m->fd, !m->tcp, &server_conn_ops, s);
+    s->conn->essential = true;
+    conn_adopt_tls(s->conn, m->tls);
+    hub->server_n++;
+    pool_server_state(s, SERVER_IDLE);
+    hub_sweep_begin(hub);
+    pool_offer(s);
+    budget_unref(m->budget);
+    free(m);
+}
+
+/* The server's conn is at rest: hand it over, or go on here if it has something to say. */
+void server_on_quiet(struct conn *conn)
+{
+    struct server *s = conn->owner;
+    if (s->state != SERVER_MOVING)
+        return;
+    struct pool *pool = s->pool;
+    struct hub *hub = pool->set->hub;
+    uint64_t since;
+    int worker = budget_longest_waiting(pool->budget, hub->worker, &since);
+    bool can = worker >= 0 && (uint32_t)worker < hub->peer_n && conn->in.bytes == 0 && !conn->eof &&
+               s->cancels == 0 && pool->budget->pools[worker] != NULL && !hub->stopping;
+    if (!can) { /* not offered to the other worker again: it could go on like that for ever */
+        conn_resume(conn);
+        pool_server_state(s, SERVER_IDLE);
+        pool_pump(pool->set);
+        return;
+    }
+    struct move *m = calloc(1, sizeof *m);
+    CHECK(m != NULL);
+    bool tcp = !conn->one_shot;
+    label_unref(s->label);
+    s->label = NULL;
+    s->stale_stmts = s->stale_stmts || s->stmts.n > 0;
+    stmt_set_clear(&s->stmts);
+    pool_server_leaves(s);
+    s->conn = NULL;
+    hub->server_n--;
+    hub->moves++;
+    *m = (struct move){.mail.deliver = on_moved, .server = s, .budget = pool->budget, .tcp = tcp};
+    atomic_fetch_add(&pool->budget->refs, 1);
+    m->fd = conn_take_fd(conn, &m->tls);
+    loop_post(hub->peers[worker]->loop, &m->mail);
+}
+
+/* Whether a waiter of another worker has clearly waited longer than ours. */
+bool borrow_other_first(struct pool *pool)
+{
+    uint64_t since, ours = pool_waiting_since(pool->set, pool->node);
+    if (budget_longest_waiting(pool->budget, pool->set->hub->worker, &since) < 0)
+        return false;
+    return ours == 0 || since + POOL_FAIR_MS < ours;
+}

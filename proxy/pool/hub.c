@@ -1,0 +1,294 @@
+/* proxy/pool/hub.c: a worker's pool sets: made, found, swept, freed; a new configuration, the end. */
+#include "proxy/pool/inside.h"
+
+#include "base/check.h"
+#include "proxy/wire/crypto.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define SWEEP_MS 1000
+
+/* ---- greetings ---- */
+
+static struct slice settings_of(const struct label *label)
+{
+    return (struct slice){label->text, label->bytes};
+}
+
+bool pool_find_greeting(struct pool_set *set, struct label *label)
+{
+    uint32_t n;
+    if (label->greeting)
+        return true;
+    uint8_t *known = budget_greeting(set->pools[0].budget, settings_of(label), &n);
+    if (!known)
+        return false;
+    label_set_greeting(label, (struct slice){known, n});
+    free(known);
+    return true;
+}
+
+void pool_keep_greeting(struct pool_set *set, struct label *label, struct slice messages)
+{
+    label_set_greeting(label, messages);
+    budget_set_greeting(set->pools[0].budget, settings_of(label), messages);
+}
+
+/* ---- sets ---- */
+
+static void use_snapshot(struct pool_set *set, struct snapshot *snapshot,
+                         const struct conf_database *db)
+{
+    struct snapshot *was = set->snapshot;
+    const struct conf *conf = snapshot->conf;
+    struct slice user = slice_of(set->user);
+    const char *secret = conf_secret(conf, user);
+    bool own = db->user[0] != '\0' && slice_is(user, db->user) && db->password[0] != '\0';
+    set->snapshot = snapshot_ref(snapshot);
+    set->db = db;
+    set->pool_size = conf_pool_size(conf, db, conf_user(conf, user));
+    const char *password = own || (db->password[0] && db->user[0] == '\0') ? db->password
+                           : secret                                        ? secret
+                                                                           : "";
+    free(set->password);
+    set->password = strdup(password);
+    CHECK(set->password != NULL);
+    snapshot_unref(was);
+}
+
+static char *copy_text(struct slice text)
+{
+    char *copy = malloc(text.n + 1);
+    CHECK(copy != NULL);
+    memcpy(copy, text.p, text.n);
+    copy[text.n] = '\0';
+    return copy;
+}
+
+static struct pool_set *set_new(struct hub *hub, struct cluster *cluster,
+                                const struct conf_database *db, struct slice database,
+                                struct slice user)
+{
+    struct pool_set *set = calloc(1, sizeof *set + cluster->node_n * sizeof(struct pool));
+    CHECK(set != NULL);
+    struct label_draft empty = {0};
+    set->hub = hub;
+    set->cluster = cluster_ref(cluster);
+    set->database = copy_text(database);
+    set->user = copy_text(user);
+    list_init(&set->writers);
+    list_init(&set->readers);
+    list_init(&set->labels);
+    stmt_set_init(&set->proven);
+    set->base = label_find(&set->labels, &empty);
+    for (uint32_t i = 0; i < cluster->node_n; i++) {
+        struct pool *pool = &set->pools[i];
+        pool->set = set;
+        pool->node = i;
+        pool->balance.weight = 1;
+        list_init(&pool->idle);
+        list_init(&pool->busy);
+        timer_init(&pool->retry, pool_on_retry);
+        pool->budget =
+            budget_find(&(struct budget_key){cluster, i, db->name, set->database, set->user});
+        pool->budget->pools[hub->worker] = pool;
+    }
+    use_snapshot(set, hub->snapshot, db);
+    list_push_back(&hub->sets, &set->node);
+    return set;
+}
+
+struct pool_set *pool_set_get(struct hub *hub, struct cluster *cluster,
+                              const struct conf_database *db, struct slice database,
+                              struct slice user)
+{
+    for (struct list *n = hub->sets.next; n != &hub->sets; n = n->next) {
+        struct pool_set *set = LIST_ENTRY(n, struct pool_set, node);
+        if (set->cluster == cluster && strcmp(set->db->name, db->name) == 0 &&
+            slice_is(user, set->user) && slice_is(database, set->database)) {
+            set->refs++;
+            return set;
+        }
+    }
+    struct pool_set *set = set_new(hub, cluster, db, database, user);
+    set->refs++;
+    return set;
+}
+
+void pool_set_unref(struct pool_set *set)
+{
+    CHECK(set->refs > 0);
+    set->refs--; /* while it has servers it stays: they serve the next client */
+    set_free_if_unused(set);
+}
+
+static void set_free(struct pool_set *set)
+{
+    for (uint32_t i = 0; i < set->cluster->node_n; i++) {
+        struct pool *pool = &set->pools[i];
+        CHECK(list_empty(&pool->idle) && list_empty(&pool->busy));
+        timer_stop(&set->hub->loop->timers, &pool->retry);
+        budget_wait(pool->budget, set->hub->worker, 0);
+        pool->budget->pools[set->hub->worker] = NULL;
+        budget_unref(pool->budget);
+    }
+    stmt_set_clear(&set->proven);
+    label_unref(set->base);
+    CHECK(list_empty(&set->labels));
+    list_remove(&set->node);
+    cluster_unref(set->cluster);
+    snapshot_unref(set->snapshot);
+    free(set->database);
+    free(set->user);
+    free(set->password);
+    free(set);
+}
+
+void set_free_if_unused(struct pool_set *set)
+{
+    if (set->refs > 0 || set->hub->stopping)
+        return;
+    for (uint32_t i = 0; i < set->cluster->node_n; i++)
+        if (!list_empty(&set->pools[i].idle) || !list_empty(&set->pools[i].busy))
+            return;
+    set_free(set);
+}
+
+/* ---- the hub ---- */
+
+uint64_t hub_random(struct hub *hub)
+{
+    /* xorshift*: spreads reads; no secret hangs on it. */
+    hub->random ^= hub->random >> 12;
+    hub->random ^= hub->random << 25;
+    hub->random ^= hub->random >> 27;
+    return hub->random * 0x2545F4914F6CDD1DULL;
+}
+
+void hub_evidence(struct hub *hub, struct cluster *cluster)
+{
+    if (hub->reports.evidence)
+        hub->reports.evidence(hub->reports.context, cluster);
+}
+
+void hub_sweep_begin(struct hub *hub)
+{
+    if (!timer_running(&hub->sweep))
+        timer_start(&hub->loop->timers, &hub->sweep, hub->loop->now_ms + SWEEP_MS);
+}
+
+/* It was opened before the node was sampled, or the node has been restarted since. */
+static bool is_other_instance(const struct server *s, int64_t sampled)
+{
+    return sampled && s->instance && s->instance != sampled;
+}
+
+static void sweep_pool(struct pool *pool)
+{
+    const struct conf *conf = pool->set->snapshot->conf;
+    int64_t sampled = node_status(&pool->set->cluster->nodes[pool->node]).postmaster_start_us;
+    uint64_t now_ms = pool->set->hub->loop->now_ms;
+    struct list *next;
+    for (struct list *n = pool->idle.next; n != &pool->idle; n = next) {
+        next = n->next;
+        struct server *s = LIST_ENTRY(n, struct server, node);
+        bool idle_long =
+            conf->server_idle_timeout_ms && now_ms - s->idle_ms > conf->server_idle_timeout_ms;
+        if (idle_long || pool_should_close(s) || is_other_instance(s, sampled))
+            server_close(s, idle_long ? "server_idle_timeout" : "retired");
+    }
+}
+
+static void on_sweep(struct timer *timer)
+{
+    struct hub *hub = LIST_ENTRY(timer, struct hub, sweep);
+    for (struct list *n = hub->sets.next; n != &hub->sets; n = n->next) {
+        struct pool_set *set = LIST_ENTRY(n, struct pool_set, node);
+        for (uint32_t i = 0; i < set->cluster->node_n; i++)
+            sweep_pool(&set->pools[i]);
+    }
+    if (hub->server_n > 0) /* an idle process sleeps */
+        hub_sweep_begin(hub);
+}
+
+void hub_init(struct hub *hub, struct loop *loop, uint32_t worker, struct snapshot *snapshot)
+{
+    *hub = (struct hub){.loop = loop, .worker = worker, .snapshot = snapshot_ref(snapshot)};
+    hub->random = loop->now_ns | 1;
+    list_init(&hub->sets);
+    stmt_table_init(&hub->stmts, worker);
+    timer_init(&hub->sweep, on_sweep);
+}
+
+void hub_free(struct hub *hub)
+{
+    timer_stop(&hub->loop->timers, &hub->sweep);
+    while (!list_empty(&hub->sets))
+        set_free(LIST_ENTRY(hub->sets.next, struct pool_set, node));
+    stmt_table_free(&hub->stmts);
+    snapshot_unref(hub->snapshot);
+}
+
+void hub_set_snapshot(struct hub *hub, struct snapshot *snapshot)
+{
+    snapshot_unref(hub->snapshot);
+    hub->snapshot = snapshot;
+    for (struct list *n = hub->sets.next; n != &hub->sets; n = n->next) {
+        struct pool_set *set = LIST_ENTRY(n, struct pool_set, node);
+        for (size_t i = 0; i < snapshot->conf->database_n; i++)
+            if (snapshot->clusters[i] == set->cluster &&
+                strcmp(snapshot->conf->databases[i].name, set->db->name) == 0) {
+                use_snapshot(set, snapshot, &snapshot->conf->databases[i]);
+                break;
+            }
+        pool_pump(set);
+    }
+}
+
+void hub_cluster_changed(struct hub *hub, struct cluster *cluster)
+{
+    for (struct list *n = hub->sets.next; n != &hub->sets; n = n->next) {
+        struct pool_set *set = LIST_ENTRY(n, struct pool_set, node);
+        if (set->cluster != cluster)
+            continue;
+        for (uint32_t i = 0; i < cluster->node_n; i++) {
+            set->pools[i].retry_ms = 0; /* what the control thread saw is newer than our failure */
+            sweep_pool(&set->pools[i]);
+        }
+        pool_pump(set);
+    }
+}
+
+static void close_servers(struct list *servers, const char *why)
+{
+    struct list *next;
+    for (struct list *n = servers->next; n != servers; n = next) {
+        next = n->next;
+        server_close(LIST_ENTRY(n, struct server, node), why);
+    }
+}
+
+void hub_stop(struct hub *hub)
+{
+    hub->stopping = true;
+    for (struct list *n = hub->sets.next; n != &hub->sets; n = n->next) {
+        struct pool_set *set = LIST_ENTRY(n, struct pool_set, node);
+        for (uint32_t i = 0; i < set->cluster->node_n; i++)
+            close_servers(&set->pools[i].idle, "shutdown");
+        while (!list_empty(&set->writers))
+            pool_refuse(LIST_ENTRY(set->writers.next, struct waiter, node), REFUSED_SHUTDOWN, NULL);
+        while (!list_empty(&set->readers))
+            pool_refuse(LIST_ENTRY(set->readers.next, struct waiter, node), REFUSED_SHUTDOWN, NULL);
+    }
+}
+
+void hub_abort(struct hub *hub)
+{
+    hub_stop(hub);
+    for (struct list *n = hub->sets.next; n != &hub->sets; n = n->next) {
+        struct pool_set *set = LIST_ENTRY(n, struct pool_set, node);
+        for (uint32_t i = 0; i < set->cluster->node_n; i++)
+            close_servers(&set->pools[i].busy, "shutdown");
+    }
+}

@@ -1,0 +1,38 @@
+/* proxy/pool/inside.h: what pool.c, hub.c and borrow.c share. Not for others. */
+#ifndef POOL_INSIDE_H
+#define POOL_INSIDE_H
+
+#include "proxy/pool/pool.h"
+
+static inline struct pool *pool_at(struct pool_set *set, uint32_t node)
+{
+    return &set->pools[node];
+}
+
+/* ---- pool.c ---- */
+/* An idle server with this label (NULL: any), or NULL. It stays in the list. */
+struct server *pool_take_idle(struct pool *pool, const struct label *label);
+/* It is too old, or of no use any more. */
+bool pool_should_close(const struct server *server);
+void pool_refuse(struct waiter *waiter, enum refusal why, const struct refused_text *text);
+/* Since when a waiter of ours could use a server of this node; 0: none. */
+uint64_t pool_waiting_since(struct pool_set *set, uint32_t node);
+/* Open servers for waiters that no server under way will serve. */
+void pool_dial_for_all(struct pool_set *set);
+void pool_on_retry(struct timer *timer);
+/* A MOVING server leaves this worker. */
+void pool_server_leaves(struct server *server);
+
+/* ---- borrow.c ---- */
+/* Let the other workers know since when we wait, or that we do not any more. */
+void borrow_tell(struct pool_set *set);
+/* A unit of the budget is free: a worker that waits for it may dial now. */
+void borrow_wake(struct pool *pool);
+/* Whether a waiter of another worker has clearly waited longer than ours. */
+bool borrow_other_first(struct pool *pool);
+
+/* ---- hub.c ---- */
+void hub_sweep_begin(struct hub *hub);
+void set_free_if_unused(struct pool_set *set);
+
+#endif
