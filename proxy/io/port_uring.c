@@ -344,6 +344,44 @@ static int init_ring(struct port_uring *u, struct port_config *config)
     }
 }
 
+#define SELF_TEST_MS 2000
+
+/* Wait for one event of the self test: 0, or the errno that says what this kernel cannot do. */
+static int self_test_event(struct port_uring *u, int wanted, bool *more)
+{
+    struct port_event ev;
+    struct port *port = &u->port;
+    uint64_t deadline_ns = uring_now_ns(port) + SELF_TEST_MS * 1000000ULL;
+    while (uring_reap(port, &ev, 1) == 0) {
+        if (uring_now_ns(port) >= deadline_ns)
+            return ETIME;
+        uring_wait(port, deadline_ns);
+    }
+    if (ev.buf_id != PORT_NO_BUF)
+        uring_buf_return(port, PORT_SMALL, (uint32_t)ev.buf_id);
+    *more = ev.more;
+    return ev.res < 0 ? -ev.res : ev.res == wanted ? 0 : EINVAL;
+}
+
+/* A byte and the end of a stream by multishot recv into a provided buffer: set-up flags alone do not
+ * tell whether the kernel has that. */
+static int self_test(struct port_uring *u)
+{
+    int pair[2];
+    bool more = false;
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0)
+        return errno;
+    uring_recv(&u->port, 0, pair[0], PORT_SMALL, 0);
+    int err = write(pair[1], "x", 1) == 1 ? self_test_event(u, 1, &more) : errno;
+    close(pair[1]);
+    if (!err && !more)
+        uring_recv(&u->port, 0, pair[0], PORT_SMALL, 0);
+    if (!err)
+        err = self_test_event(u, 0, &more);
+    close(pair[0]);
+    return err;
+}
+
 struct port *port_uring_create(struct port_config *config, struct port_failure *failure)
 {
     struct port_uring *u = calloc(1, sizeof *u);
@@ -367,8 +405,14 @@ struct port *port_uring_create(struct port_config *config, struct port_failure *
         }
     }
     publish_returned(u);
-    io_uring_register_ring_fd(
-        &u->ring); /* an optimisation: older kernels refuse, and that is fine */
+    err = self_test(u);
+    if (err) {
+        *failure = (struct port_failure){"self test (multishot recv into provided buffers)", err};
+        uring_destroy(&u->port);
+        return NULL;
+    }
+    u->port.stats = (struct port_stats){0};
+    io_uring_register_ring_fd(&u->ring); /* only faster: older kernels refuse */
     return &u->port;
 }
 
