@@ -334,7 +334,7 @@ static bool is_expired(const struct server *s)
 bool pool_should_close(const struct server *s)
 {
     const struct pool_set *set = s->pool->set;
-    if (s->close_on_release || set->hub->stopping)
+    if (set->hub->stopping)
         return true;
     struct cluster_view view = cluster_view(set->cluster);
     bool is_primary = view.primary == s->pool->node;

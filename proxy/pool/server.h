@@ -72,7 +72,6 @@ struct server {
     uint8_t state;    /* enum server_state */
     bool tls;         /* the connection is encrypted */
     bool stale_stmts; /* it came from another worker: DEALLOCATE ALL before the next lease */
-    bool close_on_release;
     bool resetting; /* CLEANING, and a query of ours runs */
     bool in_recovery;
     struct timer chore;    /* runs while such an answer is awaited */
