@@ -44,6 +44,7 @@ struct catalog;
 struct catalog *catalog_new(uint64_t id);
 void catalog_free(struct catalog *catalog);
 uint64_t catalog_id(const struct catalog *catalog);
+size_t catalog_bytes(const struct catalog *catalog); /* the memory that it takes */
 
 /* Exact names, as in the catalog. A second one for the same kind, schema and name replaces the first
  * (views are put as unknown, and again when their definition is proven). */

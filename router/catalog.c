@@ -1,0 +1,329 @@
+/* router/catalog.c: two open-addressing tables over one store of names.
+ *
+ *   name   (kind, name): the worst of all schemas, which is what most statements ask for
+ *   fact   (name, schema): what one schema says; the facts of a name are chained, newest first
+ *
+ * Schemas are names too, of a kind of their own, so that a fact holds a number and not a text. */
+#include "router/catalog.h"
+
+#include "base/check.h"
+#include "router/classify.h"
+
+#include <stdlib.h>
+
+#define NONE UINT32_MAX
+#define FIRST_N 64 /* a power of two */
+#define KIND_SCHEMA CATALOG_KIND_N
+
+struct name {
+    uint32_t hash;
+    uint32_t text;  /* where it begins in texts */
+    uint32_t facts; /* the newest one, NONE: a schema, or nothing put yet */
+    uint8_t n, kind;
+    uint8_t class, reason; /* the worst of its facts */
+};
+
+struct fact {
+    uint32_t name, schema; /* places in names */
+    uint32_t next;         /* the next fact of the same name */
+    uint8_t class, reason;
+};
+
+struct catalog {
+    uint64_t id;
+    uint8_t everywhere_class, everywhere_reason;
+    uint8_t *texts;
+    uint32_t text_bytes, text_cap;
+    struct name *names;
+    uint32_t name_n, name_cap;
+    struct fact *facts;
+    uint32_t fact_n, fact_cap;
+    uint32_t *name_slots, *fact_slots; /* places, NONE: free; twice as many as places */
+};
+
+/* ---- a name, folded and hashed ---- */
+
+struct key {
+    uint32_t hash;
+    uint32_t n;
+    uint64_t words[(CATALOG_NAME_MAX + 7) / 8]; /* zero padded */
+};
+
+/* ASCII A-Z to a-z in eight bytes; other bytes stay. */
+static uint64_t fold(uint64_t w)
+{
+    const uint64_t ones = UINT64_C(0x0101010101010101);
+    const uint64_t low = w & ones * 0x7f;
+    const uint64_t upper = (low + ones * (0x80 - 'A')) & ~(low + ones * (0x7f - 'Z')) & ~w;
+    return w | (upper & ones * 0x80) >> 2;
+}
+
+static uint64_t mix(uint64_t h, uint64_t w)
+{
+    h = (h ^ w) * UINT64_C(0x9E3779B97F4A7C15);
+    return h ^ h >> 32;
+}
+
+/* False: no stored name can be this one. */
+static bool key_of(struct key *key, unsigned kind, struct slice text, bool folds)
+{
+    if (text.n == 0 || text.n > CATALOG_NAME_MAX)
+        return false;
+    uint64_t h = kind + 1;
+    key->n = (uint32_t)text.n;
+    for (size_t i = 0, at = 0; at < text.n; i++, at += 8) {
+        uint64_t w = 0;
+        if (text.n - at >= 8)
+            memcpy(&w, text.p + at, 8);
+        else
+            memcpy(&w, text.p + at, text.n - at);
+        key->words[i] = folds ? fold(w) : w;
+        h = mix(h, key->words[i]);
+    }
+    key->hash = (uint32_t)(h ^ text.n);
+    return true;
+}
+
+static uint32_t name_find(const struct catalog *c, unsigned kind, const struct key *key)
+{
+    const uint32_t mask = c->name_cap * 2 - 1;
+    for (uint32_t slot = key->hash;; slot++) {
+        const uint32_t place = c->name_slots[slot & mask];
+        if (place == NONE)
+            return NONE;
+        const struct name *name = &c->names[place];
+        if (name->hash == key->hash && name->n == key->n && name->kind == kind &&
+            memcmp(c->texts + name->text, key->words, key->n) == 0)
+            return place;
+    }
+}
+
+static uint32_t fact_hash(uint32_t name, uint32_t schema)
+{
+    return (uint32_t)mix(0, (uint64_t)name << 32 | schema);
+}
+
+static uint32_t fact_find(const struct catalog *c, uint32_t name, uint32_t schema)
+{
+    const uint32_t mask = c->fact_cap * 2 - 1;
+    for (uint32_t slot = fact_hash(name, schema);; slot++) {
+        const uint32_t place = c->fact_slots[slot & mask];
+        if (place == NONE || (c->facts[place].name == name && c->facts[place].schema == schema))
+            return place;
+    }
+}
+
+/* ---- growth ---- */
+
+static void *grown(void *p, size_t bytes)
+{
+    void *bigger = realloc(p, bytes);
+    CHECK(bigger != NULL);
+    return bigger;
+}
+
+static void slot_take(uint32_t *slots, uint32_t cap, uint32_t hash, uint32_t place)
+{
+    uint32_t slot = hash;
+    while (slots[slot & (cap * 2 - 1)] != NONE)
+        slot++;
+    slots[slot & (cap * 2 - 1)] = place;
+}
+
+static uint32_t *empty_slots(uint32_t *slots, uint32_t cap)
+{
+    const size_t bytes = sizeof *slots * cap * 2;
+    slots = grown(slots, bytes);
+    memset(slots, 0xff, bytes); /* NONE */
+    return slots;
+}
+
+static void grow_names(struct catalog *c)
+{
+    c->name_cap *= 2;
+    c->names = grown(c->names, sizeof *c->names * c->name_cap);
+    c->name_slots = empty_slots(c->name_slots, c->name_cap);
+    for (uint32_t i = 0; i < c->name_n; i++)
+        slot_take(c->name_slots, c->name_cap, c->names[i].hash, i);
+}
+
+static void grow_facts(struct catalog *c)
+{
+    c->fact_cap *= 2;
+    c->facts = grown(c->facts, sizeof *c->facts * c->fact_cap);
+    c->fact_slots = empty_slots(c->fact_slots, c->fact_cap);
+    for (uint32_t i = 0; i < c->fact_n; i++)
+        slot_take(c->fact_slots, c->fact_cap, fact_hash(c->facts[i].name, c->facts[i].schema), i);
+}
+
+static uint32_t text_add(struct catalog *c, const struct key *key)
+{
+    if (c->text_cap - c->text_bytes < key->n) {
+        CHECK(c->text_cap <= UINT32_MAX / 2);
+        c->text_cap *= 2;
+        c->texts = grown(c->texts, c->text_cap);
+    }
+    memcpy(c->texts + c->text_bytes, key->words, key->n);
+    c->text_bytes += key->n;
+    return c->text_bytes - key->n;
+}
+
+/* ---- filling ---- */
+
+struct catalog *catalog_new(uint64_t id)
+{
+    CHECK(id != 0);
+    struct catalog *c = calloc(1, sizeof *c);
+    CHECK(c != NULL);
+    *c = (struct catalog){.id = id,
+                          .everywhere_class = SQL_READ,
+                          .everywhere_reason = ROUTE_WHY_READ,
+                          .text_cap = FIRST_N * 16,
+                          .name_cap = FIRST_N,
+                          .fact_cap = FIRST_N};
+    c->texts = grown(NULL, c->text_cap);
+    c->names = grown(NULL, sizeof *c->names * c->name_cap);
+    c->facts = grown(NULL, sizeof *c->facts * c->fact_cap);
+    c->name_slots = empty_slots(NULL, c->name_cap);
+    c->fact_slots = empty_slots(NULL, c->fact_cap);
+    return c;
+}
+
+void catalog_free(struct catalog *c)
+{
+    if (!c)
+        return;
+    free(c->texts);
+    free(c->names);
+    free(c->facts);
+    free(c->name_slots);
+    free(c->fact_slots);
+    free(c);
+}
+
+uint64_t catalog_id(const struct catalog *c)
+{
+    return c->id;
+}
+
+size_t catalog_bytes(const struct catalog *c)
+{
+    return sizeof *c + c->text_cap + c->name_cap * (sizeof *c->names + 2 * sizeof *c->name_slots) +
+           c->fact_cap * (sizeof *c->facts + 2 * sizeof *c->fact_slots);
+}
+
+static uint32_t name_get(struct catalog *c, unsigned kind, const struct key *key)
+{
+    const uint32_t found = name_find(c, kind, key);
+    if (found != NONE)
+        return found;
+    if (c->name_n == c->name_cap)
+        grow_names(c);
+    c->names[c->name_n] = (struct name){.hash = key->hash,
+                                        .text = text_add(c, key),
+                                        .facts = NONE,
+                                        .n = (uint8_t)key->n,
+                                        .kind = (uint8_t)kind};
+    slot_take(c->name_slots, c->name_cap, key->hash, c->name_n);
+    return c->name_n++;
+}
+
+static uint32_t fact_add(struct catalog *c, uint32_t name, uint32_t schema)
+{
+    if (c->fact_n == c->fact_cap)
+        grow_facts(c);
+    c->facts[c->fact_n] =
+        (struct fact){.name = name, .schema = schema, .next = c->names[name].facts};
+    c->names[name].facts = c->fact_n;
+    slot_take(c->fact_slots, c->fact_cap, fact_hash(name, schema), c->fact_n);
+    return c->fact_n++;
+}
+
+/* The worst may have been the one that was replaced. What is as bad as before ends the search: a
+ * thousand schemas with the same view are proven one after the other. */
+static void worst_again(struct catalog *c, struct name *name)
+{
+    const uint8_t was = name->class;
+    const struct fact *worst = &c->facts[name->facts];
+    for (uint32_t i = worst->next; i != NONE && worst->class < was; i = c->facts[i].next)
+        if (c->facts[i].class > worst->class)
+            worst = &c->facts[i];
+    name->class = worst->class;
+    name->reason = worst->reason;
+}
+
+void catalog_put(struct catalog *c, enum catalog_kind kind, struct slice schema, struct slice text,
+                 uint8_t class, uint8_t reason)
+{
+    struct key name_key, schema_key;
+    CHECK(kind < CATALOG_KIND_N && class < SQL_CLASS_N && reason < ROUTE_WHY_N);
+    if (!key_of(&name_key, kind, text, false) || !key_of(&schema_key, KIND_SCHEMA, schema, false))
+        return;
+    const uint32_t in = name_get(c, KIND_SCHEMA, &schema_key);
+    const uint32_t of = name_get(c, kind, &name_key);
+    const bool first = c->names[of].facts == NONE;
+    uint32_t at = fact_find(c, of, in);
+    if (at == NONE)
+        at = fact_add(c, of, in);
+    struct fact *fact = &c->facts[at];
+    struct name *name = &c->names[of];
+    const bool was_worst = !first && fact->class == name->class;
+    fact->class = class;
+    fact->reason = reason;
+    if (first || class > name->class) {
+        name->class = class;
+        name->reason = reason;
+    } else if (was_worst) {
+        worst_again(c, name);
+    }
+}
+
+void catalog_put_everywhere(struct catalog *c, uint8_t class, uint8_t reason)
+{
+    CHECK(class < SQL_CLASS_N && reason < ROUTE_WHY_N);
+    if (class <= c->everywhere_class)
+        return;
+    c->everywhere_class = class;
+    c->everywhere_reason = reason;
+}
+
+/* ---- asking ---- */
+
+static struct catalog_answer answer(uint8_t class, uint8_t reason)
+{
+    return (struct catalog_answer){.known = true, .class = class, .reason = reason};
+}
+
+/* A doubled quote stands for one, so the text is not the name: such names stay unknown. */
+static bool asked_key(struct key *key, unsigned kind, const struct catalog_name *name)
+{
+    if (!key_of(key, kind, name->text, !name->quoted))
+        return false;
+    return !name->quoted || memchr(name->text.p, '"', name->text.n) == NULL;
+}
+
+struct catalog_answer catalog_find(const struct catalog *c, enum catalog_kind kind,
+                                   const struct catalog_name *schema,
+                                   const struct catalog_name *text)
+{
+    const struct catalog_answer unknown = {false, SQL_UNKNOWN, ROUTE_WHY_UNKNOWN_NAME};
+    struct key key;
+    CHECK(kind < CATALOG_KIND_N);
+    if (!asked_key(&key, kind, text))
+        return unknown;
+    const uint32_t name = name_find(c, kind, &key);
+    if (name == NONE)
+        return unknown;
+    if (!schema)
+        return answer(c->names[name].class, c->names[name].reason);
+    if (!asked_key(&key, KIND_SCHEMA, schema))
+        return unknown;
+    const uint32_t in = name_find(c, KIND_SCHEMA, &key);
+    const uint32_t fact = in == NONE ? NONE : fact_find(c, name, in);
+    return fact == NONE ? unknown : answer(c->facts[fact].class, c->facts[fact].reason);
+}
+
+struct catalog_answer catalog_everywhere(const struct catalog *c)
+{
+    return answer(c->everywhere_class, c->everywhere_reason);
+}
