@@ -1,11 +1,11 @@
-# The image holds the binary, the four libraries it needs and nothing to log in with.
+# The image holds the binary, the libraries it needs and nothing to log in with.
 #   docker build -t pgweir .
 #   docker run --security-opt seccomp=conf/seccomp.json -e DATABASE_URL=... -e REPLICA_URLS=... -p 6432:6432 pgweir
 ARG BASE=debian:trixie-slim
 
 FROM ${BASE} AS build
 RUN apt-get update && apt-get install -y --no-install-recommends \
-        gcc make pkg-config libc6-dev liburing-dev libssl-dev libpq-dev libinih-dev libidn-dev
+        gcc make pkg-config libc6-dev liburing-dev libssl-dev libpq-dev libinih-dev libidn-dev libjansson-dev
 WORKDIR /src
 COPY . .
 RUN make -s build/pgweir \
@@ -15,7 +15,7 @@ RUN make -s build/pgweir \
 
 FROM ${BASE}
 RUN apt-get update && apt-get install -y --no-install-recommends \
-        liburing2 libssl3t64 libpq5 libinih1 libidn12 ca-certificates \
+        liburing2 libssl3t64 libpq5 libinih1 libidn12 libjansson4 ca-certificates \
     && rm -rf /var/lib/apt/lists/* /var/cache/apt/*.bin /var/log/* /var/cache/debconf/*-old
 COPY --from=build /out /
 RUN install -d -o 65532 -g 65532 /run/pgweir

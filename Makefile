@@ -22,7 +22,7 @@ LDHARDEN := -pie -Wl,-z,relro,-z,now,-z,noexecstack
 PG_INC   := $(shell pg_config --includedir 2>/dev/null || echo /usr/include/postgresql)
 CPPFLAGS := -I. -I$(PG_INC) -D_GNU_SOURCE -DPGWEIR_VERSION='"$(VERSION)"'
 CSTD     := -std=gnu17 -g $(WARN) $(GCC_WARN) -MMD -MP
-LIBS     := -luring -lssl -lcrypto -lpq -linih -lidn -lpthread
+LIBS     := -luring -lssl -lcrypto -lpq -linih -lidn -ljansson -lpthread
 SAN      := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 
 REL_OBJ  := $(SRC:%.c=$(B)/rel/%.o)

@@ -1,6 +1,7 @@
 /* proxy/main.c: arguments, listening sockets, start and end. */
 #include "base/check.h"
 #include "proxy/admin/console.h"
+#include "proxy/admin/route_cli.h"
 #include "proxy/control/control.h"
 #include "proxy/io/log.h"
 #include "proxy/pool/kdf.h"
@@ -33,6 +34,7 @@ static int usage(FILE *out, int code)
     fputs("usage: pgweir [run] [FILE.ini]     run in the foreground, log to stderr\n"
           "       pgweir check [FILE.ini]     read and check the configuration\n"
           "       pgweir health [FILE.ini]    exit 0 when a pgweir answers on the configured port\n"
+          "       pgweir route [SQL ...]      where statements would go, and why (pgweir route --help)\n"
           "       pgweir --print-sample       print a commented configuration\n"
           "       pgweir --version\n"
           "Without FILE.ini: " DEFAULT_FILE " if it is there, else PGWEIR_* and DATABASE_URL.\n",
@@ -333,6 +335,8 @@ static struct conf *load(const struct conf_sources *sources, bool quiet)
 
 int main(int argc, char **argv)
 {
+    if (argc > 1 && strcmp(argv[1], "route") == 0)
+        return route_main(argc - 1, argv + 1);
     int at = 1;
     const char *command = "run";
     static const char *const commands[] = {"run",       "check", "health", "--print-sample",

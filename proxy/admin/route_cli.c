@@ -1,0 +1,337 @@
+#include "proxy/admin/route_cli.h"
+
+#include "base/check.h"
+#include "router/decide.h"
+#include "router/split.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#define EXIT_USAGE 64
+#define EXIT_DATA 65
+#define EXIT_NO_INPUT 66
+#define EXIT_UNAVAILABLE 69
+#define EXIT_IO 74
+#define INPUT_FIRST (64UL << 10)
+#define SHOWN_MAX 100 /* bytes of a statement in the table */
+
+static int usage(FILE *out, int code)
+{
+    fputs("usage: pgweir route [--json] [-f FILE] [SQL ...]\n"
+          "Says for each statement its class, where pgweir would send it when a replica is fresh, "
+          "and why.\n"
+          "Statements are separated by semicolons, as in psql. Without SQL and FILE: from standard "
+          "input.\n"
+          "  --json      one JSON object per statement: sql, class, route (primary or replica), "
+          "reason\n"
+          "  -f FILE     statements from a file\n"
+          "  --          what follows is SQL, also when it begins with a dash\n"
+          "Behind BEGIN READ ONLY reads are for a replica, behind another BEGIN for the primary, "
+          "until COMMIT.\n"
+          "A relation counts as a permanent table, a function that is not built in as one that "
+          "writes.\n",
+          out);
+    return code;
+}
+
+/* ---- explaining ---- */
+
+/* Where the transaction of the statements before this one is. */
+enum open_tx { TX_NONE, TX_ON_PRIMARY, TX_ON_REPLICA };
+
+struct explainer {
+    struct sql_env env;
+    enum open_tx tx;
+    bool json;
+};
+
+struct verdict {
+    enum sql_class class;
+    enum route_target target; /* ROUTE_PRIMARY or ROUTE_REPLICA */
+    enum route_reason reason;
+};
+
+/* In an open transaction. What is no read cannot stay on a replica. */
+static struct verdict explain_held(enum open_tx tx, const struct sql_facts *facts)
+{
+    struct verdict v = {.class = (enum sql_class)facts->class, .target = ROUTE_PRIMARY};
+    if (tx == TX_ON_PRIMARY)
+        v.reason = ROUTE_WHY_HELD;
+    else if (facts->flags & SQL_F_NOT_READ)
+        v.reason = (enum route_reason)facts->reason;
+    else
+        v = (struct verdict){v.class, ROUTE_REPLICA, ROUTE_WHY_READ_ONLY_TX};
+    return v;
+}
+
+static struct verdict explain_alone(const struct sql_facts *facts)
+{
+    struct route_input in = {.read_write_split = true,
+                             .segment_complete = true,
+                             .class_reason = facts->reason,
+                             .flags = facts->flags,
+                             .replica_mask = 1,
+                             .replica_all_mask = 1};
+    struct route route;
+    route_decide(&in, &route);
+    return (struct verdict){(enum sql_class)facts->class, route.target,
+                            (enum route_reason)route.reason};
+}
+
+static struct verdict explain(struct explainer *e, struct slice sql)
+{
+    struct sql_facts facts;
+    sql_classify(sql, &e->env, &facts);
+    struct verdict v = e->tx == TX_NONE ? explain_alone(&facts) : explain_held(e->tx, &facts);
+    if (facts.flags & SQL_F_TX_CLOSED)
+        e->tx = TX_NONE;
+    else if (e->tx != TX_NONE || facts.flags & SQL_F_BEGIN)
+        e->tx = v.target == ROUTE_REPLICA ? TX_ON_REPLICA : TX_ON_PRIMARY;
+    return v;
+}
+
+/* ---- printing ---- */
+
+/* Bytes of the UTF-8 character at p, 0: it is none (Unicode 15, table 3-7). */
+static size_t character_bytes(const uint8_t *p, size_t n)
+{
+    uint8_t c = p[0], low = 0x80, high = 0xBF;
+    size_t bytes = c < 0x80 ? 1 : c < 0xC2 ? 0 : c < 0xE0 ? 2 : c < 0xF0 ? 3 : c < 0xF5 ? 4 : 0;
+    if (c == 0xE0)
+        low = 0xA0;
+    if (c == 0xED)
+        high = 0x9F;
+    if (c == 0xF0)
+        low = 0x90;
+    if (c == 0xF4)
+        high = 0x8F;
+    if (bytes > n)
+        return 0;
+    for (size_t i = 1; i < bytes; i++) {
+        if (p[i] < low || p[i] > high)
+            return 0;
+        low = 0x80;
+        high = 0xBF;
+    }
+    return bytes;
+}
+
+/* JSON is UTF-8: every byte that is part of no character becomes U+FFFD. */
+static json_t *json_text(struct slice sql)
+{
+    json_t *text = json_stringn((const char *)sql.p, sql.n);
+    if (text)
+        return text;
+    char *copy = malloc(sql.n * 3 + 1);
+    CHECK(copy != NULL);
+    size_t out = 0;
+    for (size_t i = 0; i < sql.n;) {
+        size_t bytes = character_bytes(sql.p + i, sql.n - i);
+        memcpy(copy + out, bytes ? (const char *)sql.p + i : "\xEF\xBF\xBD", bytes ? bytes : 3);
+        out += bytes ? bytes : 3;
+        i += bytes ? bytes : 1;
+    }
+    text = json_stringn(copy, out);
+    CHECK(text != NULL);
+    free(copy);
+    return text;
+}
+
+static void print_json(struct slice sql, const struct verdict *v)
+{
+    json_t *object =
+        json_pack("{s:o,s:s,s:s,s:s}", "sql", json_text(sql), "class", sql_class_text(v->class),
+                  "route", route_target_text(v->target), "reason", route_reason_text(v->reason));
+    CHECK(object != NULL);
+    json_dumpf(object, stdout, JSON_COMPACT); /* a full disk is seen by finish() */
+    putchar('\n');
+    json_decref(object);
+}
+
+/* One line that no terminal misreads: white space is one blank, control bytes and what is no UTF-8 a '?'. */
+static void print_shown(struct slice sql)
+{
+    size_t shown = 0, i = 0;
+    while (i < sql.n && shown < SHOWN_MAX) {
+        uint8_t c = sql.p[i];
+        size_t bytes = character_bytes(sql.p + i, sql.n - i);
+        if (c == ' ' || (c >= '\t' && c <= '\r')) {
+            while (i < sql.n && (sql.p[i] == ' ' || (sql.p[i] >= '\t' && sql.p[i] <= '\r')))
+                i++;
+            putchar(' ');
+            shown++;
+            continue;
+        }
+        if (bytes == 0 || c < ' ' || c == 0x7F || (c == 0xC2 && sql.p[i + 1] < 0xA0))
+            putchar('?');
+        else
+            fwrite(sql.p + i, 1, bytes, stdout);
+        shown += bytes ? bytes : 1;
+        i += bytes ? bytes : 1;
+    }
+    puts(i < sql.n ? " ..." : "");
+}
+
+static int class_width(void)
+{
+    size_t width = 0;
+    for (int i = 0; i < SQL_CLASS_N; i++) {
+        size_t n = strlen(sql_class_text((enum sql_class)i));
+        width = n > width ? n : width;
+    }
+    return (int)width;
+}
+
+static int reason_width(void)
+{
+    size_t width = 0;
+    for (int i = 0; i < ROUTE_WHY_N; i++) {
+        size_t n = strlen(route_reason_text((enum route_reason)i));
+        width = n > width ? n : width;
+    }
+    return (int)width;
+}
+
+static void print_line(const char *class, const char *route, const char *reason, struct slice sql)
+{
+    printf("%-*s  %-7s  %-*s  ", class_width(), class, route, reason_width(), reason);
+    print_shown(sql);
+}
+
+static void print_head(const struct explainer *e)
+{
+    if (!e->json)
+        print_line("class", "route", "reason", slice_of("statement"));
+}
+
+static void print_one(struct explainer *e, struct slice sql)
+{
+    struct verdict v = explain(e, sql);
+    if (e->json)
+        print_json(sql, &v);
+    else
+        print_line(sql_class_text(v.class), route_target_text(v.target),
+                   route_reason_text(v.reason), sql);
+}
+
+/* ---- reading ---- */
+
+/* Prints what is complete; the bytes that it used. */
+static size_t print_all(struct explainer *e, struct slice text, bool last)
+{
+    struct split one;
+    size_t used = 0;
+    while (split_next(slice_skip(text, used), last, true, &one)) {
+        used += one.used;
+        bool ended = text.p[used - 1] == ';'; /* comments at the very end are no statement */
+        if (one.statement.n > 0 && (!one.blank || ended))
+            print_one(e, one.statement);
+    }
+    return used;
+}
+
+struct input {
+    uint8_t *p;
+    size_t n, cap;
+};
+
+/* A statement whose end is not there is looked at again when there is twice as much of it: so a long
+ * one costs linear time. False: it is too long. */
+static bool make_room(struct input *in)
+{
+    if (in->n < in->cap)
+        return true;
+    if (in->cap >= ROUTE_STATEMENT_MAX)
+        return false;
+    in->cap = in->cap ? in->cap * 2 : INPUT_FIRST;
+    in->p = realloc(in->p, in->cap);
+    CHECK(in->p != NULL);
+    return true;
+}
+
+static int read_statements(struct explainer *e, int fd, const char *name)
+{
+    struct input in = {0};
+    ssize_t got = 1;
+    size_t look_at = 1;
+    int code = 0;
+    while (got > 0 && code == 0) {
+        if (!make_room(&in)) {
+            fprintf(stderr, "pgweir: %s: a statement is longer than %lu bytes\n", name,
+                    ROUTE_STATEMENT_MAX);
+            code = EXIT_DATA;
+            break;
+        }
+        fflush(stdout); /* who writes and reads in turns gets the answers so far */
+        got = read(fd, in.p + in.n, in.cap - in.n);
+        if (got < 0) {
+            fprintf(stderr, "pgweir: cannot read %s: %s\n", name, strerror(errno));
+            code = EXIT_NO_INPUT;
+            break;
+        }
+        in.n += (size_t)got;
+        if (in.n < look_at && got > 0)
+            continue;
+        size_t used = print_all(e, (struct slice){in.p, in.n}, got == 0);
+        in.n -= used;
+        memmove(in.p, in.p + used, in.n);
+        look_at = in.n > INPUT_FIRST ? 2 * in.n : 1;
+    }
+    free(in.p);
+    return code;
+}
+
+static int read_file(struct explainer *e, const char *path)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) {
+        fprintf(stderr, "pgweir: cannot open %s: %s\n", path, strerror(errno));
+        return EXIT_NO_INPUT;
+    }
+    int code = read_statements(e, fd, path);
+    close(fd);
+    return code;
+}
+
+static int finish(int code)
+{
+    if (fflush(stdout) == 0 && !ferror(stdout))
+        return code;
+    fprintf(stderr, "pgweir: cannot write: %s\n", strerror(errno));
+    return EXIT_IO;
+}
+
+int route_main(int argc, char **argv)
+{
+    static const struct option options[] = {{"json", no_argument, NULL, 'j'},
+                                            {"file", required_argument, NULL, 'f'},
+                                            {"help", no_argument, NULL, 'h'},
+                                            {0}};
+    struct explainer e = {.env = {.standard_conforming_strings = true}};
+    const char *file = NULL;
+    for (int c; (c = getopt_long(argc, argv, "+f:h", options, NULL)) != -1;) {
+        if (c == 'j')
+            e.json = true;
+        else if (c == 'f')
+            file = optarg;
+        else
+            return usage(c == 'h' ? stdout : stderr, c == 'h' ? 0 : EXIT_USAGE);
+    }
+    if (file && optind < argc) {
+        fputs("pgweir: give SQL or -f FILE, not both\n", stderr);
+        return usage(stderr, EXIT_USAGE);
+    }
+    print_head(&e);
+    if (file)
+        return finish(read_file(&e, file));
+    if (optind == argc)
+        return finish(read_statements(&e, STDIN_FILENO, "standard input"));
+    for (int i = optind; i < argc; i++)
+        print_all(&e, slice_of(argv[i]), true);
+    return finish(0);
+}

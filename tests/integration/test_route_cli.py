@@ -1,0 +1,123 @@
+"""`pgweir route`: what it prints, and that no input breaks it."""
+import json
+import subprocess
+
+import pytest
+from conftest import BINARY, RELEASE
+
+REASONS = [
+    ("SELECT count(*) FROM t", "read", "replica", "read"),
+    ("SELECT n FROM t FOR UPDATE", "locking_read", "primary", "locking_read"),
+    ("SELECT nextval('s')", "writer_function", "primary", "writer_function"),
+    ("SELECT my_function(1)", "unknown", "primary", "unknown_function"),
+    ("INSERT INTO t VALUES (';')", "write", "primary", "write"),
+    ("WITH d AS (DELETE FROM t RETURNING 1) SELECT 1", "hidden_write", "primary", "hidden_write"),
+    ("COPY t TO STDOUT", "copy_out", "replica", "copy_out"),
+]
+
+
+def route(*args, stdin=b"", code=0, binary=BINARY):
+    done = subprocess.run([binary, "route", *args], input=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=60)
+    assert done.returncode == code, done.stderr
+    return done.stdout.decode("utf-8") if code == 0 else done.stderr.decode()
+
+
+def objects(*args, **more):
+    found = [json.loads(line) for line in route("--json", *args, **more).splitlines()]
+    assert all(sorted(o) == ["class", "reason", "route", "sql"] for o in found), found
+    return found
+
+
+def routes(text):
+    return [(o["route"], o["reason"]) for o in objects(text)]
+
+
+def test_each_statement_has_class_route_and_reason():
+    found = objects(*(f"{sql};" for sql, *_ in REASONS))
+    assert [tuple(o[k] for k in ("sql", "class", "route", "reason")) for o in found] == REASONS
+
+
+def test_arguments_a_file_and_standard_input_are_the_same(tmp_path):
+    text = ";\n".join(sql for sql, *_ in REASONS)  # no semicolon at the end
+    file = tmp_path / "some.sql"
+    file.write_text(text)
+    assert objects(text) == objects(stdin=text.encode()) == objects("-f", file) == objects("--file", file)
+    assert len(objects(text)) == len(REASONS)
+    assert route(text) == route("-f", file) == route("--", text)
+
+
+def test_the_table_is_aligned_and_each_statement_is_one_line():
+    lines = route("SELECT 1,\n\t 2; SELECT nextval('s'); SELECT '\x1b[2J'; SELECT '" + "ä" * 200 + "'").splitlines()
+    assert lines[0].split() == ["class", "route", "reason", "statement"] and len(lines) == 5
+    at = lines[0].index("statement")
+    assert [line[at:] for line in lines[1:3]] == ["SELECT 1, 2", "SELECT nextval('s')"]
+    assert lines[3][at:] == "SELECT '?[2J'"
+    assert lines[4].endswith("ä ...") and len(lines[4].encode()) < at + 110
+    assert lines[2].split()[:3] == ["writer_function", "primary", "writer_function"]
+
+
+def test_empty_statements_and_comments():
+    assert objects("", ";;", " -- nothing", "/* */") == []
+    assert [(o["sql"], o["class"]) for o in objects("/* a */; SELECT 1 /* b */; -- c")] == [
+        ("/* a */", "empty"), ("SELECT 1 /* b */", "read")]
+
+
+@pytest.mark.parametrize("text,expected", [
+    ("BEGIN; SELECT 1; COMMIT; SELECT 1",
+     [("primary", "tx_control"), ("primary", "held"), ("primary", "held"), ("replica", "read")]),
+    ("BEGIN READ ONLY; SELECT 1; SAVEPOINT s; SELECT 2; COMMIT; SELECT 1",
+     [("replica", "read_only_tx")] * 5 + [("replica", "read")]),
+    ("BEGIN READ ONLY; SELECT pg_advisory_lock(1); SELECT 1; ROLLBACK; SELECT 1",
+     [("replica", "read_only_tx"), ("primary", "session_function"), ("primary", "held"), ("primary", "held"), ("replica", "read")]),
+    ("BEGIN READ ONLY, ISOLATION LEVEL SERIALIZABLE; SELECT 1", [("primary", "tx_control"), ("primary", "held")]),
+    ("BEGIN; COMMIT AND CHAIN; SELECT 1; ROLLBACK; SELECT 1",
+     [("primary", "tx_control")] + [("primary", "held")] * 3 + [("replica", "read")]),
+])
+def test_a_transaction_is_one_place(text, expected):
+    assert routes(text) == expected
+
+
+def test_nul_bytes_and_broken_text_are_told_and_go_to_the_primary():
+    text = b"SELECT 1\0 FROM t; SELECT 2; SELECT '\xff\xc3\xa4\xed\xa0\x80'; SELECT 3abc; SELECT 4; SELECT 'x; SELECT 5"
+    found = objects(stdin=text)
+    assert [o["sql"] for o in found] == ["SELECT 1\0 FROM t", "SELECT 2", "SELECT '\ufffdä\ufffd\ufffd\ufffd'", "SELECT 3abc",
+                                         "SELECT 4", "SELECT 'x; SELECT 5"]
+    assert [o["reason"] for o in found] == ["bad_token", "read", "read", "bad_token", "read", "bad_token"]
+    assert len(route(stdin=text).splitlines()) == 7
+    for raw in (bytes(range(256)) * 40, b"\xf0\x9f", b"\0", b"'", b"$", b'"', b"/*", b"U&", b";" * 1000):
+        objects(stdin=raw)
+
+
+def test_answers_come_while_the_input_is_still_open():
+    with subprocess.Popen([BINARY, "route", "--json"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as p:
+        for n in range(3):
+            p.stdin.write(b"SELECT %d" % n)
+            p.stdin.flush()
+            p.stdin.write(b";\n")
+            p.stdin.flush()
+            assert json.loads(p.stdout.readline())["sql"] == f"SELECT {n}"
+        p.stdin.close()
+        assert p.stdout.read() == b"" and p.wait() == 0
+
+
+def test_a_large_input_is_streamed():
+    many = 50000
+    text = b"SELECT a.id, b.total FROM accounts a JOIN orders b ON b.id = a.id WHERE a.id = 17 AND b.state = 'open; not paid';\n" * many
+    lines = route("--json", stdin=text, binary=RELEASE).splitlines()
+    assert len(lines) == many and len(set(lines)) == 1 and '"route":"replica"' in lines[0]
+    long = b"SELECT '" + b"x;" * 5_000_000 + b"'; SELECT 2"
+    assert [len(o["sql"]) for o in objects(stdin=long, binary=RELEASE)] == [10_000_009, 8]
+
+
+def test_bad_usage_and_files_that_are_not_there(tmp_path):
+    assert "usage: pgweir route" in route("--help")
+    for args in (["--no-such"], ["-f"], ["-f", "x", "SELECT 1"]):
+        assert "usage: pgweir route" in route(*args, code=64)
+    assert "No such file" in route("-f", tmp_path / "no.sql", code=66)
+    assert "directory" in route("-f", tmp_path, code=66)
+
+
+def test_a_full_disk_is_told():
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([BINARY, "route", "SELECT 1"], stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 74 and "No space left" in done.stderr
