@@ -3,6 +3,9 @@
 #include "router/body.h"
 
 #include "base/check.h"
+#include "router/lookup.h"
+
+#define CTES_MAX 32
 
 /* Has the previous token ended an operand? MAYBE: it was a word that PostgreSQL's grammar also uses
  * in front of one. NO is always the safe answer: then a name before "(" is a call. */
@@ -16,17 +19,28 @@ enum pending {
     PENDING_INFIX /* infix behind a MAYBE word: only "(" would make it a call */
 };
 
-enum qualifier { QUALIFIER_NONE, QUALIFIER_PG_CATALOG, QUALIFIER_OTHER };
-
 /* What "(" means behind a name in this place. */
 enum place {
     PLACE_CALL,    /* the rule */
     PLACE_COLUMNS, /* alias(a, b), also with types behind the names */
-    PLACE_CTE      /* WITH name(a, b) */
+    PLACE_CTE,     /* WITH name(a, b) */
+    PLACE_FORM,    /* FROM coalesce(...), FROM (VALUES (1)): the grammar's own */
+    PLACE_OPERATOR /* a OPERATOR(schema.+) b */
 };
 
 /* The third argument of set_config(), which must be the literal true to leave no trace. */
 enum local { LOCAL_NONE, LOCAL_TRUE, LOCAL_OTHER };
+
+/* current_setting('a.b') is a setting of the application's own, the same on every node. */
+enum setting { SETTING_NONE, SETTING_OPEN, SETTING_NAMED };
+
+/* A query of a WITH list: its name is no relation's. */
+struct cte {
+    struct slice name;
+    bool quoted;
+    bool open; /* its own query is still open, and without RECURSIVE cannot see it */
+    unsigned depth;
+};
 
 struct body {
     struct cursor *c;
@@ -35,13 +49,20 @@ struct body {
     unsigned depth;
     enum after after;
     enum pending pending;
-    enum qualifier qualifier;
+    struct schema schema;
     enum place place;
     bool dotted;          /* the last token was the dot of a qualified name */
     bool want_type;       /* behind :: or the AS of a CAST */
     bool paren_after_as;  /* behind AS ( : a query, a window or column definitions? */
     bool opens_columns;   /* the "(" that is the token opens a column list */
+    bool opens_operator;  /* ... the name of an OPERATOR */
     bool first;           /* no token of the statement was taken yet */
+    bool want_relation;   /* the next token may be a relation's name */
+    bool at_relation;     /* the token may be */
+    bool relation;        /* the pending name is one, unless it is called */
+    bool after_relation;  /* the token before was a relation's name */
+    bool reads;           /* a relation or a parameter was seen */
+    bool schema_reads;    /* the schema is information_schema or another of the server's own */
     bool done;            /* stop_at_end was met */
     enum keyword keyword; /* of the previous token, and of the one before */
     enum keyword keyword2;
@@ -52,10 +73,18 @@ struct body {
     unsigned config_depth; /* of the set_config() we are in, 0 outside */
     unsigned config_commas;
     enum local config_local;
+    bool config_odd;      /* its name or value is more than a constant */
     uint64_t cast;        /* bit d: the parenthesis at depth d is that of CAST, TREAT ... */
-    uint64_t distinct_on; /* ... of DISTINCT ON: no operand ends with it */
+    uint64_t no_operand;  /* ... of DISTINCT ON, OPERATOR: no operand ends with it */
     uint64_t columns;     /* ... of a column list: a name behind a name is a type */
     uint64_t with;        /* we are in the list of a WITH at depth d */
+    uint64_t recursive;   /* ... of a WITH RECURSIVE */
+    uint64_t from;        /* we are in a FROM clause, or a join tree, at depth d */
+    uint64_t from_word;   /* the parenthesis at depth d is that of EXTRACT(a FROM b) ... */
+    uint64_t operator_in; /* ... of OPERATOR(schema.+) */
+    enum setting setting;
+    unsigned cte_n;
+    struct cte ctes[CTES_MAX];
 };
 
 static bool bit(uint64_t bits, unsigned depth)
@@ -85,73 +114,22 @@ static void give_up(struct body *b, enum route_reason reason)
     forbid(b, SQL_UNKNOWN, reason);
 }
 
-static bool starts_pg(struct slice name)
+static void suffer(struct body *b, struct effect effect)
 {
-    return name.n > 3 && (name.p[0] | 0x20) == 'p' && (name.p[1] | 0x20) == 'g' && name.p[2] == '_';
+    b->verdict.flags |= effect.flags;
+    forbid(b, effect.class, effect.reason);
 }
 
-static bool starts_pg_temp(struct slice name)
+static void open_config(struct body *b)
 {
-    static const char temp[] = "pg_temp";
-    if (name.n < sizeof temp - 1)
-        return false;
-    for (size_t i = 3; i < sizeof temp - 1; i++)
-        if ((name.p[i] | 0x20) != temp[i])
-            return false;
-    return starts_pg(name);
-}
-
-struct function_effect {
-    enum sql_class class;
-    enum route_reason reason;
-    uint32_t flags;
-};
-
-static const struct function_effect effects[FN_CLASS_N] = {
-    [FN_UNKNOWN] = {SQL_UNKNOWN, ROUTE_WHY_UNKNOWN_FUNCTION, 0},
-#define FNCLASS(name, class, flags) [FN_##name] = {SQL_##class, ROUTE_WHY_##class, flags},
-#include "router/function_classes.def"
-#undef FNCLASS
-};
-
-/* The pending name is called: "(" is the token. */
-static void take_call(struct body *b)
-{
-    const struct word *name = cursor_word_before(b->c);
-    const enum function_class fn = name->plain ? function_find(name) : FN_UNKNOWN;
-    const struct function_effect *effect = &effects[fn];
-    b->verdict.flags |= effect->flags;
-    if (b->qualifier == QUALIFIER_OTHER)
-        effect = &effects[FN_UNKNOWN];
-    forbid(b, effect->class, effect->reason);
-    if (fn != FN_SET_CONFIG)
-        return;
-    if (b->config_depth != 0) /* one inside the other: do not count arguments */
+    if (b->config_depth != 0) { /* one inside the other: do not count arguments */
         b->verdict.flags |= SQL_F_SESSION | SQL_F_SET_FUNCTION;
+        FORBID(b, SESSION_FUNCTION);
+    }
     b->config_depth = b->depth + 1;
     b->config_commas = 0;
     b->config_local = LOCAL_NONE;
-}
-
-/* The pending name is the type of a cast or of 'literal'. */
-static void take_type(struct body *b)
-{
-    const struct word *name = cursor_word_before(b->c);
-    const enum type_class type = name->plain ? type_find(name) : TYPE_UNKNOWN;
-    if (b->qualifier == QUALIFIER_OTHER || type == TYPE_UNKNOWN)
-        forbid(b, SQL_UNKNOWN, ROUTE_WHY_UNKNOWN_TYPE);
-    else if (type == TYPE_CATALOG)
-        FORBID(b, CATALOG_READ);
-    if (name->keyword == KW_double && b->c->keyword != KW_precision) /* then it is a user's type */
-        forbid(b, SQL_UNKNOWN, ROUTE_WHY_UNKNOWN_TYPE);
-}
-
-/* The pending name is neither called nor a type: a column, a relation, an alias, a keyword. */
-static void take_plain(struct body *b)
-{
-    if (b->qualifier == QUALIFIER_PG_CATALOG ||
-        (b->qualifier == QUALIFIER_NONE && starts_pg(cursor_word_before(b->c)->text)))
-        FORBID(b, CATALOG_READ);
+    b->config_odd = false;
 }
 
 /* Is the name this one, quoted or not? A quoted name has no keyword: it must be looked up. */
@@ -162,18 +140,148 @@ static bool names(const struct word *name, enum keyword keyword)
     return (name->plain ? keyword_find(name) : KW_NONE) == keyword;
 }
 
+/* The pending name is called: "(" is the token. */
+static void take_call(struct body *b)
+{
+    const struct word *name = cursor_word_before(b->c);
+    enum function_class fn;
+    struct effect effect = lookup_function(b->options.catalog, &b->schema, name, &fn);
+    if (fn == FN_SET_CONFIG)
+        open_config(b);
+    if (fn == FN_NODE && effect.class == SQL_NODE_IDENTITY && names(name, KW_current_setting)) {
+        b->setting = SETTING_OPEN; /* its argument decides */
+        return;
+    }
+    if (fn == FN_SET_CONFIG && effect.class == SQL_SESSION_FUNCTION)
+        effect.class = SQL_TX_STATE, effect.reason = ROUTE_WHY_TX_STATE; /* at least */
+    suffer(b, effect);
+}
+
+/* The pending name is the type of a cast or of 'literal'. */
+static void take_type(struct body *b)
+{
+    const struct word *name = cursor_word_before(b->c);
+    suffer(b, lookup_type(b->options.catalog, &b->schema, name));
+    if (name->keyword == KW_double && b->c->keyword != KW_precision) /* then it is a user's type */
+        forbid(b, SQL_UNKNOWN, ROUTE_WHY_UNKNOWN_TYPE);
+}
+
+/* ---- names of WITH queries ---- */
+
+static bool same_fold(struct slice a, struct slice b)
+{
+    if (a.n != b.n)
+        return false;
+    for (size_t i = 0; i < a.n; i++) {
+        const uint8_t x = a.p[i], y = b.p[i];
+        const bool letter = (x | 0x20) >= 'a' && (x | 0x20) <= 'z';
+        if (x != y && (!letter || (x | 0x20) != (y | 0x20)))
+            return false;
+    }
+    return true;
+}
+
+/* One quoted and one not are the same only where folding changes nothing. */
+static bool is_cte_name(const struct cte *cte, const struct word *word)
+{
+    if (cte->quoted && word->quoted)
+        return slice_equals(cte->name, word->text);
+    if (cte->quoted == word->quoted)
+        return same_fold(cte->name, word->text);
+    const struct slice quoted = cte->quoted ? cte->name : word->text;
+    for (size_t i = 0; i < quoted.n; i++)
+        if ((quoted.p[i] >= 'A' && quoted.p[i] <= 'Z') || quoted.p[i] >= 0x80)
+            return false;
+    return same_fold(cte->name, word->text);
+}
+
+static bool is_cte(const struct body *b, const struct word *word)
+{
+    for (unsigned i = b->cte_n; i-- > 0;)
+        if (!b->ctes[i].open && is_cte_name(&b->ctes[i], word))
+            return true;
+    return false;
+}
+
+static void push_cte(struct body *b)
+{
+    const struct word *word = cursor_word(b->c);
+    if (b->cte_n == CTES_MAX) /* then it counts as a relation */
+        return;
+    b->ctes[b->cte_n++] = (struct cte){.name = word->text,
+                                       .quoted = word->quoted,
+                                       .open = !bit(b->recursive, b->depth),
+                                       .depth = b->depth};
+}
+
+/* The parenthesis at depth has closed: what it declared is gone, what it defined is there. */
+static void close_ctes(struct body *b, unsigned depth)
+{
+    while (b->cte_n > 0 && b->ctes[b->cte_n - 1].depth >= depth)
+        b->cte_n--;
+    if (b->cte_n > 0 && b->ctes[b->cte_n - 1].depth == depth - 1 && !bit(b->columns, depth))
+        b->ctes[b->cte_n - 1].open = false;
+}
+
+/* ---- names that are not called ---- */
+
+static void take_relation(struct body *b)
+{
+    const struct word *name = cursor_word_before(b->c);
+    const struct effect effect = lookup_relation(b->options.catalog, &b->schema, name);
+    if (effect.class == SQL_UNKNOWN && effect.reason == ROUTE_WHY_UNKNOWN_RELATION &&
+        b->schema.kind == QUALIFIER_NONE && is_cte(b, name))
+        return;
+    suffer(b, effect);
+}
+
+/* The pending name is neither called nor a type: a column, a relation, an alias, a keyword. */
+static void take_plain(struct body *b)
+{
+    const struct word *name = cursor_word_before(b->c);
+    const enum qualifier kind = b->schema.kind;
+    b->after_relation = b->relation;
+    b->reads |= b->relation;
+    if (kind == QUALIFIER_PG_CATALOG || (kind == QUALIFIER_NONE && name_starts_pg(name->text)))
+        FORBID(b, CATALOG_READ);
+    else if (b->relation && kind == QUALIFIER_OTHER && b->schema_reads)
+        return; /* in pg_toast, information_schema ...: said already */
+    else if (b->relation)
+        take_relation(b);
+    else if (kind == QUALIFIER_OTHER)
+        suffer(b, lookup_field(b->options.catalog, name));
+}
+
 /* The pending name is a qualifier: "." is the token. */
 static void take_qualifier(struct body *b)
 {
     const struct word *name = cursor_word_before(b->c);
-    const bool pg = starts_pg(name->text);
-    const bool pg_catalog = names(name, KW_pg_catalog) && b->qualifier == QUALIFIER_NONE;
-    b->qualifier = pg_catalog ? QUALIFIER_PG_CATALOG : QUALIFIER_OTHER;
+    const bool pg = name_starts_pg(name->text);
+    const bool pg_catalog = names(name, KW_pg_catalog) && b->schema.kind == QUALIFIER_NONE;
+    b->schema.kind = pg_catalog ? QUALIFIER_PG_CATALOG : QUALIFIER_OTHER;
+    b->schema.usable = b->options.catalog != NULL && lookup_name(name, &b->schema.name);
     b->dotted = true;
-    if (pg && starts_pg_temp(name->text))
+    b->schema_reads = (pg && !pg_catalog) || names(name, KW_information_schema);
+    if (pg && name_starts_pg_temp(name->text)) {
         b->verdict.flags |= SQL_F_SESSION | SQL_F_PIN | SQL_F_TEMP;
-    if ((pg && !pg_catalog) || names(name, KW_information_schema))
+        FORBID(b, PRIMARY_RELATION);
+    } else if (b->schema_reads) {
         FORBID(b, CATALOG_READ);
+    }
+}
+
+/* SUBSTRING and OVERLAY without their own words in it are calls of a function of that name. */
+static void take_overload(struct body *b, const struct word *name)
+{
+    if (name->keyword == KW_substring || name->keyword == KW_overlay)
+        suffer(b, lookup_overload(b->options.catalog, name));
+}
+
+static void take_form_in_from(struct body *b)
+{
+    take_overload(b, cursor_word_before(b->c));
+    if (b->keyword == KW_values) /* its commas part rows */
+        set_bit(&b->from, b->depth, false);
 }
 
 /* "(" behind the pending name. */
@@ -181,6 +289,10 @@ static void take_open(struct body *b)
 {
     if (b->pending == PENDING_TYPE)
         take_type(b);
+    else if (b->place == PLACE_OPERATOR)
+        b->opens_operator = true;
+    else if (b->place == PLACE_FORM)
+        take_form_in_from(b);
     else if (b->place == PLACE_CALL || b->pending == PENDING_INFIX)
         take_call(b);
     else
@@ -194,6 +306,8 @@ static void settle(struct body *b)
     const enum pending pending = b->pending;
     if (pending == PENDING_NONE)
         return;
+    if (c->keyword == KW_from && b->keyword == KW_rows) /* ROWS FROM (...) */
+        b->relation = false;
     if (c->mark == '.') {
         take_qualifier(b);
         b->want_type = pending == PENDING_TYPE;
@@ -207,7 +321,8 @@ static void settle(struct body *b)
     else if (pending == PENDING_NAME)
         take_plain(b);
     b->pending = PENDING_NONE;
-    b->qualifier = QUALIFIER_NONE;
+    b->schema.kind = QUALIFIER_NONE;
+    b->relation = false;
 }
 
 static enum place place_here(const struct body *b)
@@ -216,7 +331,7 @@ static enum place place_here(const struct body *b)
         return PLACE_CALL;
     if (b->keyword == KW_as && !bit(b->cast, b->depth))
         return PLACE_COLUMNS;
-    if (b->mark == ')' && b->after == AFTER_YES)
+    if (b->after_relation || (b->mark == ')' && b->after == AFTER_YES))
         return PLACE_COLUMNS;
     if (bit(b->with, b->depth) &&
         (b->mark == ',' || b->keyword == KW_with || b->keyword == KW_recursive))
@@ -227,7 +342,11 @@ static enum place place_here(const struct body *b)
 /* The token is a name; the next one will tell of what. */
 static void pend(struct body *b, enum after after)
 {
+    if (!b->dotted)
+        b->relation = b->at_relation;
     b->place = place_here(b);
+    if (b->place == PLACE_CTE && b->options.catalog != NULL)
+        push_cte(b);
     b->pending = b->want_type ? PENDING_TYPE : PENDING_NAME;
     b->dotted = false;
     b->want_type = false;
@@ -267,7 +386,11 @@ static void take_as(struct body *b)
 /* Only in front of a query: WITH ORDINALITY, WITH TIES, WITH TIME ZONE stand behind something. */
 static void take_with(struct body *b)
 {
-    set_bit(&b->with, b->depth, b->first || b->mark == '(');
+    const bool list = b->first || b->mark == '(';
+    set_bit(&b->with, b->depth, list);
+    set_bit(&b->recursive, b->depth, false);
+    if (list)
+        set_bit(&b->from, b->depth, false);
     b->after = AFTER_NO;
 }
 
@@ -288,12 +411,24 @@ static void take_into(struct body *b)
     b->after = AFTER_NO;
 }
 
-/* An unreserved word, so it may be a column; a column of that name costs us only the replica. */
+/* Does a statement begin here: the query of a WITH, or what follows its list? */
+static bool starts_statement(const struct body *b)
+{
+    if (b->first)
+        return true;
+    if (b->mark == '(')
+        return (b->keyword2 == KW_as || b->keyword2 == KW_materialized) &&
+               bit(b->with, b->depth - 1);
+    return bit(b->with, b->depth) && b->mark != ',' && b->keyword != KW_with &&
+           b->keyword != KW_recursive;
+}
+
+/* Unreserved words: elsewhere they are names, of columns most often. */
 static void take_dml(struct body *b)
 {
-    if (b->options.query && b->keyword != KW_for && b->keyword != KW_key)
+    if (b->options.query && starts_statement(b))
         FORBID(b, HIDDEN_WRITE);
-    pend(b, AFTER_MAYBE);
+    pend(b, AFTER_YES);
 }
 
 static void take_by(struct body *b)
@@ -311,13 +446,14 @@ static void take_value(struct body *b)
 /* A name that is never a function's; it may be a column's. */
 static void take_form(struct body *b)
 {
+    take_overload(b, cursor_word(b->c));
     b->after = AFTER_MAYBE;
 }
 
 static void take_operator_word(struct body *b)
 {
-    forbid(b, SQL_UNKNOWN, ROUTE_WHY_UNKNOWN_OPERATOR); /* a OPERATOR(schema.+) b */
-    b->after = AFTER_NO;
+    pend(b, AFTER_YES);
+    b->place = PLACE_OPERATOR;
 }
 
 static void take_infix(struct body *b)
@@ -364,6 +500,8 @@ static void take_after(struct body *b)
         (now == KW_materialized && (before == KW_as || before == KW_not)) ||
         (now == KW_recursive && before == KW_with) ||
         (now == KW_varying && (keyword_role(before) == KW_ROLE_TYPE));
+    if (now == KW_recursive && construct)
+        set_bit(&b->recursive, b->depth, true);
     if (construct)
         b->after = now == KW_varying ? AFTER_YES : AFTER_NO;
     else
@@ -421,12 +559,90 @@ static void take_atomic(struct body *b)
         b->atomic--;
 }
 
+/* What a reserved word does to the FROM clause of its depth. */
+enum clause { CLAUSE_SAME, CLAUSE_FROM, CLAUSE_OTHER, CLAUSE_JOIN, CLAUSE_TABLE, CLAUSE_PREFIX };
+
+static const uint8_t clauses[KW_N] = {
+    [KW_from] = CLAUSE_FROM,    [KW_where] = CLAUSE_OTHER,  [KW_group] = CLAUSE_OTHER,
+    [KW_having] = CLAUSE_OTHER, [KW_window] = CLAUSE_OTHER, [KW_order] = CLAUSE_OTHER,
+    [KW_limit] = CLAUSE_OTHER,  [KW_offset] = CLAUSE_OTHER, [KW_fetch] = CLAUSE_OTHER,
+    [KW_for] = CLAUSE_OTHER,    [KW_union] = CLAUSE_OTHER,  [KW_intersect] = CLAUSE_OTHER,
+    [KW_except] = CLAUSE_OTHER, [KW_select] = CLAUSE_OTHER, [KW_join] = CLAUSE_JOIN,
+    [KW_table] = CLAUSE_TABLE,  [KW_only] = CLAUSE_PREFIX,  [KW_lateral] = CLAUSE_PREFIX,
+};
+
+static void take_from(struct body *b)
+{
+    if (bit(b->from_word, b->depth)) /* EXTRACT(a FROM b) */
+        return;
+    if (b->keyword == KW_distinct && (b->keyword2 == KW_is || b->keyword2 == KW_not))
+        return;
+    set_bit(&b->from, b->depth, true);
+    b->want_relation = true;
+}
+
+static void take_in_clause(struct body *b)
+{
+    switch ((enum clause)clauses[b->c->keyword]) {
+    case CLAUSE_SAME:
+        return;
+    case CLAUSE_FROM:
+        take_from(b);
+        return;
+    case CLAUSE_OTHER:
+        set_bit(&b->from, b->depth, false);
+        return;
+    case CLAUSE_JOIN:
+        b->want_relation = bit(b->from, b->depth);
+        return;
+    case CLAUSE_TABLE:
+        b->want_relation = true;
+        return;
+    case CLAUSE_PREFIX:
+        b->want_relation = b->at_relation;
+        return;
+    }
+}
+
+/* Operators that words stand for, resolved by name as if they were written; behind NOT the others. */
+static const char *const word_operators[KW_N][4] = {
+    [KW_like] = {"~~", "!~~"},  [KW_ilike] = {"~~*", "!~~*"},
+    [KW_similar] = {"~", "!~"}, [KW_between] = {">=", "<", "<=", ">"},
+    [KW_in] = {"=", "<>"},      [KW_distinct] = {"=", "="},
+    [KW_nullif] = {"="},        [KW_case] = {"="},
+    [KW_using] = {"="},         [KW_natural] = {"="},
+};
+
+static void take_word_operators(struct body *b)
+{
+    static const struct schema any = {.kind = QUALIFIER_NONE};
+    for (unsigned i = b->keyword == KW_not; i < 4; i += 2) {
+        const char *op = word_operators[b->c->keyword][i];
+        if (op != NULL)
+            suffer(b, lookup_operator(b->options.catalog, &any, slice_of(op)));
+    }
+}
+
+/* A word of the grammar that may be a relation's name as well. */
+static bool is_form(enum keyword k)
+{
+    const enum kw_role role = keyword_role(k);
+    return role == KW_ROLE_FORM || role == KW_ROLE_TYPE || k == KW_values;
+}
+
+/* Any word may be a label: SELECT a AS select. Not so AS MATERIALIZED, nor AS in a CAST. */
+static bool is_label(const struct body *b)
+{
+    return b->options.query && b->keyword == KW_as && !bit(b->cast, b->depth) &&
+           !bit(b->with, b->depth);
+}
+
 static void take_word(struct body *b)
 {
     const struct cursor *c = b->c;
     if (b->options.routine)
         take_atomic(b);
-    if (b->dotted || b->want_type) {
+    if (b->dotted || b->want_type || is_label(b)) {
         pend(b, AFTER_YES);
         return;
     }
@@ -439,6 +655,14 @@ static void take_word(struct body *b)
         take_locking(b);
     if (b->keyword == KW_into)
         take_temp(b);
+    take_in_clause(b);
+    if (b->options.catalog != NULL)
+        take_word_operators(b);
+    if (b->at_relation && is_form(c->keyword)) {
+        pend(b, AFTER_YES);
+        b->place = PLACE_FORM;
+        return;
+    }
     take_word_as[keyword_role(c->keyword)](b);
 }
 
@@ -473,11 +697,18 @@ static void take_open_paren(struct body *b)
         set_bit(&b->with, b->depth, false); /* a query, not the next name of the WITH list */
     b->depth++;
     set_bit(&b->cast, b->depth, k == KW_cast || k == KW_treat || k == KW_xmlserialize);
-    set_bit(&b->distinct_on, b->depth, k == KW_on && b->keyword2 == KW_distinct);
+    set_bit(&b->no_operand, b->depth,
+            b->opens_operator || (k == KW_on && b->keyword2 == KW_distinct));
+    set_bit(&b->operator_in, b->depth, b->opens_operator);
+    set_bit(&b->from, b->depth, b->at_relation);
+    set_bit(&b->from_word, b->depth,
+            k == KW_extract || k == KW_substring || k == KW_trim || k == KW_overlay);
+    b->want_relation = b->at_relation;
     set_bit(&b->columns, b->depth, b->opens_columns || is_form_alias(b));
     set_bit(&b->with, b->depth, false);
     b->paren_after_as = k == KW_as;
     b->opens_columns = false;
+    b->opens_operator = false;
     b->after = AFTER_NO;
 }
 
@@ -489,7 +720,8 @@ static void take_close_paren(struct body *b)
             give_up(b, ROUTE_WHY_BAD_TOKEN);
         return;
     }
-    b->after = bit(b->distinct_on, b->depth) ? AFTER_NO : AFTER_YES;
+    b->after = bit(b->no_operand, b->depth) ? AFTER_NO : AFTER_YES;
+    close_ctes(b, b->depth);
     b->depth--;
 }
 
@@ -507,12 +739,16 @@ static void take_punct(struct body *b)
         break;
     case '.':
         if (!b->dotted) /* (row).field, $1.field: no name that settle() has seen */
-            b->qualifier = QUALIFIER_OTHER;
+            b->schema = (struct schema){.kind = QUALIFIER_OTHER};
         b->dotted = true;
         return;
     case ';':
         if (b->atomic == 0)
             give_up(b, ROUTE_WHY_BAD_TOKEN);
+        b->after = AFTER_NO;
+        break;
+    case ',':
+        b->want_relation = bit(b->from, b->depth);
         b->after = AFTER_NO;
         break;
     default:
@@ -523,14 +759,31 @@ static void take_punct(struct body *b)
 
 static void take_operator(struct body *b)
 {
+    static const struct schema any = {.kind = QUALIFIER_NONE};
     const struct cursor *c = b->c;
     const struct slice op = c->token.text;
-    const bool star = b->dotted && c->mark == '*';
-    b->after = star ? AFTER_YES : AFTER_NO;
+    const bool named = bit(b->operator_in, b->depth);
+    const bool star = c->mark == '*' && (b->dotted || b->after == AFTER_NO);
     if (op.n == 2 && op.p[0] == ':' && op.p[1] == ':')
         b->want_type = true;
-    else if (!operator_known(op))
-        forbid(b, SQL_UNKNOWN, ROUTE_WHY_UNKNOWN_OPERATOR);
+    else if (named)
+        suffer(b, lookup_operator(b->options.catalog, &b->schema, op));
+    else if (!star)
+        suffer(b, lookup_operator(b->options.catalog, &any, op));
+    b->after = star && b->dotted ? AFTER_YES : AFTER_NO;
+}
+
+static void close_config(struct body *b)
+{
+    b->config_depth = 0;
+    if (b->config_commas != 2 || b->config_local != LOCAL_TRUE) {
+        b->verdict.flags |= SQL_F_SESSION | SQL_F_SET_FUNCTION;
+        FORBID(b, SESSION_FUNCTION);
+    } else if (b->config_odd) {
+        FORBID(b, SESSION_FUNCTION);
+    } else {
+        b->verdict.flags |= SQL_F_TX_STATE;
+    }
 }
 
 /* Follow the arguments of set_config(). */
@@ -538,15 +791,39 @@ static void note_config(struct body *b)
 {
     const struct cursor *c = b->c;
     if (b->depth == b->config_depth && c->mark == ')') {
-        if (b->config_commas != 2 || b->config_local != LOCAL_TRUE)
-            b->verdict.flags |= SQL_F_SESSION | SQL_F_SET_FUNCTION;
-        b->config_depth = 0;
+        close_config(b);
     } else if (b->depth == b->config_depth && c->mark == ',') {
         b->config_commas++;
     } else if (b->config_commas == 2) {
         const bool is_true = b->config_local == LOCAL_NONE && c->keyword == KW_true;
         b->config_local = is_true ? LOCAL_TRUE : LOCAL_OTHER;
+    } else if (c->token.kind != SCAN_STRING && c->token.kind != SCAN_PARAM &&
+               c->token.kind != SCAN_NUMBER) {
+        b->config_odd = true;
     }
+}
+
+/* 'text' in one piece: no escapes, no quotes, no continuation line, no comment before one. */
+static bool is_plain_literal(struct slice text)
+{
+    return text.p[0] == '\'' && memchr(text.p + 1, '\'', text.n - 1) == text.p + text.n - 1 &&
+           memchr(text.p, '\\', text.n) == NULL;
+}
+
+/* The token is in current_setting(): the literal name of an application's setting, then its end? */
+static void note_setting(struct body *b)
+{
+    const struct cursor *c = b->c;
+    const struct slice text = c->token.text;
+    const bool name = b->setting == SETTING_OPEN && c->token.kind == SCAN_STRING &&
+                      is_plain_literal(text) && memchr(text.p, '.', text.n) != NULL;
+    if (name) {
+        b->setting = SETTING_NAMED;
+        return;
+    }
+    if (b->setting == SETTING_OPEN || (c->mark != ')' && c->mark != ','))
+        FORBID(b, NODE_IDENTITY);
+    b->setting = SETTING_NONE;
 }
 
 static void take_token(struct body *b)
@@ -563,9 +840,12 @@ static void take_token(struct body *b)
         forbid(b, SQL_UNKNOWN, ROUTE_WHY_UNKNOWN_NAME);
         b->after = AFTER_YES;
         break;
+    case SCAN_PARAM:
+        b->reads = true;
+        b->after = AFTER_YES;
+        break;
     case SCAN_STRING:
     case SCAN_NUMBER:
-    case SCAN_PARAM:
         b->after = AFTER_YES;
         break;
     case SCAN_OPERATOR:
@@ -584,8 +864,13 @@ static void step(struct body *b)
 {
     const struct cursor *c = b->c;
     const bool was_dotted = b->dotted;
+    b->at_relation = b->want_relation;
+    b->want_relation = false;
+    b->after_relation = false;
     if (b->config_depth != 0)
         note_config(b);
+    if (b->setting != SETTING_NONE)
+        note_setting(b);
     settle(b);
     if (b->paren_after_as)
         set_bit(&b->columns, b->depth, !opens_query_or_window(c));
@@ -594,7 +879,7 @@ static void step(struct body *b)
     if (was_dotted && c->mark != '.') {
         b->dotted = false;
         if (b->pending == PENDING_NONE)
-            b->qualifier = QUALIFIER_NONE;
+            b->schema.kind = QUALIFIER_NONE;
     }
     b->keyword2 = b->keyword;
     b->keyword = was_dotted ? KW_NONE : c->keyword;
@@ -626,6 +911,10 @@ void body_prove(struct cursor *c, const struct body_options *options, struct bod
     settle(&b);
     if (b.config_depth != 0)
         b.verdict.flags |= SQL_F_SESSION | SQL_F_SET_FUNCTION;
+    if (b.setting != SETTING_NONE)
+        FORBID(&b, NODE_IDENTITY);
+    if (b.reads)
+        suffer(&b, lookup_everywhere(options->catalog));
     if (b.depth != 0 || c->token.kind == SCAN_BAD || (options->stop_at_end && !b.done))
         give_up(&b, ROUTE_WHY_BAD_TOKEN);
     *out = b.verdict;

@@ -25,6 +25,7 @@ struct body_options {
     bool query;       /* INTO is SELECT INTO, DML words are hidden writes */
     bool routine;     /* CREATE: BEGIN ATOMIC ... END holds its own semicolons */
     bool stop_at_end; /* stop behind the ")" that closes the current "(": COPY (query) */
+    const struct catalog *catalog; /* NULL: see struct sql_env */
 };
 
 /* From the cursor's token up to the end of the statement, or as stop_at_end says. */

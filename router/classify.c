@@ -3,6 +3,7 @@
 
 #include "base/check.h"
 #include "router/body.h"
+#include "router/lookup.h"
 
 #define SESSION_PIN (SQL_F_SESSION | SQL_F_PIN)
 
@@ -51,6 +52,7 @@ struct statement {
     enum sql_class class;
     enum route_reason reason;
     uint32_t flags;
+    const struct catalog *catalog;
 };
 
 static void set_class(struct statement *st, enum sql_class class)
@@ -75,7 +77,7 @@ static void read_rest(struct cursor *c, struct statement *st, bool routine)
 
 static void head_query(struct cursor *c, struct statement *st)
 {
-    const struct body_options options = {.query = true};
+    const struct body_options options = {.query = true, .catalog = st->catalog};
     struct body_verdict verdict;
     body_prove(c, &options, &verdict);
     st->class = verdict.class;
@@ -192,15 +194,16 @@ static void head_declare(struct cursor *c, struct statement *st)
     }
 }
 
+static bool is_name(const struct cursor *c)
+{
+    return c->token.kind == SCAN_WORD || c->token.kind == SCAN_QUOTED;
+}
+
 static bool names_catalog(const struct cursor *c)
 {
-    const struct slice name = c->token.text;
-    const bool is_name = c->token.kind == SCAN_WORD || c->token.kind == SCAN_QUOTED;
-    if (!is_name || !cursor_word(c)->plain)
+    if (!is_name(c) || !cursor_word(c)->plain)
         return false;
-    const enum keyword k = keyword_find(cursor_word(c));
-    return k == KW_information_schema || (name.n > 3 && (name.p[0] | 0x20) == 'p' &&
-                                          (name.p[1] | 0x20) == 'g' && name.p[2] == '_');
+    return keyword_find(cursor_word(c)) == KW_information_schema || name_starts_pg(c->token.text);
 }
 
 static const uint8_t alone_objects[KW_N] = {
@@ -223,33 +226,69 @@ static void head_ddl(struct cursor *c, struct statement *st)
     }
 }
 
-/* [schema.]table [(columns)] or (query), up to TO or FROM. */
-static void read_copy_source(struct cursor *c, struct statement *source)
+static void make_worse(struct statement *st, struct effect effect)
 {
-    if (c->mark == '(') {
-        const struct body_options options = {.query = true, .stop_at_end = true};
-        struct body_verdict verdict;
-        cursor_next(c);
-        body_prove(c, &options, &verdict);
-        *source = (struct statement){verdict.class, verdict.reason, verdict.flags};
+    if (effect.class <= st->class)
         return;
+    st->class = effect.class;
+    st->reason = effect.reason;
+}
+
+/* The name that is the token: of a schema, or of the relation. */
+static void read_copy_name(struct cursor *c, struct statement *source, struct schema *schema)
+{
+    static const struct effect catalog_read = {SQL_CATALOG_READ, ROUTE_WHY_CATALOG_READ, 0};
+    static const struct effect temporary = {SQL_PRIMARY_RELATION, ROUTE_WHY_PRIMARY_RELATION, 0};
+    const struct word name = *cursor_word(c);
+    const bool catalog = names_catalog(c);
+    cursor_next(c);
+    if (catalog)
+        make_worse(source, catalog_read);
+    if (c->mark == '.' && name_starts_pg_temp(name.text)) {
+        make_worse(source, temporary);
+        source->flags |= SESSION_PIN | SQL_F_TEMP;
     }
-    for (; !cursor_ends(c) && c->keyword != KW_to && c->keyword != KW_from; cursor_next(c)) {
-        if (names_catalog(c))
-            set_class(source, SQL_CATALOG_READ);
-        if (c->keyword == KW_pg_temp)
-            source->flags |= SESSION_PIN | SQL_F_TEMP;
-        if (c->token.kind == SCAN_UQUOTED)
-            set_class(source, SQL_UNKNOWN);
+    if (c->mark != '.' && source->class == SQL_READ)
+        make_worse(source, lookup_relation(source->catalog, schema, &name));
+    schema->kind = QUALIFIER_OTHER;
+    schema->usable = lookup_name(&name, &schema->name);
+}
+
+static void read_copy_table(struct cursor *c, struct statement *source)
+{
+    struct schema schema = {.kind = QUALIFIER_NONE};
+    if (!is_name(c))
+        set_class(source, SQL_UNKNOWN);
+    while (is_name(c)) {
+        read_copy_name(c, source, &schema);
+        if (c->mark != '.')
+            break;
+        cursor_next(c);
     }
+    make_worse(source, lookup_everywhere(source->catalog));
+    while (!cursor_ends(c) && c->keyword != KW_to && c->keyword != KW_from)
+        cursor_next(c);
+}
+
+static void read_copy_query(struct cursor *c, struct statement *source)
+{
+    const struct body_options options = {
+        .query = true, .stop_at_end = true, .catalog = source->catalog};
+    struct body_verdict verdict;
+    cursor_next(c);
+    body_prove(c, &options, &verdict);
+    *source = (struct statement){verdict.class, verdict.reason, verdict.flags, source->catalog};
 }
 
 /* COPY ... TO STDOUT is as its source; FROM, a file and a program are writes. */
 static void head_copy(struct cursor *c, struct statement *st)
 {
-    struct statement source = {.class = SQL_READ, .reason = ROUTE_WHY_READ, .flags = 0};
+    struct statement source = {.class = SQL_READ, .reason = ROUTE_WHY_READ, .catalog = st->catalog};
     cursor_accept(c, KW_binary);
-    read_copy_source(c, &source);
+    if (c->mark == '(')
+        read_copy_query(c, &source);
+    else
+        read_copy_table(c, &source);
     st->flags |= source.flags;
     if (cursor_accept(c, KW_from)) {
         if (c->keyword == KW_stdin || c->keyword == KW_stdout)
@@ -385,9 +424,9 @@ static uint32_t read_flag(const struct statement *st)
 }
 
 /* From the first token of a statement to its end. */
-static void classify_one(struct cursor *c, struct sql_facts *out)
+static void classify_one(struct cursor *c, const struct catalog *catalog, struct sql_facts *out)
 {
-    struct statement st = {.class = SQL_UNKNOWN, .reason = ROUTE_WHY_UNKNOWN, .flags = 0};
+    struct statement st = {.class = SQL_UNKNOWN, .reason = ROUTE_WHY_UNKNOWN, .catalog = catalog};
     const struct head *head = &heads[c->mark == '(' ? KW_select : c->keyword];
     const bool routine = c->keyword == KW_create;
     if (head->known) {
@@ -481,7 +520,7 @@ void sql_classify(struct slice sql, const struct sql_env *env, struct sql_facts 
             break;
         struct sql_facts one;
         one.fingerprint = 0;
-        classify_one(&c, &one);
+        classify_one(&c, env->catalog, &one);
         sql_facts_join(out, &one);
         if (c.token.kind == SCAN_BAD) {
             CHECK(out->class == SQL_UNKNOWN);

@@ -4,8 +4,8 @@
  * Promise   SQL_F_READ is set only when every statement is proven to write nothing, lock nothing,
  *           take no session state and call only built-in functions known as harmless. Anything not
  *           understood is SQL_UNKNOWN.
- * Not here  what only the catalog tells (views, row security, unlogged and foreign tables, user
- *           operators and overloads, t.f as a call of f): a relation counts as a permanent table.
+ * Catalog   what no word can show (views, row security, unlogged and foreign tables, a user's
+ *           functions, types and operators) is asked of env->catalog, if there is one.
  */
 #ifndef ROUTER_CLASSIFY_H
 #define ROUTER_CLASSIFY_H

@@ -129,6 +129,7 @@ void word_of(struct slice text, const uint8_t *end, struct word *word)
     uint64_t middle = 0;
     word->text = text;
     word->plain = true;
+    word->quoted = false;
     word->keyword = KW_NONE;
     if (text.n <= 8) {
         word->head = load(text.p, text.n, end);
@@ -151,11 +152,13 @@ void word_of_quoted(struct slice text, const uint8_t *end, struct word *word)
         if (!lower[text.p[i]]) {
             word->text = text;
             word->plain = false;
+            word->quoted = true;
             word->keyword = KW_NONE;
             return;
         }
     }
     word_of(text, end, word);
+    word->quoted = true;
 }
 
 /* Head, tail and length first; only names over 16 bytes have a middle that is left to compare. */
@@ -219,4 +222,20 @@ bool operator_known(struct slice text)
         found |= row == key;
     }
     return found != 0;
+}
+
+bool name_starts_pg(struct slice name)
+{
+    return name.n > 3 && (name.p[0] | 0x20) == 'p' && (name.p[1] | 0x20) == 'g' && name.p[2] == '_';
+}
+
+bool name_starts_pg_temp(struct slice name)
+{
+    static const char temp[] = "pg_temp";
+    if (name.n < sizeof temp - 1)
+        return false;
+    for (size_t i = 3; i < sizeof temp - 1; i++)
+        if ((name.p[i] | 0x20) != temp[i])
+            return false;
+    return name_starts_pg(name);
 }

@@ -58,6 +58,7 @@ struct word {
     uint64_t hash;
     enum keyword keyword; /* KW_NONE for a quoted name, and until keyword_find() is asked */
     bool plain;           /* false: quoted, and no table can hold it; only the text is set then */
+    bool quoted;
 };
 
 /* end: one past the last byte that may be read, at or behind the end of the text. */
@@ -78,5 +79,9 @@ static inline enum kw_role keyword_role(enum keyword keyword)
 enum function_class function_find(const struct word *word);
 enum type_class type_find(const struct word *word);
 bool operator_known(struct slice text);
+
+/* pg_..., pg_temp...: names that PostgreSQL keeps for itself. */
+bool name_starts_pg(struct slice name);
+bool name_starts_pg_temp(struct slice name);
 
 #endif

@@ -1,0 +1,138 @@
+/* router/lookup.c: names to effects. */
+#include "router/lookup.h"
+
+static const struct effect harmless = {SQL_READ, ROUTE_WHY_READ, 0};
+
+static const struct effect function_effects[FN_CLASS_N] = {
+    [FN_UNKNOWN] = {SQL_UNKNOWN, ROUTE_WHY_UNKNOWN_FUNCTION, 0},
+#define FNCLASS(name, class, flags) [FN_##name] = {SQL_##class, ROUTE_WHY_##class, flags},
+#include "router/function_classes.def"
+#undef FNCLASS
+};
+
+static struct effect unknown(enum route_reason why)
+{
+    return (struct effect){SQL_UNKNOWN, why, 0};
+}
+
+static struct effect worse(struct effect a, struct effect b)
+{
+    struct effect worst = b.class > a.class ? b : a;
+    worst.flags = a.flags | b.flags;
+    return worst;
+}
+
+/* What the catalog answers; not_known if it knows nothing. */
+static struct effect answer(struct catalog_answer a, struct effect not_known)
+{
+    if (!a.known)
+        return not_known;
+    return (struct effect){(enum sql_class)a.class, (enum route_reason)a.reason, 0};
+}
+
+bool lookup_name(const struct word *word, struct catalog_name *out)
+{
+    bool upper = false, foreign = false;
+    *out = (struct catalog_name){word->text, word->quoted};
+    if (word->text.n > CATALOG_NAME_MAX)
+        return false;
+    if (word->quoted)
+        return word->plain || memchr(word->text.p, '"', word->text.n) == NULL;
+    for (size_t i = 0; i < word->text.n; i++) {
+        upper |= word->text.p[i] >= 'A' && word->text.p[i] <= 'Z';
+        foreign |= word->text.p[i] >= 0x80;
+    }
+    out->quoted = foreign; /* only as it is stored */
+    return !foreign || !upper;
+}
+
+/* In the schema if there is one, else in any. */
+static struct effect find(const struct catalog *catalog, enum catalog_kind kind,
+                          const struct schema *schema, const struct word *word,
+                          struct effect not_known)
+{
+    static const struct slice pg_catalog = {(const uint8_t *)"pg_catalog", 10};
+    struct catalog_name in = {pg_catalog, true}, name;
+    if (catalog == NULL || !lookup_name(word, &name))
+        return not_known;
+    if (schema->kind == QUALIFIER_NONE)
+        return answer(catalog_find(catalog, kind, NULL, &name), not_known);
+    if (schema->kind == QUALIFIER_OTHER) {
+        if (!schema->usable)
+            return not_known;
+        in = schema->name;
+    }
+    return answer(catalog_find(catalog, kind, &in, &name), not_known);
+}
+
+struct effect lookup_relation(const struct catalog *catalog, const struct schema *schema,
+                              const struct word *word)
+{
+    if (catalog == NULL)
+        return harmless;
+    return find(catalog, CATALOG_RELATION, schema, word, unknown(ROUTE_WHY_UNKNOWN_RELATION));
+}
+
+struct effect lookup_function(const struct catalog *catalog, const struct schema *schema,
+                              const struct word *word, enum function_class *builtin)
+{
+    const enum function_class fn = word->plain ? function_find(word) : FN_UNKNOWN;
+    const struct effect of_builtin = function_effects[fn];
+    struct effect effect;
+    *builtin = fn;
+    if (schema->kind == QUALIFIER_OTHER || fn == FN_UNKNOWN)
+        effect = find(catalog, CATALOG_FUNCTION, schema, word, function_effects[FN_UNKNOWN]);
+    else if (schema->kind == QUALIFIER_PG_CATALOG)
+        return of_builtin;
+    else
+        effect = worse(of_builtin, find(catalog, CATALOG_FUNCTION, schema, word, harmless));
+    effect.flags |= of_builtin.flags; /* public.dblink_connect(): what the name promises to keep */
+    return effect;
+}
+
+struct effect lookup_overload(const struct catalog *catalog, const struct word *word)
+{
+    const struct schema any = {.kind = QUALIFIER_NONE};
+    return find(catalog, CATALOG_FUNCTION, &any, word, harmless);
+}
+
+struct effect lookup_field(const struct catalog *catalog, const struct word *word)
+{
+    const struct schema any = {.kind = QUALIFIER_NONE};
+    const enum function_class fn = word->plain ? function_find(word) : FN_UNKNOWN;
+    const struct effect of_builtin = fn == FN_UNKNOWN ? harmless : function_effects[fn];
+    return worse(of_builtin, find(catalog, CATALOG_FIELD, &any, word, harmless));
+}
+
+struct effect lookup_type(const struct catalog *catalog, const struct schema *schema,
+                          const struct word *word)
+{
+    const enum type_class type = word->plain ? type_find(word) : TYPE_UNKNOWN;
+    const bool of_grammar = !word->quoted && keyword_role(word->keyword) == KW_ROLE_TYPE;
+    const struct effect of_builtin =
+        type == TYPE_CATALOG ? (struct effect){SQL_CATALOG_READ, ROUTE_WHY_CATALOG_READ, 0}
+                             : harmless;
+    if (schema->kind == QUALIFIER_OTHER || type == TYPE_UNKNOWN)
+        return find(catalog, CATALOG_TYPE, schema, word, unknown(ROUTE_WHY_UNKNOWN_TYPE));
+    if (schema->kind == QUALIFIER_PG_CATALOG || of_grammar)
+        return of_builtin;
+    return worse(of_builtin, find(catalog, CATALOG_TYPE, schema, word, harmless));
+}
+
+struct effect lookup_operator(const struct catalog *catalog, const struct schema *schema,
+                              struct slice text)
+{
+    static const struct slice not_equal = {(const uint8_t *)"<>", 2};
+    const struct word word = {.text = slice_is(text, "!=") ? not_equal : text, /* as the lexer */
+                              .quoted = true};
+    const bool builtin = schema->kind != QUALIFIER_OTHER && operator_known(text);
+    if (builtin && schema->kind == QUALIFIER_PG_CATALOG)
+        return harmless;
+    return find(catalog, CATALOG_OPERATOR, schema, &word,
+                builtin ? harmless : unknown(ROUTE_WHY_UNKNOWN_OPERATOR));
+}
+
+struct effect lookup_everywhere(const struct catalog *catalog)
+{
+    return catalog == NULL ? harmless : answer(catalog_everywhere(catalog), harmless);
+}

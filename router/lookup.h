@@ -1,0 +1,49 @@
+/* router/lookup.h: what a name of a statement does: the closed lists first, then the catalog.
+ *
+ * Pure      private to router/. No memory of its own.
+ * Rule      a built-in and a user's object of one name: the worst of both, since search_path decides
+ *           and is not known here. A name in neither is unknown. Without a catalog (NULL) nothing
+ *           but the closed lists is known, and a relation counts as a permanent table.
+ */
+#ifndef ROUTER_LOOKUP_H
+#define ROUTER_LOOKUP_H
+
+#include "router/classify.h"
+#include "router/names.h"
+
+struct effect {
+    enum sql_class class; /* SQL_READ: harmless */
+    enum route_reason reason;
+    uint32_t flags;
+};
+
+enum qualifier { QUALIFIER_NONE, QUALIFIER_PG_CATALOG, QUALIFIER_OTHER };
+
+/* What stands before the last dot of a name. */
+struct schema {
+    enum qualifier kind;
+    bool usable;              /* name can be looked up; false behind (row). and $1. too */
+    struct catalog_name name; /* of QUALIFIER_OTHER: the part right before the dot */
+};
+
+/* Where a name came from the text to how the catalog wants it; false if that cannot be told:
+ * doubled quotes, or letters that the server folds by its own rules. */
+bool lookup_name(const struct word *word, struct catalog_name *out);
+
+struct effect lookup_relation(const struct catalog *catalog, const struct schema *schema,
+                              const struct word *word);
+struct effect lookup_function(const struct catalog *catalog, const struct schema *schema,
+                              const struct word *word, enum function_class *builtin);
+
+/* SUBSTRING and OVERLAY: words of the grammar, yet calls of whatever has that name. */
+struct effect lookup_overload(const struct catalog *catalog, const struct word *word);
+
+/* t.f and (x).f, should it be a call of f. */
+struct effect lookup_field(const struct catalog *catalog, const struct word *word);
+struct effect lookup_type(const struct catalog *catalog, const struct schema *schema,
+                          const struct word *word);
+struct effect lookup_operator(const struct catalog *catalog, const struct schema *schema,
+                              struct slice text);
+struct effect lookup_everywhere(const struct catalog *catalog);
+
+#endif
