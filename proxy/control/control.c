@@ -3,7 +3,7 @@
 #include "base/check.h"
 #include "proxy/control/inside.h"
 #include "proxy/control/outbox.h"
-#include "proxy/control/probe.h"
+#include "proxy/control/pg.h"
 #include "proxy/io/log.h"
 
 #include <errno.h>
@@ -67,7 +67,7 @@ struct control *control_new(struct snapshot *first, const struct conf_sources *s
         free(c);
         return NULL;
     }
-    probe_clean_environment();
+    pg_clean_environment();
     timer_init(&c->resolve_timer, NULL);
     c->outbox = outbox_new(c->loop);
     observe_follow(c);

@@ -1,9 +1,8 @@
 #include "proxy/control/probe.h"
 
 #include "base/check.h"
+#include "proxy/control/pg.h"
 
-#include <libpq-fe.h>
-#include <netdb.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,8 +15,6 @@
 #define LOST_GAP_MS 1000  /* a server that hangs up more often than this is paused for */
 #define ROTATE_GAP_MS 1000
 #define STALL_MS 1000 /* a timer this late: we stood still (a VM pause), not the node */
-#define PARAMS_MAX 24
-#define NO_FILE "/dev/null/none" /* else libpq looks in the home directory */
 
 /* One round trip, on primary and replica, PostgreSQL 13 and later. Recovery is asked once: a
  * promotion in between must not give half of each. The system identifier cannot change under a
@@ -141,35 +138,14 @@ static void fail(struct probe *p, enum node_why why, const char *text)
     close_then(p, NEXT_PAUSE);
 }
 
-/* libpq's text in one line, blanks joined. Where it says LOCATION (verbose, for the SQLSTATE's
- * sake), it ends. */
 static void copy_error(struct probe *p, const char *text)
 {
-    size_t n = 0;
-    const char *end = strstr(text, "LOCATION:");
-    for (; *text && text != end && n + 1 < sizeof p->error; text++)
-        if ((unsigned char)*text > ' ' || (n > 0 && p->error[n - 1] != ' '))
-            p->error[n++] = (unsigned char)*text > ' ' ? *text : ' ';
-    while (n > 0 && p->error[n - 1] == ' ')
-        n--;
-    p->error[n] = '\0';
+    pg_copy_error(text, p->error, sizeof p->error);
 }
 
-static bool is_sqlstate(const char *s)
-{
-    for (int i = 0; i < 5; i++)
-        if (!((s[i] >= '0' && s[i] <= '9') || (s[i] >= 'A' && s[i] <= 'Z')))
-            return false;
-    return s[5] == ':';
-}
-
-/* "FATAL: 28P01: ...": the server answered, and said no. It may also say "not now" (57P..). */
 static enum node_why why_refused(const struct probe *p)
 {
-    for (const char *s = p->error; (s = strstr(s, ": ")) != NULL; s++)
-        if (is_sqlstate(s + 2))
-            return strncmp(s + 2, "57P", 3) == 0 ? NODE_UNREACHABLE : NODE_LOGIN_FAILED;
-    return PQconnectionNeedsPassword(p->conn) ? NODE_LOGIN_FAILED : NODE_UNREACHABLE;
+    return pg_login_refused(p->conn, p->error) ? NODE_LOGIN_FAILED : NODE_UNREACHABLE;
 }
 
 /* An established connection ended: a restart, or somebody's pg_terminate_backend(). One try to
@@ -204,61 +180,14 @@ static void publish_address(struct probe *p)
 
 /* ---- connecting ---- */
 
-static void ignore_notice(void *context, const char *message)
-{
-    (void)context;
-    (void)message;
-}
-
-struct params {
-    const char *keys[PARAMS_MAX + 1], *values[PARAMS_MAX + 1];
-    unsigned n;
-};
-
-static void add_param(struct params *params, const char *key, const char *value)
-{
-    if (!value[0])
-        return;
-    CHECK(params->n < PARAMS_MAX);
-    params->keys[params->n] = key;
-    params->values[params->n++] = value;
-}
-
-static const char *or_no_file(const char *path)
-{
-    return path[0] ? path : NO_FILE;
-}
-
 static PGconn *connect_start(struct probe *p)
 {
-    const struct node_address *to = &p->addresses[p->address];
-    char address[64] = "", port[8], options[160];
-    snprintf(port, sizeof port, "%u", p->node->port);
+    char options[160];
     snprintf(options, sizeof options,
              "-c statement_timeout=%u -c lock_timeout=%u -c default_transaction_read_only=on"
              " -c search_path=pg_catalog",
              p->timeout_ms, p->timeout_ms);
-    if (to->addr.ss_family != AF_UNIX)
-        getnameinfo((const struct sockaddr *)(const void *)&to->addr, to->bytes, address,
-                    sizeof address, NULL, 0, NI_NUMERICHOST);
-    struct params params = {.n = 0};
-    add_param(&params, "host", p->node->host);
-    add_param(&params, "hostaddr", address);
-    add_param(&params, "port", port);
-    for (int i = 0; i < LOGIN_PARTS_N; i++)
-        if (i != LOGIN_SSLROOTCERT && i != LOGIN_SSLCERT && i != LOGIN_SSLKEY)
-            add_param(&params, login_keywords[i], p->login->part[i]);
-    add_param(&params, "sslrootcert", or_no_file(p->login->part[LOGIN_SSLROOTCERT]));
-    add_param(&params, "sslcert", or_no_file(p->login->part[LOGIN_SSLCERT]));
-    add_param(&params, "sslkey", or_no_file(p->login->part[LOGIN_SSLKEY]));
-    add_param(&params, "sslcrl", NO_FILE);
-    add_param(&params, "passfile", NO_FILE);
-    add_param(&params, "gssencmode", "disable");
-    add_param(&params, "application_name", "pgweir_probe");
-    add_param(&params, "options", options);
-    PGconn *conn = PQconnectStartParams(params.keys, params.values, 0);
-    CHECK(conn != NULL);
-    return conn;
+    return pg_connect_start(p->node, &p->addresses[p->address], p->login, "pgweir_probe", options);
 }
 
 static void start_connect(struct probe *p)
@@ -273,8 +202,6 @@ static void start_connect(struct probe *p)
     p->level = 0;
     p->system_id = 0;
     enter(p, PROBE_CONNECTING, later(p, p->timeout_ms));
-    PQsetNoticeProcessor(p->conn, ignore_notice, NULL);
-    PQsetErrorVerbosity(p->conn, PQERRORS_VERBOSE);
     if (PQstatus(p->conn) == CONNECTION_BAD) {
         copy_error(p, PQerrorMessage(p->conn));
         fail(p, NODE_UNREACHABLE, p->error);
@@ -580,14 +507,4 @@ void probe_nudge(struct probe *p)
 void probe_stop(struct probe *p)
 {
     close_then(p, NEXT_GONE);
-}
-
-void probe_clean_environment(void)
-{
-    unsetenv("PGSERVICE"); /* first: PQconndefaults() would follow it */
-    PQconninfoOption *options = PQconndefaults();
-    for (const PQconninfoOption *o = options; o && o->keyword; o++)
-        if (o->envvar)
-            unsetenv(o->envvar);
-    PQconninfoFree(options);
 }

@@ -19,7 +19,6 @@
  *   CLOSING     conn, poll armed and cancelled: the ring holds the socket until the last completion
  *
  * Blocks   libpq reads the certificate files of server_tls_* at each connect; nothing else.
- * Module   the only one that includes libpq.
  */
 #ifndef CONTROL_PROBE_H
 #define CONTROL_PROBE_H
@@ -93,9 +92,5 @@ void probe_set_addresses(struct probe *probe, const struct node_address *address
 /* A sample, or an attempt to connect, as soon as may be. */
 void probe_nudge(struct probe *probe);
 void probe_stop(struct probe *probe);
-
-/* Take libpq's own variables out of the environment: an operator's PGHOST or PGOPTIONS is not meant
- * for probes. While there is one thread. */
-void probe_clean_environment(void);
 
 #endif

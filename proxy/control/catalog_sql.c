@@ -1,0 +1,58 @@
+/* proxy/control/catalog_sql.c: what the primary is asked about the user's objects. PostgreSQL 13 and later,
+ * under search_path = pg_catalog, so that every other name in a definition is written with its schema.
+ * Objects of the user are those that initdb did not make: oid >= 16384. What pg_temp holds belongs to one
+ * session, which stays on the primary: it is left out. */
+#include "base/check.h"
+#include "proxy/control/catalog_rows.h"
+
+#define TEXT_OF(x) #x
+#define NUMBER(x) TEXT_OF(x)
+#define LIMIT " LIMIT " NUMBER(CATALOG_ROWS_MAX) " + 1"
+#define TEXT(sql) "left(" sql ", " NUMBER(CATALOG_TEXT_MAX) " + 1)"
+#define LASTING(n) n ".nspname !~ '^pg_(temp|toast_temp)_'"
+#define IS_ARRAY(t) "(" t ".typcategory = 'A' AND " t ".typelem <> 0)"
+/* The type of an array's elements, or the type itself. */
+#define ELEMENT(t) "CASE WHEN " IS_ARRAY(t) " THEN " t ".typelem ELSE " t ".oid END"
+
+/* A function that a standby may not run, or not with the same result. For the user's own the rule is:
+ * IMMUTABLE or PARALLEL SAFE is fine (spec/routing.md, F1). */
+#define BAD(p)                                                                            \
+    "(CASE WHEN " p ".oid >= 16384 THEN " p ".provolatile <> 'i' AND " p                  \
+    ".proparallel <> 's' ELSE " p ".provolatile = 'v' OR (" p ".provolatile = 's' AND " p \
+    ".proparallel <> 's') END)"
+
+static const struct {
+    unsigned fields;
+    const char *sql;
+} queries[] = {
+#define QUERY(name, fields, sql) [CATALOG_Q_##name] = {fields, sql},
+#include "proxy/control/catalog_sql.def"
+#undef QUERY
+};
+
+/* xmin tells a changed row from an unchanged one. Sums need no order. Columns are looked at for composite
+ * types alone: whatever else changes a column to another type changes the table's row too, as a rule. */
+#define ROWS_OF(from)                                                              \
+    "(SELECT count(*) || '/' || coalesce(sum(hashint8extended((c.oid::int8 << 32)" \
+    " | c.xmin::text::int8, 0)), 0) FROM " from ")"
+const char
+    catalog_fingerprint_sql[] =
+        "SELECT pg_is_in_recovery(), concat_ws(' ', " ROWS_OF(
+            "pg_class c WHERE c.oid >= 16384 AND c.relpersistence <> 't'"
+            " AND c.relkind IN ('r', 'p', 'v', 'm', 'S', 'f', 'c')") ", " ROWS_OF("pg_proc c WHERE "
+                                                                                  "c.oid "
+                                                                                  ">= 16384") ","
+                                                                                              " " ROWS_OF("pg_type c WHERE c.oid >= 16384 AND c.typrelid = 0 AND c.typcategory <> 'A'") ", " ROWS_OF("pg_operator c WHERE c.oid >= 16384") ", " ROWS_OF("pg_amop c WHERE c.oid >= 16384") ", " ROWS_OF("pg_amproc c WHERE c.oid >= 16384") ", " ROWS_OF("pg_cast c WHERE c.oid >= 16384") ", " ROWS_OF("pg_policy c") ", " ROWS_OF("pg_rewrite c WHERE c.oid >= 16384") ", " ROWS_OF("pg_constraint c WHERE c.oid >= 16384 AND c.contypid <> 0") ", " ROWS_OF("pg_namespace c WHERE c.nspname !~ '^pg_'") ", " ROWS_OF("(SELECT inhrelid AS oid, xmin FROM pg_inherits) c") ", " ROWS_OF("(SELECT a.attrelid AS oid, a.xmin FROM pg_attribute a JOIN pg_class r"
+                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                         " ON r.oid = a.attrelid WHERE r.relkind = 'c' AND r.oid >= 16384) c") ")";
+
+const char *catalog_rows_sql(enum catalog_query query)
+{
+    CHECK(query < CATALOG_Q_N);
+    return queries[query].sql;
+}
+
+unsigned catalog_rows_fields(enum catalog_query query)
+{
+    CHECK(query < CATALOG_Q_N && queries[query].fields <= CATALOG_FIELDS_MAX);
+    return queries[query].fields;
+}
