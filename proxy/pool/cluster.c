@@ -41,6 +41,8 @@ struct cluster *cluster_new(const struct conf_host *hosts, size_t host_n)
     atomic_init(&c->refs, 1);
     atomic_init(&c->view, (uint64_t)NODE_NONE << 32);
     c->node_n = (uint32_t)host_n;
+    c->learned = calloc(1, sizeof *c->learned);
+    CHECK(c->learned != NULL);
     for (size_t i = 0; i < host_n; i++) {
         struct node *n = &c->nodes[i];
         n->index = (uint32_t)i;
@@ -78,6 +80,7 @@ void cluster_unref(struct cluster *cluster)
         free((char *)(uintptr_t)cluster->nodes[i].host);
         free((char *)(uintptr_t)cluster->nodes[i].label);
     }
+    free(cluster->learned);
     free(cluster);
 }
 

@@ -11,6 +11,7 @@
 #define POOL_CLUSTER_H
 
 #include "conf/conf.h"
+#include "router/learned.h"
 
 #include <stdatomic.h>
 #include <sys/socket.h>
@@ -82,6 +83,7 @@ struct cluster {
     atomic_uint refs;
     atomic_uint_fast64_t view;
     atomic_bool nudged; /* a control_nudge() is on its way */
+    struct learned *learned; /* reads that belong on the primary; any thread */
     uint32_t node_n;
     struct node nodes[];
 };

@@ -44,18 +44,22 @@ static struct route decide(struct session *s)
         .pinned = s->pinned || s->session_pooling,
         .read_write_split = s->set->cluster->node_n > 1,
         .segment_complete = !s->segment_cut,
-        .policy = s->no_replica ? ROUTE_POLICY_PRIMARY : ROUTE_POLICY_AUTO,
         .class_reason = s->segment.reason,
         .flags = s->segment.flags,
-        .replica_mask = s->segment.flags & (SQL_F_READ | SQL_F_BEGIN_READ_ONLY)
-                            ? floors_readable(s, view)
-                            : view.readable,
+        .replica_mask = (s->segment.flags & (SQL_F_READ | SQL_F_BEGIN_READ_ONLY)
+                             ? floors_readable(s, view)
+                             : view.readable) &
+                        ~s->avoid,
         .replica_all_mask = not_primary | view.readable,
     };
     struct route route;
     route_decide(&in, &route);
-    if (route.reason == ROUTE_WHY_NO_FRESH_REPLICA && view.readable)
+    if (s->avoid)
+        route.reason = ROUTE_WHY_RERUN;
+    else if (route.reason == ROUTE_WHY_NO_FRESH_REPLICA && view.readable)
         route.reason = ROUTE_WHY_FLOOR;
+    else if (route.target == ROUTE_REPLICA && guard_knows(s))
+        route = (struct route){.target = ROUTE_PRIMARY, .reason = ROUTE_WHY_LEARNED};
     return route;
 }
 
@@ -107,7 +111,7 @@ static enum step attach(struct session *s, struct server *server)
     s->server = server;
     s->on_replica = server->pool->node != primary && s->waiter.want == WANT_READ;
     conn_expect_small(server->conn);
-    if (s->state == SESSION_READY && s->on_replica)
+    if (s->state == SESSION_READY && s->on_replica && !s->second_try)
         keep_replay(s);
     return sync_label(s);
 }
@@ -204,7 +208,8 @@ void lease_refuse(struct session *s, const char *sqlstate, const char *message, 
     }
     session_error(s, sqlstate, message, detail, hint);
     client_drop(s, s->collected_bytes);
-    s->no_replica = false;
+    s->avoid = 0;
+    s->second_try = false;
     if (s->segment_cut && !client_drop_query(s))
         s->skip_to_sync = true;
     else
@@ -301,16 +306,18 @@ static void on_server_lost(void *lessee, struct server *server)
     struct session *s = lessee;
     bool again = s->guard && s->state == SESSION_READY;
     bool greeting = s->state == SESSION_GREETING;
+    bool sent = !(s->syncing && s->collected_bytes > 0);
+    guard_avoid_node(s);
     s->server = NULL;
     hub_evidence(&s->worker->hub, s->set->cluster);
     pool_discard(server, "lost");
-    if (s->state == SESSION_READY && s->syncing && s->collected_bytes > 0)
-        again = true; /* not a byte of the segment has been sent */
+    if (s->state == SESSION_READY && !sent)
+        again = true; /* not a byte of the segment has gone out */
     s->syncing = false;
     if (s->sync_failed && s->state == SESSION_READY) /* which the client has been told */
         session_close(s, "settings_refused");
     else if (again && s->tries++ < TRIES_MAX)
-        lease_rerun(s);
+        lease_rerun(s, sent);
     else if (greeting)
         session_fatal(s, "08006", "connection to the server was lost during login", NULL, NULL);
     else
@@ -346,12 +353,12 @@ static void forget_lease(struct session *s)
 }
 
 /* The replica refused or vanished, and nothing of its answer has left us: once more, elsewhere. */
-void lease_rerun(struct session *s)
+void lease_rerun(struct session *s, bool was_sent)
 {
     struct buf_pool *bufs = &s->worker->loop->bufs;
-    CHECK(s->server == NULL);
+    CHECK(s->server == NULL && !(was_sent && s->second_try));
+    s->second_try = s->second_try || was_sent;
     forget_lease(s);
-    s->no_replica = true;
     s->worker->stats.reruns++;
     if (s->replay.bytes >
         0) { /* all of the segment; what had not been sent of it is in the input too */
@@ -376,7 +383,8 @@ void lease_end_if_idle(struct session *s)
     if (!server || s->tx_status != 'I' || s->replies.n > 0 || s->segment_open || s->copy_in ||
         s->skipping || s->syncing || s->guard_failed || half_sent)
         return;
-    s->writes = s->no_replica = false;
+    s->writes = s->second_try = false;
+    s->avoid = 0;
     s->tries = 0;
     if (s->pinned || s->session_pooling)
         return;

@@ -7,7 +7,6 @@
 
 #include "base/check.h"
 #include "proxy/io/log.h"
-#include "proxy/wire/error_fields.h"
 
 #include <stdlib.h>
 
@@ -86,24 +85,6 @@ void reply_guard_passed(struct session *s)
 
 /* ---- errors ---- */
 
-/* What a standby says when it cannot serve a read that the primary can (spec/routing.md B, guard). */
-static bool replica_cannot(const struct error_fields *f)
-{
-    static const char *const codes[] = {
-        "25006",                            /* read only */
-        "55000",                            /* recovery is in progress */
-        "0A000",                            /* temporary or unlogged relations, serializable */
-        "40001", "40P01",                   /* conflict with recovery */
-        "57P01", "57P02", "57P03", "57P04", /* it is going away */
-        "53300",                            /* it is full */
-        "42P01", "42703", "42883", "42704", "3F000", /* DDL that has not been replayed yet */
-    };
-    for (size_t i = 0; i < sizeof codes / sizeof *codes; i++)
-        if (slice_is(f->sqlstate, codes[i]))
-            return true;
-    return f->sqlstate.n == 5 && memcmp(f->sqlstate.p, "08", 2) == 0;
-}
-
 /* The rest of the segment gets no reply: the server skips to Sync. */
 static void skip_expected(struct session *s)
 {
@@ -140,30 +121,17 @@ static bool say_poisoned(struct session *s, const struct error_fields *f)
 
 enum pass { PASS, SWALLOW, STOP };
 
-static void refused_by_replica(struct session *s, const struct error_fields *f)
-{
-    char code[6] = "";
-    memcpy(code, f->sqlstate.p, f->sqlstate.n == 5 ? 5 : 0);
-    LOG(LOG_INFO, "route.replica_refused", LF_U("client", s->serial),
-        LF_S("node", s->set->cluster->nodes[s->server->pool->node].label), LF_S("sqlstate", code),
-        LF_S("class", sql_class_text((enum sql_class)s->segment.class)),
-        LF_U("fingerprint", s->segment.fingerprint));
-    s->guard_failed = true;
-}
-
 static enum pass on_error(struct session *s, struct slice body)
 {
     struct error_fields f;
     error_fields_read(body, &f);
     s->copy_in = false;
     s->doubt = s->doubt || s->sync_ignored; /* which of them came before the error, nobody knows */
-    if (s->guard && replica_cannot(&f)) {
-        refused_by_replica(s, &f);
+    if (s->guard && guard_refused(s, &f)) {
         skip_expected(s);
         return SWALLOW;
     }
-    if (!s->on_replica && slice_is(f.sqlstate, "25006"))
-        hub_evidence(&s->worker->hub, s->set->cluster); /* read only: is it still the primary? */
+    guard_error_of_primary(s, &f);
     if (slice_is(f.severity, "FATAL") || slice_is(f.severity, "PANIC"))
         s->fatal_seen = true;
     bool poisoned = say_poisoned(s, &f);
@@ -401,7 +369,7 @@ static void after_ready(struct session *s)
             pool_release(server);
         else
             pool_discard(server, "replica_refused");
-        lease_rerun(s);
+        lease_rerun(s, true);
         return;
     }
     reply_say_fakes(s);
@@ -468,7 +436,7 @@ void reply_input(struct session *s)
     if (s->guard_failed && s->server == server && s->replies.n == 0) {
         s->server = NULL; /* it skips up to a Sync that was not sent: no ReadyForQuery will come */
         pool_discard(server, "replica_refused");
-        lease_rerun(s);
+        lease_rerun(s, true);
     }
     if (s->guard && s->held.bytes > GUARD_HELD_MAX)
         reply_guard_passed(s);

@@ -246,9 +246,10 @@ void session_cluster_changed(struct session *s, struct cluster *cluster)
     enum node_why why = node_status(node).why;
     if (why == NODE_UNREACHABLE || why == NODE_SAMPLE_OLD || why == NODE_NO_ADDRESS) {
         struct server *server = s->server;
+        guard_avoid_node(s);
         s->server = NULL;
         pool_discard(server, "node_lost");
-        lease_rerun(s);
+        lease_rerun(s, true);
     }
 }
 

@@ -16,6 +16,7 @@
 #define SESSION_SESSION_H
 
 #include "proxy/session/worker.h"
+#include "proxy/wire/error_fields.h"
 #include "proxy/wire/frame.h"
 #include "proxy/wire/startup.h"
 #include "router/decide.h"
@@ -125,6 +126,7 @@ struct session {
     uint32_t stream_left;      /* bytes of a client message that pass through */
     uint32_t segment_serial;   /* grows with each Query and Sync that is sent */
     uint32_t server_body_left; /* bytes of a server message that pass through */
+    uint32_t avoid;            /* nodes where this segment has failed; all bits: no replica */
     uint32_t pid;
     uint8_t key[PUT_CLIENT_KEY_MAX];
     uint8_t key_n;
@@ -143,7 +145,7 @@ struct session {
     bool guard : 1;       /* nothing of the answer has left us */
     bool
         guard_failed : 1; /* the replica refused: swallow up to ReadyForQuery, then run elsewhere */
-    bool no_replica : 1;  /* this segment has had its second try */
+    bool second_try : 1; /* this segment has been run before: it is not guarded again */
     bool syncing : 1;     /* the label's SQL runs */
     bool sync_failed : 1;
     bool skip_to_sync : 1; /* unattached, after an error of ours: drop up to Sync */
@@ -242,7 +244,8 @@ void lease_for_greeting(struct session *s);
 void lease_after_sync(struct session *s);  /* the label's SQL has ended */
 void lease_end_if_idle(struct session *s); /* when nothing is expected and nothing is half sent */
 void lease_abandon(struct session *s);     /* the client leaves */
-void lease_rerun(struct session *s); /* the replica refused or vanished: run on another node */
+/* The replica refused or vanished: run on another node. was_sent: bytes of the segment had gone out. */
+void lease_rerun(struct session *s, bool was_sent);
 /* No server for the segment that waits: ERROR, its messages are dropped, ReadyForQuery. */
 void lease_refuse(struct session *s, const char *sqlstate, const char *message, const char *detail,
                   const char *hint);
@@ -257,6 +260,14 @@ uint32_t floors_readable(struct session *s, struct cluster_view view);
 /* A read that its floor sends to the primary: true, it waits and will be routed again. */
 bool floors_wait(struct session *s);
 void floors_reached(struct session *s); /* a replica serves it */
+
+/* ---- guard.c ---- */
+/* No replica can run this segment: one has said so before. */
+bool guard_knows(const struct session *s);
+/* An error of the replica, of whose answer nothing has left us. True: it runs elsewhere, the error is not told. */
+bool guard_refused(struct session *s, const struct error_fields *f);
+void guard_avoid_node(struct session *s); /* the replica of the lease failed: not there again */
+void guard_error_of_primary(struct session *s, const struct error_fields *f);
 
 /* ---- reply.c ---- */
 void reply_push(struct session *s, enum reply reply);

@@ -43,6 +43,9 @@ static void keep_field(struct error_fields *f, struct slice *shown_severity, uin
     case 'H':
         keep_first(&f->hint, value);
         break;
+    case 'F':
+        keep_first(&f->file, value);
+        break;
     case 'R':
         keep_first(&f->routine, value);
         break;

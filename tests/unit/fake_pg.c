@@ -337,10 +337,13 @@ static void run(struct fake_pg *pg, struct backend *b, const char *sql, const ch
     bool first = !b->answered;
     b->answered = true;
     if (b->node != 0 && b->tx == 'I' && first && sim_random(pg->sim, 8) == 0) {
-        static const char *const codes[] = {"40001", "57P03", "42P01", "25006"};
+        static const char *const codes[] = {"40001", "57P03", "42P01", "53300"};
+        bool for_good =
+            sim_random(pg->sim, 100) == 0; /* seldom: reads of that kind go elsewhere then */
         if (!b->extended && sim_random(pg->sim, 2))
             row_head(b); /* a standby describes before it refuses */
-        error(b, "ERROR", codes[sim_random(pg->sim, 4)], "conflict with recovery");
+        error(b, "ERROR", for_good ? "25006" : codes[sim_random(pg->sim, 4)],
+              "conflict with recovery");
     } else if (starts(sql, "INSERT")) {
         run_insert(pg, b, sql, param);
     } else if (starts(sql, "COPY")) {
