@@ -64,7 +64,8 @@ enum {
     V(CONF_LOG_JSON, "json")
 #define CONF_ENUM_consistency(V)             \
     V(CONF_CONSISTENCY_EVENTUAL, "eventual") \
-    V(CONF_CONSISTENCY_SESSION, "session")
+    V(CONF_CONSISTENCY_SESSION, "session")   \
+    V(CONF_CONSISTENCY_GLOBAL, "global")
 #define CONF_ENUM_log_routes(V)       \
     V(CONF_ROUTES_NONE, "none")       \
     V(CONF_ROUTES_CHANGES, "changes") \

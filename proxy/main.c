@@ -156,6 +156,11 @@ static void on_cluster_changed(void *context, struct cluster *cluster)
     fleet_cluster_changed(context, cluster);
 }
 
+static void on_sampled(void *context, struct cluster *cluster)
+{
+    fleet_sampled(context, cluster);
+}
+
 static void on_snapshot(void *context, struct snapshot *snapshot)
 {
     fleet_snapshot(context, snapshot);
@@ -233,7 +238,8 @@ static int run_fleet(struct snapshot *snapshot, const struct conf_sources *sourc
                      struct listening *l)
 {
     const struct conf *conf = snapshot->conf;
-    const struct control_hooks hooks = {on_cluster_changed, on_snapshot, on_shutdown, &fleet};
+    const struct control_hooks hooks = {on_cluster_changed, on_sampled, on_snapshot, on_shutdown,
+                                        &fleet};
     uint32_t worker_n = conf->workers ? conf->workers : cpus();
     if (worker_n > WORKER_PIDS_MAX)
         worker_n = WORKER_PIDS_MAX;

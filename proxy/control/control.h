@@ -29,6 +29,8 @@ enum control_stage {
 struct control_hooks {
     /* Its view or an address changed, or a node became reachable or unreachable. */
     void (*cluster_changed)(void *context, struct cluster *cluster);
+    /* A sample of it was published, and somebody waits for one. */
+    void (*sampled)(void *context, struct cluster *cluster);
     /* After a reload: hands over one reference. The options are valid, the log follows them. */
     void (*snapshot_ready)(void *context, struct snapshot *snapshot);
     /* stage: enum control_stage; each at most once, rising. */

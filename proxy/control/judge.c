@@ -322,13 +322,17 @@ static struct node_status status_of(const struct judge *j, uint32_t i, enum node
     status.flush_lsn = s->flush_lsn;
     status.replay_lsn = s->replay_lsn;
     status.receive_lsn = s->receive_lsn;
+    status.begun_ns = s->begun_ns;
     status.sampled_ns = s->at_ns;
     status.sample = s->number;
     status.system_id = s->system_id;
     status.postmaster_start_us = s->postmaster_start_us;
+    status.wal_writer_delay_ms = s->wal_writer_delay_ms;
     if (s->in_recovery) {
         status.lag_ms = (uint64_t)node->lag_ms;
         status.lag_bytes = node->lag_bytes;
+        memcpy(status.receiver, s->receiver, sizeof status.receiver);
+        memcpy(status.upstream, s->upstream, sizeof status.upstream);
     }
     return status;
 }

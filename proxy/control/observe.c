@@ -97,13 +97,13 @@ static void log_eligible(struct observed *o, uint32_t i, const struct node_statu
         LOG(LOG_WARN, "route.node_ineligible", LF_S("database", o->name),
             LF_S("node", label_of(o, i)), LF_S("reason", node_why_text(now->why)),
             LF_S("lag_ms", "unknown"), LF_U("max_lag_ms", conf->max_lag_ms),
-            LF_U("lag_bytes", now->lag_bytes), LF_S("walreceiver", o->nodes[i].probe.receiver));
+            LF_U("lag_bytes", now->lag_bytes), LF_S("walreceiver", now->receiver));
     else if (now->why == NODE_LAGS || now->why == NODE_LAGS_BYTES)
         LOG(LOG_WARN, "route.node_ineligible", LF_S("database", o->name),
             LF_S("node", label_of(o, i)), LF_S("reason", node_why_text(now->why)),
             LF_U("lag_ms", now->lag_ms), LF_U("max_lag_ms", conf->max_lag_ms),
             LF_U("lag_bytes", now->lag_bytes), LF_U("max_lag_bytes", conf->max_lag_bytes),
-            LF_S("walreceiver", o->nodes[i].probe.receiver));
+            LF_S("walreceiver", now->receiver));
     else
         LOG(LOG_WARN, "route.node_ineligible", LF_S("database", o->name),
             LF_S("node", label_of(o, i)), LF_S("reason", node_why_text(now->why)));
@@ -281,6 +281,14 @@ static void on_answered(struct probe *probe, const struct judge_sample *sample)
     node->told[0] = '\0';
     judge_take(&o->judge, probe->node->index, sample, &o->limits);
     decide(o);
+    if (o->control->running && cluster_is_awaited(o->cluster))
+        o->control->hooks.sampled(o->control->hooks.context, o->cluster);
+}
+
+static bool on_awaited(struct probe *probe)
+{
+    struct observed_node *node;
+    return cluster_is_awaited(owner_of(probe, &node)->cluster);
 }
 
 static void on_failed(struct probe *probe, enum node_why why, const char *text)
@@ -326,8 +334,11 @@ static void on_gone(struct probe *probe)
     free(o);
 }
 
-static const struct probe_ops probe_ops = {
-    .answered = on_answered, .failed = on_failed, .moved = on_moved, .gone = on_gone};
+static const struct probe_ops probe_ops = {.answered = on_answered,
+                                           .failed = on_failed,
+                                           .awaited = on_awaited,
+                                           .moved = on_moved,
+                                           .gone = on_gone};
 
 /* ---- following the snapshot ---- */
 

@@ -10,7 +10,7 @@
 
 #define PAUSE_MIN_MS 100
 #define PAUSE_MAX_MS 2000
-#define ASK_GAP_MS 4      /* between two samples of a node, however often it is nudged */
+#define ASK_GAP_MS 2      /* between two samples of a node, however urgent */
 #define CONNECT_GAP_MS 20 /* the same for attempts to connect */
 #define LOST_GAP_MS 1000  /* a server that hangs up more often than this is paused for */
 #define ROTATE_GAP_MS 1000
@@ -29,9 +29,14 @@
     " CASE WHEN r THEN pg_last_wal_replay_lsn() END,"                                 \
     " CASE WHEN r THEN pg_last_wal_receive_lsn() END,"                                \
     " (extract(epoch FROM pg_postmaster_start_time()) * 1000000)::bigint, " system_id \
-    ", " receiver ", " timeline " FROM (SELECT pg_is_in_recovery() AS r OFFSET 0) AS s"
+    ", " receiver ", " timeline ","                                                   \
+    " CASE WHEN NOT r THEN (extract(epoch FROM"                                       \
+    " current_setting('wal_writer_delay')::interval) * 1000)::int END"                \
+    " FROM (SELECT pg_is_in_recovery() AS r OFFSET 0) AS s"
 #define SYSTEM_SQL "(SELECT system_identifier FROM pg_control_system())"
-#define RECEIVER_SQL "(SELECT coalesce(status, 'hidden') FROM pg_stat_wal_receiver)"
+#define RECEIVER_SQL                                                 \
+    "(SELECT coalesce(status, 'hidden') FROM pg_stat_wal_receiver)," \
+    " (SELECT sender_host || ':' || sender_port FROM pg_stat_wal_receiver)"
 #define TIMELINE_SQL                                                             \
     "CASE WHEN r THEN coalesce((SELECT received_tli FROM pg_stat_wal_receiver)," \
     " (SELECT min_recovery_end_timeline FROM pg_control_recovery())) END"
@@ -46,7 +51,9 @@ enum column {
     COL_STARTED,
     COL_SYSTEM,
     COL_RECEIVER,
+    COL_UPSTREAM,
     COL_TIMELINE,
+    COL_DELAY,
     COL_N
 };
 
@@ -54,7 +61,7 @@ enum column {
 static const char *const level_sql[] = {
     SAMPLE_SQL("NULL", RECEIVER_SQL, TIMELINE_SQL),
     SAMPLE_SQL("NULL", RECEIVER_SQL, "(SELECT received_tli FROM pg_stat_wal_receiver)"),
-    SAMPLE_SQL("NULL", "'hidden'", "NULL"),
+    SAMPLE_SQL("NULL", "'hidden', NULL", "NULL"),
 };
 #define LEVEL_N (sizeof level_sql / sizeof *level_sql)
 static const char first_sql[] = SAMPLE_SQL(SYSTEM_SQL, RECEIVER_SQL, TIMELINE_SQL);
@@ -291,13 +298,15 @@ static void read_sample(struct probe *p, const PGresult *result)
         .receive_lsn = lsn_of(result, COL_RECEIVE),
         .postmaster_start_us = strtoll(value_of(result, COL_STARTED), NULL, 10),
         .system_id = p->system_id,
+        .wal_writer_delay_ms = (uint32_t)strtoul(value_of(result, COL_DELAY), NULL, 10),
         .number = p->number,
         .begun_ns = p->begun_ns,
     };
     if (!p->sample.in_recovery)
         timeline_of_walfile(slice_of(value_of(result, COL_WALFILE)), &p->sample.timeline);
     const char *receiver = value_of(result, COL_RECEIVER);
-    snprintf(p->receiver, sizeof p->receiver, "%s", receiver[0] ? receiver : "none");
+    snprintf(p->sample.receiver, sizeof p->sample.receiver, "%s", receiver[0] ? receiver : "none");
+    snprintf(p->sample.upstream, sizeof p->sample.upstream, "%s", value_of(result, COL_UPSTREAM));
     p->got = true;
 }
 
@@ -335,8 +344,8 @@ static void finish_query(struct probe *p)
         ask(p);
         return;
     }
-    uint64_t next_ms = p->begun_ms + (p->again ? ASK_GAP_MS : p->interval_ms);
-    enter(p, PROBE_IDLE, next_ms);
+    bool urgent = p->again || p->ops->awaited(p);
+    enter(p, PROBE_IDLE, p->begun_ms + (urgent ? ASK_GAP_MS : p->interval_ms));
     if (p->got) {
         p->answered = true;
         p->failed_n = 0;

@@ -36,6 +36,8 @@ struct probe_ops {
     void (*answered)(struct probe *probe, const struct judge_sample *sample);
     /* why NODE_FINE: this sample failed, but the node answers. text: libpq's or ours. */
     void (*failed)(struct probe *probe, enum node_why why, const char *text);
+    /* Somebody waits for the next sample: it follows at once. */
+    bool (*awaited)(struct probe *probe);
     void (*moved)(struct probe *probe); /* it published another address of the node */
     void (*gone)(struct probe *probe);
 };
@@ -77,7 +79,6 @@ struct probe {
     uint32_t level;     /* of what may be asked on this connection; 0: everything */
     bool again;         /* a nudge came while it was being asked */
     bool got, retry;    /* of the query in flight: a sample; it was refused, ask for less */
-    char receiver[16];  /* walreceiver's status; "none", or "hidden" without pg_monitor */
     char error[PROBE_TEXT_BYTES]; /* of the query in flight */
     struct judge_sample sample;
 };

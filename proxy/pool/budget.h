@@ -11,7 +11,6 @@
 
 #include "proxy/pool/cluster.h"
 
-#define WORKERS_MAX 256
 #define BUDGET_GREETINGS_MAX 64
 
 struct pool;

@@ -84,6 +84,14 @@ void cluster_unref(struct cluster *cluster)
     free(cluster);
 }
 
+bool cluster_is_awaited(const struct cluster *cluster)
+{
+    for (uint32_t i = 0; i < WORKERS_MAX; i++)
+        if (atomic_load_explicit(&cluster->waiting[i], memory_order_relaxed))
+            return true;
+    return false;
+}
+
 bool cluster_publish(struct cluster *cluster, uint32_t readable, uint8_t primary)
 {
     struct cluster_view was = cluster_view(cluster);

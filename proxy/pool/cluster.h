@@ -17,6 +17,9 @@
 #include <sys/socket.h>
 
 #define NODES_MAX 32
+#define WORKERS_MAX 256
+#define NODE_UPSTREAM_BYTES 72 /* "host:port", cut */
+#define NODE_RECEIVER_BYTES 16
 #define NODE_NONE 0xffU
 #define NODE_LABEL_MAX 300
 
@@ -49,10 +52,14 @@ struct node_status {
     uint64_t lag_ms, lag_bytes;
     uint64_t insert_lsn, flush_lsn;   /* primary */
     uint64_t replay_lsn, receive_lsn; /* replica */
-    uint64_t sampled_ns;              /* our monotonic clock; 0: never */
-    uint64_t sample;                  /* the newest sample's number, see samples_begun */
+    uint64_t begun_ns;                /* our monotonic clock: the newest sample's query was sent */
+    uint64_t sampled_ns;              /* ... its answer came; 0: never. So its age is now - sampled_ns */
+    uint64_t sample;                  /* its number, see samples_begun */
     uint64_t system_id;
     int64_t postmaster_start_us;
+    uint64_t wal_writer_delay_ms;       /* primary; 0: not known */
+    char receiver[NODE_RECEIVER_BYTES]; /* replica: walreceiver's status; "none", or "hidden" */
+    char upstream[NODE_UPSTREAM_BYTES]; /* replica: what it streams from, also another replica; "" */
 };
 
 struct node_address {
@@ -84,6 +91,10 @@ struct cluster {
     atomic_uint_fast64_t view;
     atomic_bool nudged; /* a control_nudge() is on its way */
     struct learned *learned; /* reads that belong on the primary; any thread */
+    /* Clients of each worker that wait for a sample: while there are any, samples follow each other at
+     * once, and the worker is told of each by mail; told: such a mail is on its way. */
+    atomic_uint waiting[WORKERS_MAX];
+    atomic_bool told[WORKERS_MAX];
     uint32_t node_n;
     struct node nodes[];
 };
@@ -100,6 +111,9 @@ static inline struct cluster_view cluster_view(const struct cluster *cluster)
     uint64_t w = atomic_load_explicit(&cluster->view, memory_order_acquire);
     return (struct cluster_view){(uint32_t)w, (uint8_t)(w >> 32), (uint32_t)(w >> 40)};
 }
+
+/* Somebody waits for a sample. Any thread. */
+bool cluster_is_awaited(const struct cluster *cluster);
 
 /* For the control thread. True: the view changed. */
 bool cluster_publish(struct cluster *cluster, uint32_t readable, uint8_t primary);

@@ -77,6 +77,7 @@ static struct pool_set *set_new(struct hub *hub, struct cluster *cluster,
     set->cluster = cluster_ref(cluster);
     set->database = copy_text(database);
     set->user = copy_text(user);
+    set->floor = shared_floor_find(cluster, set->database);
     list_init(&set->writers);
     list_init(&set->readers);
     list_init(&set->labels);
@@ -137,6 +138,7 @@ static void set_free(struct pool_set *set)
     label_unref(set->base);
     CHECK(list_empty(&set->labels));
     list_remove(&set->node);
+    shared_floor_unref(set->floor);
     cluster_unref(set->cluster);
     snapshot_unref(set->snapshot);
     free(set->database);

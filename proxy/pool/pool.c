@@ -189,6 +189,12 @@ static void on_waiter_deadline(struct timer *timer)
 {
     struct waiter *w = LIST_ENTRY(timer, struct waiter, deadline);
     struct pool_set *set = w->set;
+    struct loop *loop = set->hub->loop;
+    uint64_t more_ms = w->ops->more_ms ? w->ops->more_ms(w) : 0;
+    if (more_ms) {
+        timer_start(&loop->timers, &w->deadline, loop->now_ms + more_ms);
+        return;
+    }
     set->hub->sheds++;
     pool_refuse(w, REFUSED_TIMEOUT, NULL);
     borrow_tell(set);

@@ -16,6 +16,7 @@
 
 #include "proxy/pool/budget.h"
 #include "proxy/pool/server.h"
+#include "proxy/pool/shared_floor.h"
 #include "proxy/pool/snapshot.h"
 #include "router/balance.h"
 
@@ -68,6 +69,7 @@ struct pool_set {
     struct list node; /* in hub->sets */
     struct hub *hub;
     struct cluster *cluster;
+    struct shared_floor *floor;     /* of all clients of the database; a reference */
     struct snapshot *snapshot;      /* whose settings hold; the newest that a session brought */
     const struct conf_database *db; /* in that snapshot */
     char *database, *user;          /* at the server */
@@ -109,6 +111,7 @@ struct waiter {
 struct waiter_ops {
     const struct lessee_ops *lessee;
     void (*granted)(struct waiter *waiter, struct server *server);
+    uint64_t (*more_ms)(struct waiter *waiter); /* its deadline has come: wait on? May be NULL */
     void (*refused)(struct waiter *waiter, enum refusal why, const struct refused_text *text);
 };
 

@@ -614,7 +614,7 @@ static void ask_for_answers(struct session *s)
 
 static bool is_blocked(struct session *s)
 {
-    if (waiter_waits(&s->waiter) || s->floor_waiting || s->syncing || s->guard_failed ||
+    if (waiter_waits(&s->waiter) || s->floor_wait != FLOOR_WAIT_NONE || s->syncing || s->guard_failed ||
         s->console_busy)
         return true;
     if (s->replies.n >= REPLIES_MAX) {

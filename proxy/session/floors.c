@@ -2,10 +2,18 @@
  *
  * Cost    a client that has seen nothing costs a few compares; one that reads on its replica, one look
  *         at that node's newest sample.
+ * Waits   a client waits for samples, not for time: it says so in cluster->waiting, the control thread
+ *         then samples without a pause and mails each worker that has such clients. Each of them costs
+ *         one look per sample and one timer, its deadline (floor_wait, of a token probe_timeout).
  */
 #include "proxy/session/session.h"
 
 #include "base/check.h"
+
+#define MOVE_MS 10000         /* how often a client that reads without a pause may choose anew */
+#define MOVE_AGAIN_MS 2000    /* ... and after it could not */
+#define FLUSH_WINDOW_DELAYS 3 /* wal_writer_delays, see router/floor.h */
+#define NS_PER_MS 1000000U
 
 static const struct conf *conf_of(const struct session *s)
 {
@@ -17,27 +25,45 @@ static uint64_t begun(struct session *s, uint32_t node)
     return atomic_load(&s->set->cluster->nodes[node].samples_begun);
 }
 
-/* An answer has come: from now on the client must not be shown less. */
+enum conf_consistency floors_consistency(const struct session *s)
+{
+    return s->consistency ? (enum conf_consistency)(s->consistency - 1) : conf_of(s)->consistency;
+}
+
+/* An answer has come: from now on the client must not be shown less. What a replica shows without a
+ * promise (eventual) binds nobody. */
 void floors_answered(struct session *s)
 {
     const struct server *server = s->server;
     uint8_t node = (uint8_t)server->pool->node;
-    if (s->on_replica)
-        floor_used_replica(&s->floor, node, server->instance, begun(s, node));
-    else
-        floor_used_primary(&s->floor, node, begun(s, node));
+    uint64_t number = begun(s, node);
+    if (!s->on_replica) {
+        floor_used_primary(&s->floor, node, number);
+        if (s->writes)
+            shared_floor_used(s->set->floor, node, number);
+    } else if (floors_consistency(s) != CONF_CONSISTENCY_EVENTUAL) {
+        floor_used_replica(&s->floor, node, server->instance, number);
+    }
+}
+
+static struct floor_sample sample_from(const struct node_status *st)
+{
+    bool replica = st->role == NODE_REPLICA;
+    uint64_t ahead = st->receive_lsn > st->replay_lsn ? st->receive_lsn : st->replay_lsn;
+    return (struct floor_sample){.number = st->sample,
+                                 .timeline = st->timeline,
+                                 .seen_lsn = replica ? ahead : st->insert_lsn,
+                                 .replay_lsn = replica ? st->replay_lsn : 0,
+                                 .flush_lsn = replica ? 0 : st->flush_lsn,
+                                 .instance = st->postmaster_start_us,
+                                 .begun_ns = st->begun_ns,
+                                 .at_ns = st->sampled_ns};
 }
 
 static struct floor_sample sample_of(struct session *s, uint32_t node)
 {
     struct node_status st = node_status(&s->set->cluster->nodes[node]);
-    bool replica = st.role == NODE_REPLICA;
-    uint64_t ahead = st.receive_lsn > st.replay_lsn ? st.receive_lsn : st.replay_lsn;
-    return (struct floor_sample){.number = st.sample,
-                                 .timeline = st.timeline,
-                                 .seen_lsn = replica ? ahead : st.insert_lsn,
-                                 .replay_lsn = replica ? st.replay_lsn : 0,
-                                 .instance = st.postmaster_start_us};
+    return sample_from(&st);
 }
 
 /* A sample of another node than the one that was used says nothing, and after a failover its numbers
@@ -50,17 +76,73 @@ static bool settle_primary(struct session *s, struct cluster_view view)
     if (view.primary == NODE_NONE)
         return false;
     if (f->primary != view.primary)
-        floor_used_primary(f, view.primary, begun(s, view.primary));
+        floor_join(f, view.primary, begun(s, view.primary) + 1);
     struct floor_sample sample = sample_of(s, view.primary);
     return floor_settle_primary(f, &sample);
+}
+
+static bool settle_home(struct session *s)
+{
+    struct floor *f = &s->floor;
+    if (!f->has_home || f->sticky_after == 0)
+        return true;
+    struct floor_sample sample = sample_of(s, f->home);
+    return floor_settle_replica(f, f->home, &sample);
+}
+
+static uint64_t needed_lsn(struct session *s, struct cluster_view view)
+{
+    if (view.primary == NODE_NONE)
+        return s->floor.lsn;
+    struct node_status st = node_status(&s->set->cluster->nodes[view.primary]);
+    struct floor_sample sample = sample_from(&st);
+    return floor_need(&s->floor, &sample, st.wal_writer_delay_ms * FLUSH_WINDOW_DELAYS * NS_PER_MS);
+}
+
+/* consistency = global: what other clients wrote, as far as it was acknowledged by now. Not while this
+ * read waits: it would run after a target that moves on. */
+static void join_shared(struct session *s)
+{
+    uint64_t word = shared_floor_now(s->set->floor);
+    if (word == s->floor_joined || s->floor_until_ms)
+        return;
+    floor_join(&s->floor, shared_floor_node(word), shared_floor_after(word));
+    s->floor_joined = word;
+}
+
+/* consistency = eventual: any replica, unless a token was brought. */
+static uint32_t asked_nodes(struct session *s, struct cluster_view view)
+{
+    uint32_t may = 0;
+    if (!s->asked_lsn)
+        return view.readable;
+    if (view.primary != NODE_NONE) {
+        struct floor_sample primary = sample_of(s, view.primary);
+        if (primary.timeline > s->asked_timeline) { /* a failover since: all that the new one has */
+            s->asked_timeline = primary.timeline;
+            s->asked_lsn = floor_normalise(primary.seen_lsn);
+        }
+    }
+    for (uint32_t rest = view.readable; rest; rest &= rest - 1) {
+        uint32_t node = (uint32_t)__builtin_ctz(rest);
+        struct floor_sample sample = sample_of(s, node);
+        if (sample.timeline == s->asked_timeline && sample.replay_lsn >= s->asked_lsn)
+            may |= 1U << node;
+    }
+    return may;
 }
 
 uint32_t floors_readable(struct session *s, struct cluster_view view)
 {
     struct floor *f = &s->floor;
     struct floor_sample samples[NODES_MAX];
+    enum conf_consistency consistency = floors_consistency(s);
+    if (consistency == CONF_CONSISTENCY_EVENTUAL)
+        return asked_nodes(s, view);
+    if (consistency == CONF_CONSISTENCY_GLOBAL)
+        join_shared(s);
     bool nothing_seen = f->pending_after == 0 && !f->has_home && f->lsn == 0;
-    if (nothing_seen || conf_of(s)->consistency == CONF_CONSISTENCY_EVENTUAL || !view.readable)
+    if (nothing_seen || !view.readable)
         return view.readable;
     if (!settle_primary(s, view))
         return 0;
@@ -73,55 +155,230 @@ uint32_t floors_readable(struct session *s, struct cluster_view view)
         uint32_t node = (uint32_t)__builtin_ctz(rest);
         samples[node] = sample_of(s, node);
     }
-    return floor_nodes(f, view.readable, samples);
+    bool stays = f->sticky_after && !f->home_unproven;
+    return floor_nodes(f, stays ? 0 : needed_lsn(s, view), view.readable, samples);
+}
+
+/* ---- waiting for samples ---- */
+
+static void begin_wait(struct session *s, enum floor_wait what)
+{
+    struct cluster *cluster = s->set->cluster;
+    CHECK(s->floor_wait == FLOOR_WAIT_NONE);
+    s->floor_wait = (uint8_t)what;
+    list_push_back(&s->worker->floor_waiters, &s->floor_node);
+    timer_start(&s->worker->loop->timers, &s->floor_timer, s->floor_until_ms);
+    if (atomic_fetch_add(&cluster->waiting[s->worker->id], 1) == 0)
+        hub_evidence(&s->worker->hub, cluster); /* sample now, not at the next interval */
+}
+
+static void end_wait(struct session *s)
+{
+    if (s->floor_wait == FLOOR_WAIT_NONE)
+        return;
+    s->floor_wait = FLOOR_WAIT_NONE;
+    list_remove(&s->floor_node);
+    timer_stop(&s->worker->loop->timers, &s->floor_timer);
+    atomic_fetch_sub(&s->set->cluster->waiting[s->worker->id], 1);
+}
+
+static void go_on(struct session *s)
+{
+    enum floor_wait what = (enum floor_wait)s->floor_wait;
+    end_wait(s);
+    if (s->state == SESSION_READY &&
+        (what == FLOOR_WAIT_TOKEN || lease_for_segment(s) == STEP_DONE))
+        session_run(s);
+}
+
+static void on_deadline(struct timer *timer)
+{
+    go_on(LIST_ENTRY(timer, struct session, floor_timer));
+}
+
+static uint32_t home_of(const struct session *s)
+{
+    return s->floor.has_home ? 1U << s->floor.home : 0;
+}
+
+static bool token_is_known(struct session *s)
+{
+    bool primary = settle_primary(s, cluster_view(s->set->cluster));
+    return settle_home(s) && primary;
+}
+
+static bool waits_on(struct session *s)
+{
+    struct cluster_view view = cluster_view(s->set->cluster);
+    switch ((enum floor_wait)s->floor_wait) {
+    case FLOOR_WAIT_REACH:
+        return view.readable && floors_readable(s, view) == 0;
+    case FLOOR_WAIT_MOVE:
+        return view.readable & ~home_of(s) && (floors_readable(s, view) & ~home_of(s)) == 0;
+    case FLOOR_WAIT_TOKEN:
+        return !token_is_known(s);
+    case FLOOR_WAIT_NONE:
+        break;
+    }
+    return false;
+}
+
+void floors_sampled(struct worker *worker, struct cluster *cluster)
+{
+    struct list ready, *next;
+    list_init(&ready);
+    for (struct list *n = worker->floor_waiters.next; n != &worker->floor_waiters; n = next) {
+        struct session *s = LIST_ENTRY(n, struct session, floor_node);
+        next = n->next;
+        if (s->set->cluster != cluster || waits_on(s))
+            continue;
+        list_remove(n);
+        list_push_back(&ready, n);
+    }
+    while (!list_empty(&ready)) /* each takes itself out of whatever list it is in */
+        go_on(LIST_ENTRY(ready.next, struct session, floor_node));
+}
+
+void floors_init(struct session *s)
+{
+    list_init(&s->floor_node);
+    timer_init(&s->floor_timer, on_deadline);
+}
+
+void floors_stop(struct session *s)
+{
+    end_wait(s);
 }
 
 /* ---- back to a replica ----
  * A client that reads without a pause would renew its floor on the primary for ever. Once it has been
  * held there for primary_hold, its next read waits a little for a replica to catch up. */
 
-static void on_floor_timer(struct timer *timer)
+/* A token of the future, or of another timeline: no replica can get there. */
+static bool is_out_of_reach(struct session *s)
 {
-    struct session *s = LIST_ENTRY(timer, struct session, floor_timer);
-    s->floor_waiting = false;
-    if (s->state == SESSION_READY && lease_for_segment(s) == STEP_DONE)
-        session_run(s);
+    const struct floor *f = &s->floor;
+    struct cluster_view view = cluster_view(s->set->cluster);
+    if (f->pending_after || view.primary == NODE_NONE)
+        return false;
+    struct floor_sample primary = sample_of(s, view.primary);
+    return f->timeline != primary.timeline || f->lsn > primary.seen_lsn;
 }
 
-void floors_init(struct session *s)
-{
-    timer_init(&s->floor_timer, on_floor_timer);
-}
-
-void floors_stop(struct session *s)
-{
-    timer_stop(&s->conn->loop->timers, &s->floor_timer);
-    s->floor_waiting = false;
-}
-
-bool floors_wait(struct session *s)
+static bool wait_to_reach(struct session *s)
 {
     const struct conf *conf = conf_of(s);
-    struct loop *loop = s->worker->loop;
-    uint64_t now_ms = loop->now_ms;
+    uint64_t now_ms = s->worker->loop->now_ms;
     if (!s->floor_held_ms)
         s->floor_held_ms = now_ms;
-    if (conf->floor_wait_ms == 0 || now_ms - s->floor_held_ms < conf->primary_hold_ms)
+    if (conf->floor_wait_ms == 0 || now_ms - s->floor_held_ms < conf->primary_hold_ms ||
+        is_out_of_reach(s))
         return false;
     if (!s->floor_until_ms)
         s->floor_until_ms = now_ms + conf->floor_wait_ms;
     if (now_ms >= s->floor_until_ms) { /* none got there in time: the hold starts again */
-        s->floor_until_ms = 0;
         s->floor_held_ms = now_ms;
         return false;
     }
-    hub_evidence(&s->worker->hub, s->set->cluster); /* sample now, not at the next interval */
-    timer_start(&loop->timers, &s->floor_timer, now_ms + 1);
-    s->floor_waiting = true;
+    begin_wait(s, FLOOR_WAIT_REACH);
     return true;
+}
+
+/* ---- to another replica ----
+ * Nor would it ever leave its replica, because each read renews what the others must have replayed. So
+ * when the set of replicas has changed, and once in a while, a read waits until it has the choice. */
+
+static void note_choice(struct session *s, struct cluster_view view, uint64_t at_ms)
+{
+    s->floor_moved_ms = at_ms;
+    s->floor_moved_epoch = view.epoch;
+}
+
+static bool wait_to_move(struct session *s, uint32_t nodes)
+{
+    const struct conf *conf = conf_of(s);
+    struct cluster_view view = cluster_view(s->set->cluster);
+    uint64_t now_ms = s->worker->loop->now_ms;
+    uint32_t home = home_of(s);
+    if (nodes != home || floors_consistency(s) == CONF_CONSISTENCY_EVENTUAL) {
+        note_choice(s, view, now_ms);
+        return false;
+    }
+    bool due = view.epoch != s->floor_moved_epoch || now_ms - s->floor_moved_ms >= MOVE_MS;
+    if ((view.readable & ~home) == 0 || !due || conf->floor_wait_ms == 0)
+        return false;
+    if (!s->floor_until_ms)
+        s->floor_until_ms = now_ms + conf->floor_wait_ms;
+    if (now_ms >= s->floor_until_ms) {
+        note_choice(s, view, now_ms + MOVE_AGAIN_MS - MOVE_MS);
+        return false;
+    }
+    begin_wait(s, FLOOR_WAIT_MOVE);
+    return true;
+}
+
+bool floors_wait(struct session *s, const struct route *route)
+{
+    bool waits = false;
+    if (route->reason == ROUTE_WHY_FLOOR)
+        waits = wait_to_reach(s);
+    else if (route->target == ROUTE_REPLICA)
+        waits = wait_to_move(s, route->nodes);
+    if (!waits)
+        s->floor_until_ms = 0;
+    return waits;
 }
 
 void floors_reached(struct session *s)
 {
-    s->floor_held_ms = s->floor_until_ms = 0;
+    s->floor_held_ms = 0;
+}
+
+/* ---- tokens ---- */
+
+bool floors_raise_token(struct session *s, struct slice token)
+{
+    uint32_t timeline;
+    uint64_t lsn;
+    if (!floor_token_read(token, &timeline, &lsn))
+        return false;
+    if (lsn == 0) /* of a client that had seen nothing */
+        return true;
+    struct cluster_view view = cluster_view(s->set->cluster);
+    struct floor_sample primary = {0};
+    if (view.primary != NODE_NONE)
+        primary = sample_of(s, view.primary);
+    if (timeline == 0)
+        timeline = primary.timeline;
+    if (timeline < primary.timeline) { /* from before a failover: all that the new primary has */
+        timeline = primary.timeline;
+        lsn = primary.seen_lsn;
+    }
+    floor_raise(&s->floor, timeline, lsn, s->worker->loop->now_ns);
+    if (timeline > s->asked_timeline || (timeline == s->asked_timeline && lsn > s->asked_lsn)) {
+        s->asked_timeline = timeline;
+        s->asked_lsn = floor_normalise(lsn);
+    }
+    return true;
+}
+
+enum floors_token floors_token(struct session *s, char text[FLOOR_TOKEN_BYTES])
+{
+    const struct conf *conf = conf_of(s);
+    uint64_t now_ms = s->worker->loop->now_ms;
+    if (token_is_known(s)) {
+        s->floor_until_ms = 0;
+        floor_token_write(s->floor.timeline, s->floor.lsn, text);
+        return FLOORS_TOKEN_READY;
+    }
+    if (!s->floor_until_ms)
+        s->floor_until_ms =
+            now_ms + (conf->floor_wait_ms > conf->probe_timeout_ms ? conf->floor_wait_ms
+                                                                   : conf->probe_timeout_ms);
+    if (now_ms >= s->floor_until_ms) {
+        s->floor_until_ms = 0;
+        return FLOORS_TOKEN_LATE;
+    }
+    begin_wait(s, FLOOR_WAIT_TOKEN);
+    return FLOORS_TOKEN_WAIT;
 }

@@ -122,6 +122,34 @@ static uint64_t queue_timeout_ms(const struct session *s)
     return conf_queue_timeout_ms(conf, s->set->db, conf_user(conf, slice_of(s->set->user)));
 }
 
+/* No node can take what belongs on the primary. The last known one counts as long as it answers. */
+static bool primary_is_out(const struct session *s)
+{
+    struct cluster_view view = cluster_view(s->set->cluster);
+    if (view.primary == NODE_NONE)
+        return true;
+    enum node_why why = node_status(&s->set->cluster->nodes[view.primary]).why;
+    return why == NODE_UNREACHABLE || why == NODE_NO_ADDRESS || why == NODE_SAMPLE_OLD;
+}
+
+/* How long a segment may wait: a failover is a pause, not an error. */
+static uint64_t patience_ms(const struct session *s, enum want want)
+{
+    uint64_t queue_ms = queue_timeout_ms(s), failover_ms = conf_of(s)->failover_wait_ms;
+    bool shorter = failover_ms != 0 && (queue_ms == 0 || failover_ms < queue_ms);
+    return shorter && want == WANT_PRIMARY && primary_is_out(s) ? failover_ms : queue_ms;
+}
+
+/* queue_timeout has passed: for what waits for a primary, failover_wait may not have. */
+static uint64_t more_ms(struct waiter *waiter)
+{
+    const struct session *s = waiter->owner;
+    uint64_t waited_ms = s->worker->loop->now_ms - waiter->since_ms;
+    uint64_t failover_ms = conf_of(s)->failover_wait_ms;
+    bool waits = waiter->want == WANT_PRIMARY && primary_is_out(s) && waited_ms < failover_ms;
+    return waits ? failover_ms - waited_ms : 0;
+}
+
 enum step lease_for_segment(struct session *s)
 {
     if (s->worker->shutdown_stage) {
@@ -129,7 +157,7 @@ enum step lease_for_segment(struct session *s)
         return STEP_WAIT;
     }
     struct route route = decide(s);
-    if (route.reason == ROUTE_WHY_FLOOR && floors_wait(s))
+    if (floors_wait(s, &route))
         return STEP_WAIT;
     if (route.target == ROUTE_REPLICA)
         floors_reached(s);
@@ -137,7 +165,7 @@ enum step lease_for_segment(struct session *s)
     s->asked_ns = s->worker->loop->now_ns;
     enum want want = route.target == ROUTE_REPLICA ? WANT_READ : WANT_PRIMARY;
     struct server *server =
-        pool_lease(s->set, &s->waiter, want, route.nodes, s->label, queue_timeout_ms(s));
+        pool_lease(s->set, &s->waiter, want, route.nodes, s->label, patience_ms(s, want));
     if (!server)
         return STEP_WAIT;
     log_if_asked(s, &route, server);
@@ -147,7 +175,7 @@ enum step lease_for_segment(struct session *s)
 void lease_for_greeting(struct session *s)
 {
     enum want want = cluster_view(s->set->cluster).primary == NODE_NONE ? WANT_READ : WANT_PRIMARY;
-    struct server *server = pool_lease(s->set, &s->waiter, want, 0, s->label, queue_timeout_ms(s));
+    struct server *server = pool_lease(s->set, &s->waiter, want, 0, s->label, patience_ms(s, want));
     if (server && attach(s, server) == STEP_DONE)
         lease_after_sync(s);
 }
@@ -226,7 +254,7 @@ static void refuse_timeout(struct session *s)
     for (uint32_t i = 0; i < set->cluster->node_n; i++)
         busy += set->pools[i].leased_n;
     uint64_t waited_ms = s->worker->loop->now_ms - w->since_ms;
-    bool no_primary = w->want == WANT_PRIMARY && cluster_view(set->cluster).primary == NODE_NONE;
+    bool no_primary = w->want == WANT_PRIMARY && primary_is_out(s);
     s->worker->stats.sheds++;
     snprintf(detail, sizeof detail,
              "PGWEIR-QUEUE-TIMEOUT pool=%.63s/%.63s role=%s limit=%" PRIu32 " busy=%" PRIu32
@@ -235,7 +263,8 @@ static void refuse_timeout(struct session *s)
              busy, set->writer_n + set->reader_n);
     if (no_primary) {
         lease_refuse(s, "57P03", "the database system is not accepting connections",
-                     "PGWEIR-NO-PRIMARY: no node of this database is known to be the primary.",
+                     "PGWEIR-NO-PRIMARY: no node of this database is known to be the primary and answers "
+                     "(failover_wait, queue_timeout).",
                      "Retry with backoff and jitter; see SHOW NODES on the console.");
         return;
     }
@@ -333,6 +362,7 @@ static const struct lessee_ops session_lessee_ops = {
 const struct waiter_ops lease_waiter_ops = {
     .lessee = &session_lessee_ops,
     .granted = on_granted,
+    .more_ms = more_ms,
     .refused = on_refused,
 };
 

@@ -114,9 +114,15 @@ struct session {
     struct seg_queue held;    /* guard: replies kept back until the answer is known to be good */
     struct seg_queue replay;  /* guard: the segment, to run it once more elsewhere */
     struct floor floor;       /* what the client has seen */
-    struct timer floor_timer; /* a read looks again whether a replica has got there */
+    struct list floor_node;   /* in worker->floor_waiters while it waits for a sample */
+    struct timer floor_timer; /* the end of that wait */
     uint64_t floor_held_ms;   /* since when its floor keeps reads on the primary; 0: it does not */
     uint64_t floor_until_ms;  /* the end of the wait that runs; 0: none does */
+    uint64_t floor_joined;    /* of the database's shared floor: what this floor has taken over */
+    uint64_t floor_moved_ms;  /* when it last had the choice between replicas, or tried to */
+    uint64_t asked_lsn;       /* of tokens: holds with every consistency; 0: none */
+    uint32_t asked_timeline;
+    uint32_t floor_moved_epoch; /* the cluster's view of that time */
     uint64_t half_closed_ms;  /* when the client stopped sending; 0: it has not */
     uint64_t serial;
     uint64_t asked_ns;        /* when the segment was routed */
@@ -134,6 +140,8 @@ struct session {
     uint8_t tx_status; /* of the last ReadyForQuery */
     uint8_t tries;     /* servers that were lost before a segment of ours was answered */
     uint8_t reason;    /* enum route_reason of the lease */
+    uint8_t consistency; /* pgweir.consistency: 1 + enum conf_consistency; 0: as configured */
+    uint8_t floor_wait;  /* enum floor_wait */
     bool counted : 1;  /* in fleet->client_n */
     bool console : 1;
     bool admin : 1;
@@ -171,7 +179,6 @@ struct session {
     bool unnamed_kept : 1; /* the unnamed statement was too long to share: only the server has it */
     bool odd_strings : 1;  /* standard_conforming_strings is off */
     bool odd_encoding : 1; /* trail bytes of the client's encoding can be ASCII */
-    bool floor_waiting : 1;
     bool running : 1; /* inside session_run(): it is not entered twice */
 };
 
@@ -252,14 +259,32 @@ void lease_refuse(struct session *s, const char *sqlstate, const char *message, 
 extern const struct waiter_ops lease_waiter_ops;
 
 /* ---- floors.c ---- */
+enum floor_wait {
+    FLOOR_WAIT_NONE,
+    FLOOR_WAIT_REACH, /* a read waits until a replica has got there */
+    FLOOR_WAIT_MOVE,  /* ... until it may leave its replica for another one */
+    FLOOR_WAIT_TOKEN  /* SHOW pgweir.lsn_token waits for the sample that settles the floor */
+};
 void floors_init(struct session *s);
 void floors_stop(struct session *s);
 void floors_answered(struct session *s); /* ReadyForQuery came from s->server */
+/* What holds for this client now. */
+enum conf_consistency floors_consistency(const struct session *s);
 /* The replicas of the view that have replayed what this client has seen. */
 uint32_t floors_readable(struct session *s, struct cluster_view view);
-/* A read that its floor sends to the primary: true, it waits and will be routed again. */
-bool floors_wait(struct session *s);
+/* A read that its floor sends to the primary, or keeps where it is: true, it waits and will be routed
+ * again. */
+bool floors_wait(struct session *s, const struct route *route);
 void floors_reached(struct session *s); /* a replica serves it */
+/* A sample of this cluster has come. */
+void floors_sampled(struct worker *worker, struct cluster *cluster);
+/* Reads must show what this token (SHOW pgweir.lsn_token, or an LSN alone) stands for: SET
+ * pgweir.min_lsn, a startup option, a comment. False: it is none. */
+bool floors_raise_token(struct session *s, struct slice token);
+/* What the client has seen, as a token. WAIT: not known yet; session_run() is called again when it is, or
+ * when probe_timeout has passed: then LATE. */
+enum floors_token { FLOORS_TOKEN_READY, FLOORS_TOKEN_WAIT, FLOORS_TOKEN_LATE };
+enum floors_token floors_token(struct session *s, char text[FLOOR_TOKEN_BYTES]);
 
 /* ---- guard.c ---- */
 /* No replica can run this segment: one has said so before. */

@@ -182,6 +182,29 @@ void fleet_cluster_changed(struct fleet *fleet, struct cluster *cluster)
     post_all(fleet, &(struct control_mail){.mail.deliver = on_cluster_mail, .cluster = cluster});
 }
 
+static void on_sampled_mail(struct loop *loop, struct mail *mail)
+{
+    struct control_mail *m = (struct control_mail *)(void *)mail;
+    struct worker *w = worker_of(loop);
+    atomic_store(&m->cluster->told[w->id], false); /* first: what comes now is told again */
+    floors_sampled(w, m->cluster);
+    cluster_unref(m->cluster);
+    free(m);
+}
+
+void fleet_sampled(struct fleet *fleet, struct cluster *cluster)
+{
+    for (uint32_t i = 0; i < fleet->worker_n; i++) {
+        if (!atomic_load(&cluster->waiting[i]) || atomic_exchange(&cluster->told[i], true))
+            continue;
+        struct control_mail *m = malloc(sizeof *m);
+        CHECK(m != NULL);
+        *m = (struct control_mail){.mail.deliver = on_sampled_mail,
+                                   .cluster = cluster_ref(cluster)};
+        loop_post(fleet->workers[i].loop, &m->mail);
+    }
+}
+
 static void stop_listening(struct worker *w)
 {
     for (unsigned i = 0; i < w->listener_n; i++)
@@ -387,6 +410,7 @@ int fleet_start(struct fleet *fleet, uint32_t worker_n, struct snapshot *snapsho
         w->fleet = fleet;
         w->id = i;
         list_init(&w->sessions);
+        list_init(&w->floor_waiters);
         fleet->hubs[i] = &w->hub;
     }
     for (uint32_t i = 0; i < worker_n; i++)

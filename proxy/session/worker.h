@@ -38,6 +38,7 @@ struct worker {
     struct loop *loop;
     struct hub hub;
     struct list sessions;
+    struct list floor_waiters; /* sessions that wait for a sample, see floors.c */
     uint32_t session_n, login_n; /* all; those that have not logged in yet */
     struct session **by_pid;     /* open addressing by virtual pid */
     uint32_t by_pid_n, by_pid_cap;
@@ -85,6 +86,8 @@ int fleet_start(struct fleet *fleet, uint32_t worker_n, struct snapshot *snapsho
 /* From the control thread. */
 void fleet_snapshot(struct fleet *fleet, struct snapshot *snapshot); /* takes one reference */
 void fleet_cluster_changed(struct fleet *fleet, struct cluster *cluster);
+/* To the workers whose clients wait for it; a worker that has not read the last mail gets no other. */
+void fleet_sampled(struct fleet *fleet, struct cluster *cluster);
 void fleet_drain(struct fleet *fleet, uint64_t timeout_ms);
 void fleet_abort(struct fleet *fleet);
 /* Wait until all threads have ended, log the line that shows what is still in flight, free all. */

@@ -782,6 +782,7 @@ static void make_worker(struct world *w, unsigned k)
     worker->id = k;
     worker->loop = loop_new(sim_port(w->sim), k, &worker->hub);
     list_init(&worker->sessions);
+    list_init(&worker->floor_waiters);
     w->hubs[k] = &worker->hub;
     hub_init(&worker->hub, worker->loop, k, w->snapshot);
     worker->hub.random = w->seed * 4 + k + 1;
