@@ -1,0 +1,117 @@
+"""Oracle 2: what pgweir routes to a replica gives the same on a primary and on a standby. PGWEIR_FULL=1: more arguments."""
+import os
+import subprocess
+
+import pytest
+from conftest import BINARY, ROOT, Cluster
+from standby_oracle import (Pair, answer_of, corpus, generated, in_read_only_transaction, on_replica,
+                            unit_test_statements)
+
+ROUNDS = 12 if os.environ.get("PGWEIR_FULL") else 3
+TRANSACTIONS = ("BEGIN READ ONLY", "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+KNOWS_CATALOG = "--catalog" in subprocess.run([BINARY, "route", "--help"], capture_output=True, text=True).stdout
+
+
+@pytest.fixture(scope="module")
+def quiet(work_dir):
+    """A primary and a standby on which nothing runs but the statements of the test."""
+    cluster = Cluster(work_dir / "cluster-oracle", "--replicas", 1, "--conf", "autovacuum=off",
+                      "--conf", "checkpoint_timeout=1d", "--conf", "max_prepared_transactions=5")
+    cluster.sql("primary", "CREATE DATABASE oracle")
+    db = cluster.connect(dbname="oracle")
+    with db.cursor() as cursor:
+        cursor.execute((ROOT / "tests/oracle/standby_schema.sql").read_text())
+        cursor.execute("VACUUM ANALYZE")
+        cursor.execute("CHECKPOINT")
+    db.close()
+    yield cluster
+    cluster.stop()
+
+
+@pytest.fixture
+def pair(quiet):
+    pair = Pair(quiet, "oracle")
+    yield pair
+    pair.close()
+
+
+def finish(pair, at_least):
+    pair.check_nothing_left()
+    assert pair.differences == [], f"{len(pair.differences)} differences:\n" + "\n".join(pair.differences[:100])
+    print(f"{pair.ran} statements, no difference")
+    assert pair.ran >= at_least
+
+
+def rows_of(cluster, sql):
+    db = cluster.connect(dbname="oracle")
+    try:
+        with db.cursor() as cursor:
+            cursor.execute(sql)
+            return cursor.fetchall()
+    finally:
+        db.close()
+
+
+@pytest.mark.deadline(600)
+def test_every_built_in_function_operator_and_cast(quiet, pair):
+    statements = list(dict.fromkeys(generated(lambda sql: rows_of(quiet, sql), ROUNDS)))
+    for text in on_replica(statements):
+        pair.compare(text)
+    print(f"{len(statements)} made")
+    finish(pair, 10000)
+
+
+@pytest.mark.deadline(120)
+def test_every_construct(pair):
+    for text in on_replica(corpus("standby_reads.sql")):
+        pair.compare(text)
+    finish(pair, 100)
+
+
+def test_all_reads_of_the_corpus_are_for_a_replica():
+    texts = corpus("standby_reads.sql")
+    assert len(texts) > 100
+    assert sorted(set(texts) - set(on_replica(texts))) == []
+
+
+def test_nothing_of_the_other_corpus_is_for_a_replica():
+    texts = corpus("standby_never.sql")
+    assert len(texts) > 100
+    assert on_replica(texts) == []
+
+
+def test_the_statements_of_the_unit_test(pair):
+    for text in on_replica(unit_test_statements()):
+        pair.compare(text)
+    finish(pair, 50)
+
+
+@pytest.mark.deadline(120)
+@pytest.mark.parametrize("begin", TRANSACTIONS)
+def test_read_only_transactions(pair, begin):
+    texts = corpus("standby_reads.sql") + corpus("standby_never.sql")
+    for text in in_read_only_transaction(texts):
+        pair.compare(text, before=begin + ";", after="ROLLBACK")
+    finish(pair, 100)
+
+
+@pytest.mark.skipif(not KNOWS_CATALOG, reason="this pgweir route has no --catalog")
+def test_objects_that_only_the_catalog_tells_apart(quiet, pair):
+    dsn = f"host=127.0.0.1 port={quiet.ports['primary']} user=postgres dbname=oracle"
+    texts = corpus("standby_catalog.sql")
+    reads = on_replica(texts, "--catalog", dsn)
+    for text in reads:
+        pair.compare(text)
+    assert reads == [t for t in texts if t.endswith("-- read")]
+    finish(pair, 5)
+
+
+def test_the_oracle_can_see(pair):
+    """A difference, a leak and a write are found when a statement that is not for a replica is run."""
+    for text in ("SELECT pg_is_in_recovery()", "SELECT nextval('items_id_seq')", "SELECT pg_advisory_lock(1)",
+                 "SET work_mem = '5MB'", "SELECT txid_current()"):
+        found = len(pair.differences)
+        pair.compare(text)
+        pair.check_nothing_left()
+        assert len(pair.differences) > found, text
+    assert [answer_of(c, "SELECT 1")[0] for c in pair.connections] == [None, None]
