@@ -235,6 +235,14 @@ static void take_relation(struct body *b)
     suffer(b, effect);
 }
 
+/* cmin and cmax: which command of its transaction wrote a row is not in the WAL. */
+static bool is_command_id(struct slice name)
+{
+    if (name.n != 4 || (name.p[0] | 0x20) != 'c')
+        return false;
+    return same_fold(name, slice_of("cmin")) || same_fold(name, slice_of("cmax"));
+}
+
 /* The pending name is neither called nor a type: a column, a relation, an alias, a keyword. */
 static void take_plain(struct body *b)
 {
@@ -242,6 +250,8 @@ static void take_plain(struct body *b)
     const enum qualifier kind = b->schema.kind;
     b->after_relation = b->relation;
     b->reads |= b->relation;
+    if (!b->relation && is_command_id(name->text))
+        FORBID(b, NODE_IDENTITY);
     if (kind == QUALIFIER_PG_CATALOG || (kind == QUALIFIER_NONE && name_starts_pg(name->text)))
         FORBID(b, CATALOG_READ);
     else if (b->relation && kind == QUALIFIER_OTHER && b->schema_reads)

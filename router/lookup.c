@@ -100,7 +100,8 @@ struct effect lookup_field(const struct catalog *catalog, const struct word *wor
 {
     const struct schema any = {.kind = QUALIFIER_NONE};
     const enum function_class fn = word->plain ? function_find(word) : FN_UNKNOWN;
-    const struct effect of_builtin = fn == FN_UNKNOWN ? harmless : function_effects[fn];
+    const bool column = fn == FN_UNKNOWN || fn == FN_NODE_ALONE;
+    const struct effect of_builtin = column ? harmless : function_effects[fn];
     return worse(of_builtin, find(catalog, CATALOG_FIELD, &any, word, harmless));
 }
 

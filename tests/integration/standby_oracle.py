@@ -17,7 +17,7 @@ from conftest import BINARY, ROOT, wait_until
 from rawpg import RawPg, query
 
 SESSION = "-c statement_timeout=1000 -c extra_float_digits=1 -c TimeZone=UTC"
-CLOCKS = re.compile(r"\b(now|\w+_timestamp|localtime(stamp)?|current_time|timeofday|today|random\w*|gen_random_uuid|"
+CLOCKS = re.compile(r"\b(explain .*analy[sz]e|now|\w+_timestamp|localtime(stamp)?|current_time|timeofday|today|random\w*|gen_random_uuid|"
                     r"uuidv4|uuidv7|array_shuffle|array_sample)\b", re.I)
 # A session that a read must leave as it was. pg_settings has no row for a seed, which is why setseed() is a class of
 # its own.

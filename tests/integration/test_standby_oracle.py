@@ -63,7 +63,7 @@ def test_every_built_in_function_operator_and_cast(quiet, pair):
 
 @pytest.mark.deadline(120)
 def test_every_construct(pair):
-    for text in on_replica(corpus("standby_reads.sql")):
+    for text in on_replica(corpus("standby_reads.sql") + corpus("standby_maybe.sql")):
         pair.compare(text)
     finish(pair, 100)
 
@@ -89,7 +89,7 @@ def test_the_statements_of_the_unit_test(pair):
 @pytest.mark.deadline(120)
 @pytest.mark.parametrize("begin", TRANSACTIONS)
 def test_read_only_transactions(pair, begin):
-    texts = corpus("standby_reads.sql") + corpus("standby_never.sql")
+    texts = corpus("standby_reads.sql") + corpus("standby_maybe.sql") + corpus("standby_never.sql")
     for text in in_read_only_transaction(texts):
         pair.compare(text, before=begin + ";", after="ROLLBACK")
     finish(pair, 100)

@@ -17,7 +17,6 @@ SELECT qty, count(*) FILTER (WHERE price > 100), array_agg(id ORDER BY id) FROM 
 SELECT qty, feel::text, count(*) FROM items GROUP BY GROUPING SETS ((qty), (feel), ()) ORDER BY 1, 2, 3
 SELECT qty % 2 AS a, qty % 3 AS b, count(*), grouping(qty % 2, qty % 3) FROM items GROUP BY ROLLUP (qty % 2, qty % 3) ORDER BY 1, 2
 SELECT qty % 2 AS a, qty % 3 AS b, count(*) FROM items GROUP BY CUBE (qty % 2, qty % 3) ORDER BY 1, 2
-SELECT qty, count(*) FROM items GROUP BY DISTINCT ROLLUP (qty), ROLLUP (qty) ORDER BY 1, 2
 SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY price), mode() WITHIN GROUP (ORDER BY qty), rank(3) WITHIN GROUP (ORDER BY qty) FROM items
 SELECT id, row_number() OVER (PARTITION BY qty ORDER BY price DESC), lag(price) OVER w, sum(qty) OVER (ORDER BY id ROWS BETWEEN 2 PRECEDING AND CURRENT ROW) FROM items WINDOW w AS (ORDER BY id) ORDER BY id LIMIT 30
 SELECT id, first_value(name) OVER (ORDER BY id GROUPS BETWEEN UNBOUNDED PRECEDING AND 1 FOLLOWING EXCLUDE CURRENT ROW) FROM items ORDER BY id LIMIT 5
@@ -66,8 +65,6 @@ SELECT i.* FROM public.items AS i WHERE public.items.id IS NULL
 SELECT i.ctid, i.xmin, i.xmax FROM items i ORDER BY id LIMIT 3
 SELECT row_to_json(i), to_jsonb(i), json_agg(i) OVER () FROM items i WHERE id < 3 ORDER BY id
 SELECT json_build_object('id', id, 'name', name), jsonb_agg(qty) FROM items WHERE id < 4 GROUP BY id ORDER BY id
-SELECT xmlelement(name a, xmlattributes(1 AS b), 'c'), xmlforest(1 AS x), xmlconcat('<a/>', '<b/>'), xmlpi(name php), xmlparse(CONTENT '<a/>'), xmlserialize(CONTENT '<a/>' AS text)
-SELECT * FROM XMLTABLE('/r/i' PASSING '<r><i n="1">x</i></r>' COLUMNS n int PATH '@n', v text PATH '.', o FOR ORDINALITY)
 SELECT xpath('/a/text()', '<a>x</a>'), xml_is_well_formed('<a>'), '<a/>' IS DOCUMENT
 SELECT 1 UNION SELECT 2 UNION ALL SELECT 2 ORDER BY 1
 SELECT qty FROM items INTERSECT SELECT amount FROM orders EXCEPT ALL SELECT 3 ORDER BY 1
