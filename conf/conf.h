@@ -30,6 +30,8 @@ enum {
     CONF_NAME_MAX = 63,               /* bytes of a database name; PostgreSQL's own limit */
     CONF_USER_MAX = 127,              /* bytes of a user name; PgBouncer's limit */
     CONF_SECRET_MAX = 65535,          /* bytes of a password or stored secret; PgBouncer's limit */
+    CONF_WEIGHT_MAX = 255,            /* of a node; router/balance.h computes with it */
+    CONF_ZONE_MAX = 63,               /* bytes of a zone's name */
     CONF_ERRORS_MAX = 200,            /* messages kept of one load; the rest is counted */
 };
 
@@ -66,6 +68,14 @@ enum {
     V(CONF_CONSISTENCY_EVENTUAL, "eventual") \
     V(CONF_CONSISTENCY_SESSION, "session")   \
     V(CONF_CONSISTENCY_GLOBAL, "global")
+#define CONF_ENUM_balance(V)                   \
+    V(CONF_BALANCE_P2C, "p2c")                 \
+    V(CONF_BALANCE_ROUND_ROBIN, "round_robin") \
+    V(CONF_BALANCE_LEAST_CONNECTIONS, "least_connections")
+#define CONF_ENUM_primary_reads(V)             \
+    V(CONF_PRIMARY_READS_NEVER, "never")       \
+    V(CONF_PRIMARY_READS_FALLBACK, "fallback") \
+    V(CONF_PRIMARY_READS_WEIGHTED, "weighted")
 #define CONF_ENUM_log_routes(V)       \
     V(CONF_ROUTES_NONE, "none")       \
     V(CONF_ROUTES_CHANGES, "changes") \
@@ -80,6 +90,8 @@ enum conf_server_sslmode { CONF_ENUM_server_sslmode(CONF_ENUM_CONSTANT) };
 enum conf_log_level { CONF_ENUM_log_level(CONF_ENUM_CONSTANT) };
 enum conf_log_format { CONF_ENUM_log_format(CONF_ENUM_CONSTANT) };
 enum conf_consistency { CONF_ENUM_consistency(CONF_ENUM_CONSTANT) };
+enum conf_balance { CONF_ENUM_balance(CONF_ENUM_CONSTANT) };
+enum conf_primary_reads { CONF_ENUM_primary_reads(CONF_ENUM_CONSTANT) };
 enum conf_log_routes { CONF_ENUM_log_routes(CONF_ENUM_CONSTANT) };
 #undef CONF_ENUM_CONSTANT
 
@@ -91,6 +103,9 @@ enum conf_flavour { CONF_PGWEIR, CONF_PGBOUNCER, CONF_FLAVOUR_N };
 struct conf_host {
     const char *host;
     uint16_t port;
+    uint16_t
+        weight; /* its share of the reads, against the others; 0: only when nothing else is there */
+    const char *zone; /* "": none */
 };
 
 /* What a database or a user may set instead of the global option. Read it through conf_pool_size()

@@ -2,7 +2,6 @@
 #include "base/check.h"
 #include "conf/loader.h"
 
-#include <inttypes.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <strings.h>
@@ -81,6 +80,8 @@ static const char not_sent[] = "it is not sent to servers";
 static const struct entry_key database_keys[] = {
     TEXT("host", 8192, host_list),
     TEXT("port", 1024, port_list),
+    TEXT("weight", 1024, weight_list),
+    TEXT("zone", 4096, zone_list),
     TEXT("dbname", CONF_NAME_MAX, db.dbname),
     TEXT("user", CONF_USER_MAX, db.user),
     {{"password", KIND_SECRET, 1, CONF_SECRET_MAX, "", NULL, DB(db.password)}, 0, NULL},
@@ -264,7 +265,8 @@ struct database_draft *loader_new_database(struct loader *l, const char *name,
     l->databases =
         arena_grow(l->arena, l->databases, l->database_n, &l->database_cap, sizeof *l->databases);
     struct database_draft *d = &l->databases[l->database_n++];
-    *d = (struct database_draft){.at = *at, .host_list = "", .port_list = ""};
+    *d = (struct database_draft){
+        .at = *at, .host_list = "", .port_list = "", .weight_list = "", .zone_list = ""};
     d->db = (struct conf_database){
         .name = arena_text(l->arena, name, n),
         .dbname = "",
@@ -316,99 +318,4 @@ void loader_user(struct loader *l, const char *name, const char *value, const st
     d->user.name = arena_text(l->arena, name, n);
     struct entry e = {l, ENTRY_USER, d->user.name, at, d, &d->user.own, true, false};
     read_pairs(&e, value);
-}
-
-/* The next element of a comma list, trimmed; false behind the last one. */
-static bool next_element(struct loader *l, const char **list, const char **element)
-{
-    if (!*list)
-        return false;
-    const char *start = *list + strspn(*list, " \t");
-    size_t n = strcspn(start, ",");
-    *list = start[n] ? start + n + 1 : NULL;
-    while (n > 0 && (start[n - 1] == ' ' || start[n - 1] == '\t'))
-        n--;
-    *element = arena_text(l->arena, start, n);
-    return true;
-}
-
-static size_t count_elements(const char *list)
-{
-    size_t n = 1;
-    for (; *list; list++)
-        n += *list == ',';
-    return n;
-}
-
-/* A host as we use it: brackets off. NULL: not a host. */
-static const char *clean_host(struct loader *l, const char *host)
-{
-    size_t n = strlen(host);
-    if (n > 2 && host[0] == '[' && host[n - 1] == ']') {
-        n -= 2;
-        host = arena_text(l->arena, host + 1, n);
-    }
-    bool path = host[0] == '/' || host[0] == '@';
-    if (n == 0 || n > (path ? 92 : 253)) /* sun_path with "/.s.PGSQL.65535"; DNS */
-        return NULL;
-    for (const char *p = host; *p; p++)
-        if ((unsigned char)*p < 0x20 || *p == 0x7f || (!path && strchr(" []/\"'=", *p)))
-            return NULL;
-    return host;
-}
-
-static bool has_host(const struct conf_host *hosts, size_t n, const struct conf_host *h)
-{
-    for (size_t i = 0; i < n; i++)
-        if (hosts[i].port == h->port && strcmp(hosts[i].host, h->host) == 0)
-            return true;
-    return false;
-}
-
-static bool read_port(struct entry *e, const char *text, uint16_t *port)
-{
-    struct why why;
-    uint64_t v = 0;
-    bool ok = value_u64(text, &v, &why);
-    if (ok && (v < 1 || v > 65535))
-        ok = why_not(&why, "%" PRIu64 " is not a port (1 to 65535)", v);
-    if (!ok)
-        refuse(e, "port: %s", why.text);
-    *port = (uint16_t)v;
-    return ok;
-}
-
-void loader_resolve_hosts(struct loader *l, struct database_draft *draft, const char *fallback)
-{
-    struct entry e = {l,     ENTRY_DATABASE, draft->db.name, &draft->at,
-                      draft, &draft->db.own, true,           false};
-    const char *host_list = *draft->host_list ? draft->host_list : fallback;
-    const char *port_list = *draft->port_list ? draft->port_list : "5432";
-    size_t host_n = count_elements(host_list), port_n = count_elements(port_list);
-    if (host_n > CONF_HOSTS_MAX) {
-        refuse(&e, "host: %zu hosts are too many (at most %d)", host_n, CONF_HOSTS_MAX);
-        return;
-    }
-    if (port_n != 1 && port_n != host_n) {
-        refuse(&e, "port: %zu ports for %zu hosts; give one, or one for each", port_n, host_n);
-        return;
-    }
-    struct conf_host *hosts = arena_alloc(l->arena, host_n * sizeof *hosts);
-    struct conf_host h = {0};
-    const char *host, *port;
-    size_t n = 0;
-    while (next_element(l, &host_list, &host)) {
-        if (next_element(l, &port_list, &port) && !read_port(&e, port, &h.port))
-            return;
-        h.host = clean_host(l, host);
-        if (!h.host)
-            refuse(&e, "host: \"%.80s\" is not a host name, address or socket folder", host);
-        else if (has_host(hosts, n, &h))
-            loader_say(l, CONF_WARNING, e.at, e.name, "host: %s port %u is listed twice", h.host,
-                       h.port);
-        else
-            hosts[n++] = h;
-    }
-    draft->db.hosts = hosts;
-    draft->db.host_n = n;
 }

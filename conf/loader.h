@@ -13,7 +13,7 @@
 struct database_draft {
     struct conf_database db;
     struct origin at;
-    const char *host_list, *port_list; /* as written; "" = default */
+    const char *host_list, *port_list, *weight_list, *zone_list; /* as written; "" = default */
     bool lends_secret; /* its user and password also let the client of that name in */
 };
 struct user_draft {
@@ -69,7 +69,8 @@ struct database_draft *loader_new_database(struct loader *l, const char *name,
                                            const struct origin *at);
 /* The newest draft of that name (ignoring case when fold), or NULL. */
 struct database_draft *loader_find_database(struct loader *l, const char *name, bool fold);
-/* Split the draft's host and port lists into db.hosts; fallback stands for an empty list. */
+
+/* hosts.c: split the draft's lists into db.hosts; fallback stands for an empty host list. */
 void loader_resolve_hosts(struct loader *l, struct database_draft *draft, const char *fallback);
 
 /* url.c: DATABASE_URL and REPLICA_URLS; either may be NULL. */

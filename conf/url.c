@@ -16,6 +16,7 @@
 struct url {
     const char *user, *password, *dbname; /* "" when missing */
     const char *hosts, *ports;            /* comma lists of equal length */
+    const char *weights, *zones;          /* one, or a list like these; "" when missing */
 };
 
 struct url_reader {
@@ -88,17 +89,20 @@ static bool read_login(struct url_reader *r, const char *p, const char *end, str
     return true;
 }
 
+static const char *join(struct loader *l, const char *a, const char *b)
+{
+    size_t a_n = strlen(a), b_n = strlen(b);
+    char *joined = arena_alloc(l->arena, a_n + 1 + b_n + 1);
+    memcpy(joined, a, a_n);
+    joined[a_n] = ',';
+    memcpy(joined + a_n + 1, b, b_n);
+    return joined;
+}
+
 /* Append item to a comma list in the arena. */
 static const char *append(struct loader *l, const char *list, const char *item)
 {
-    if (!*list)
-        return item;
-    size_t list_n = strlen(list), item_n = strlen(item);
-    char *joined = arena_alloc(l->arena, list_n + 1 + item_n + 1);
-    memcpy(joined, list, list_n);
-    joined[list_n] = ',';
-    memcpy(joined + list_n + 1, item, item_n);
-    return joined;
+    return *list ? join(l, list, item) : item;
 }
 
 /* One of host, host:port, [v6], [v6]:port. */
@@ -136,17 +140,16 @@ static const struct {
     {"connect_timeout", OPTION_server_connect_timeout},
 };
 
-/* host=, port=, user=, password= and dbname= behind the ?, as libpq knows them. */
+/* host=, port=, user=, password= and dbname= behind the ?, as libpq knows them; weight= and zone= of the
+ * hosts are ours. */
 static bool parameter_is_place(struct url *u, const char *name, const char *value)
 {
     const struct {
         const char *name;
         const char **place;
-    } places[] = {{"host", &u->hosts},
-                  {"port", &u->ports},
-                  {"user", &u->user},
-                  {"password", &u->password},
-                  {"dbname", &u->dbname}};
+    } places[] = {{"host", &u->hosts},        {"port", &u->ports},    {"user", &u->user},
+                  {"password", &u->password}, {"dbname", &u->dbname}, {"weight", &u->weights},
+                  {"zone", &u->zones}};
     for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
         if (strcmp(places[i].name, name) != 0)
             continue;
@@ -200,7 +203,7 @@ static bool read_hosts(struct url_reader *r, const char *p, const char *end, str
 
 static bool read_url(struct url_reader *r, const char *p, const char *end, struct url *u)
 {
-    *u = (struct url){"", "", "", "", ""};
+    *u = (struct url){"", "", "", "", "", "", ""};
     p = scheme_end(p);
     if (!p || p > end)
         return url_refuse(r, "expected postgres://user:password@host:port/dbname");
@@ -257,6 +260,8 @@ static struct database_draft *read_primary(struct loader *l, const char *text)
     d->db.password = u.password;
     d->host_list = u.hosts;
     d->port_list = u.ports;
+    d->weight_list = u.weights;
+    d->zone_list = u.zones;
     d->lends_secret = true;
     return d;
 }
@@ -273,11 +278,6 @@ static const char *url_end(const char *p)
     return p + strlen(p);
 }
 
-static bool one_port(const char *ports)
-{
-    return !strchr(ports, ',');
-}
-
 static size_t commas(const char *list)
 {
     size_t n = 0;
@@ -286,14 +286,27 @@ static size_t commas(const char *list)
     return n;
 }
 
-/* A port list as long as the host list, so that lists can be joined. */
-static const char *spread_ports(struct loader *l, const char *hosts, const char *ports)
+/* A list as long as the host list, so that lists can be joined. */
+static const char *spread(struct loader *l, const char *hosts, const char *list,
+                          const char *fallback)
 {
-    const char *one = *ports ? ports : "5432", *all = one;
-    if (one_port(one))
+    const char *one = *list ? list : fallback, *all = one;
+    if (commas(one) == 0)
         for (size_t i = commas(hosts); i > 0; i--)
-            all = append(l, all, one);
+            all = join(l, all, one);
     return all;
+}
+
+/* What a URL says of its hosts goes behind what is known of the others. */
+static void add_hosts(struct loader *l, struct database_draft *d, const struct url *u)
+{
+    d->port_list = join(l, spread(l, d->host_list, d->port_list, "5432"),
+                        spread(l, u->hosts, u->ports, "5432"));
+    d->weight_list =
+        join(l, spread(l, d->host_list, d->weight_list, "1"), spread(l, u->hosts, u->weights, "1"));
+    d->zone_list =
+        join(l, spread(l, d->host_list, d->zone_list, ""), spread(l, u->hosts, u->zones, ""));
+    d->host_list = join(l, d->host_list, u->hosts);
 }
 
 static void read_replicas(struct loader *l, const char *text, struct database_draft *primary)
@@ -309,9 +322,7 @@ static void read_replicas(struct loader *l, const char *text, struct database_dr
             stop--;
         if (!read_url(&r, p, stop, &u) || !primary || !agrees(&r, &u, primary))
             continue;
-        primary->port_list = append(l, spread_ports(l, primary->host_list, primary->port_list),
-                                    spread_ports(l, u.hosts, u.ports));
-        primary->host_list = append(l, primary->host_list, u.hosts);
+        add_hosts(l, primary, &u);
     }
 }
 

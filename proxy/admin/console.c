@@ -302,8 +302,10 @@ static void show_node(struct session *s, const char *database, struct cluster *c
     else
         add_null(&r);
     bool writes = view.primary == index;
-    bool reads =
-        view.readable ? (view.readable & 1U << index) != 0 : writes; /* no replica: the primary */
+    enum conf_primary_reads spill = s->worker->hub.snapshot->conf->primary_reads;
+    bool primary_reads = view.readable ? spill == CONF_PRIMARY_READS_WEIGHTED
+                                       : spill != CONF_PRIMARY_READS_NEVER || cluster->node_n == 1;
+    bool reads = (view.readable & 1U << index) != 0 || (writes && primary_reads);
     add_text(&r, reads ? "yes" : "no");
     add_text(&r, writes ? "yes" : "no");
     add_text(&r, reads ? "" : node_why_text(st.why));

@@ -4,6 +4,7 @@
  * observe.c   the clusters under observation: probes in, verdicts out, logs, names
  * probe.c     one node's libpq connection        judge.c   samples -> roles and eligibility (pure)
  * login.c     whom the probes log in as (pure)   dns.c     host names -> addresses
+ * ejection.c  replicas that fail more often than the others
  * reload.c    reading files again                signals.c what the operator sends
  */
 #ifndef CONTROL_INSIDE_H

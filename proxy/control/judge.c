@@ -292,6 +292,7 @@ static enum node_role role_of(const struct judge *j, uint32_t i, enum node_why w
     case NODE_LAGS:
     case NODE_LAGS_BYTES:
     case NODE_NO_PRIMARY:
+    case NODE_EJECTED:
         return NODE_REPLICA;
     case NODE_NOT_SAMPLED:
     case NODE_UNREACHABLE:

@@ -1,6 +1,7 @@
 /* proxy/control/observe.c: the clusters under observation. Probes and names bring news, the judge
  * decides, and the verdict is published, logged and told to the workers. */
 #include "base/check.h"
+#include "proxy/control/ejection.h"
 #include "proxy/control/inside.h"
 #include "proxy/control/probe.h"
 #include "proxy/io/log.h"
@@ -40,6 +41,7 @@ struct observed {
     struct judge judge;
     struct judge_limits limits;
     struct judge_verdict verdict;
+    struct ejection ejection;
     struct timer recheck;
     struct observed_node nodes[];
 };
@@ -172,6 +174,8 @@ static void decide(struct observed *o)
     if (!o->wanted)
         return;
     judge_decide(&o->judge, loop->now_ns, &o->limits, &now);
+    ejection_apply(&o->ejection, o->name, o->cluster, conf_of(o)->eject_max_percent, loop->now_ns,
+                   &now);
     for (uint32_t i = 0; i < o->cluster->node_n; i++)
         node_publish_status(&o->cluster->nodes[i], &now.nodes[i]);
     bool changed = cluster_publish(o->cluster, now.readable, now.primary);
@@ -463,6 +467,8 @@ void observe_stop(struct control *c)
 void observe_nudge(struct control *c, struct cluster *cluster)
 {
     struct observed *o = find(c, cluster);
+    if (o)
+        decide(o); /* the workers' evidence counts at once */
     for (uint32_t i = 0; o && i < cluster->node_n; i++)
         probe_nudge(&o->nodes[i].probe);
 }

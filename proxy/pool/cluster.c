@@ -36,8 +36,10 @@ static char *label_of(const struct conf_host *host)
 struct cluster *cluster_new(const struct conf_host *hosts, size_t host_n)
 {
     CHECK(host_n > 0 && host_n <= NODES_MAX);
-    struct cluster *c = calloc(1, sizeof *c + host_n * sizeof(struct node));
+    size_t bytes = sizeof(struct cluster) + host_n * sizeof(struct node);
+    struct cluster *c = aligned_alloc(_Alignof(struct cluster), bytes);
     CHECK(c != NULL);
+    memset(c, 0, bytes);
     atomic_init(&c->refs, 1);
     atomic_init(&c->view, (uint64_t)NODE_NONE << 32);
     c->node_n = (uint32_t)host_n;

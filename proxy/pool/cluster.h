@@ -38,7 +38,8 @@ enum node_role { NODE_UNKNOWN, NODE_PRIMARY, NODE_REPLICA };
     X(NODE_IS_PRIMARY, "is_primary")                \
     X(NODE_OTHER_SYSTEM, "other_system_identifier") \
     X(NODE_OLD_TIMELINE, "older_timeline")          \
-    X(NODE_NO_PRIMARY, "no_primary_sample")
+    X(NODE_NO_PRIMARY, "no_primary_sample")         \
+    X(NODE_EJECTED, "ejected_for_failures")
 #define NODE_WHY_ENUM(name, text) name,
 enum node_why { NODE_WHY(NODE_WHY_ENUM) NODE_WHY_N };
 #undef NODE_WHY_ENUM
@@ -67,6 +68,15 @@ struct node_address {
     socklen_t bytes; /* 0: not known (yet) */
 };
 
+/* What the workers count at a node, together: a cache line of its own. Relaxed, see pool/nodes.c. */
+struct node_load {
+    _Alignas(64) atomic_uint in_flight; /* servers that are lent */
+    atomic_uint answers, failures;      /* evidence; for ever rising */
+    atomic_uint_fast64_t latency;       /* balance_observe() */
+    atomic_uint_fast64_t
+        returned_ms; /* the control thread: since when it is readable again; 0: it always was */
+};
+
 struct node {
     uint32_t index;
     uint16_t port;
@@ -78,6 +88,7 @@ struct node {
     atomic_uint status_seq, address_seq;
     struct node_status status;
     struct node_address address;
+    struct node_load load;
 };
 
 struct cluster_view {

@@ -48,6 +48,7 @@ static void use_snapshot(struct pool_set *set, struct snapshot *snapshot,
     set->snapshot = snapshot_ref(snapshot);
     set->db = db;
     set->pool_size = conf_pool_size(conf, db, conf_user(conf, user));
+    nodes_configure(set);
     const char *password = own || (db->password[0] && db->user[0] == '\0') ? db->password
                            : secret                                        ? secret
                                                                            : "";
@@ -87,7 +88,6 @@ static struct pool_set *set_new(struct hub *hub, struct cluster *cluster,
         struct pool *pool = &set->pools[i];
         pool->set = set;
         pool->node = i;
-        pool->balance.weight = 1;
         list_init(&pool->idle);
         list_init(&pool->busy);
         timer_init(&pool->retry, pool_on_retry);
@@ -95,6 +95,7 @@ static struct pool_set *set_new(struct hub *hub, struct cluster *cluster,
             budget_find(&(struct budget_key){cluster, i, db->name, set->database, set->user});
         pool->budget->pools[hub->worker] = pool;
     }
+    set->spill = budget_find(&(struct budget_key){cluster, NODE_NONE, "", "", ""});
     use_snapshot(set, hub->snapshot, db);
     list_push_back(&hub->sets, &set->node);
     return set;
@@ -134,6 +135,8 @@ static void set_free(struct pool_set *set)
         pool->budget->pools[set->hub->worker] = NULL;
         budget_unref(pool->budget);
     }
+    budget_wait(set->spill, set->hub->worker, 0);
+    budget_unref(set->spill);
     stmt_set_clear(&set->proven);
     label_unref(set->base);
     CHECK(list_empty(&set->labels));

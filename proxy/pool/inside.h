@@ -23,6 +23,29 @@ void pool_on_retry(struct timer *timer);
 /* A MOVING server leaves this worker. */
 void pool_server_leaves(struct server *server);
 
+/* ---- nodes.c ---- */
+/* Weights and zones, of set->db. */
+void nodes_configure(struct pool_set *set);
+/* The nodes that may serve this waiter now. */
+uint32_t nodes_for(const struct pool_set *set, struct waiter *w);
+/* The balancer's choice, of a mask that is not empty: to lend a server, to open one. */
+uint32_t nodes_pick(struct pool_set *set, uint32_t mask);
+uint32_t nodes_pick_to_dial(struct pool_set *set, uint32_t mask);
+/* A server was lent, out of these nodes; its lease ended; its first byte is here; its node failed us. */
+void nodes_lent(struct server *s, uint32_t mask);
+void nodes_returned(struct server *s);
+void nodes_answered(struct server *s);
+void nodes_failed(struct pool *pool);
+
+/* ---- spill.c ---- */
+/* There is a unit for one more read on the primary. */
+bool spill_left(const struct pool_set *set);
+/* This server is about to be lent: false if it needs a unit and none is left. */
+bool spill_take(struct server *s, const struct waiter *w);
+void spill_give(struct server *s);
+/* Let the others know since when we wait for a unit, or that we do not any more. */
+void spill_tell(struct pool_set *set);
+
 /* ---- borrow.c ---- */
 /* Let the other workers know since when we wait, or that we do not any more. */
 void borrow_tell(struct pool_set *set);

@@ -10,6 +10,7 @@
 
 #define BACKOFF_FIRST_MS 100
 #define RESET_SQL_MAX 8192
+#define GRANT_LOOKS_MAX 64 /* waiters looked at for a server that is idle */
 
 /* ---- state: one writer ---- */
 
@@ -68,37 +69,6 @@ void pool_server_leaves(struct server *s)
     s->state = SERVER_STATE_N;
 }
 
-/* ---- small helpers ---- */
-
-uint32_t pool_readable(const struct pool_set *set)
-{
-    return cluster_view(set->cluster).readable;
-}
-
-/* The nodes that may serve this waiter now. */
-static uint32_t nodes_for(const struct pool_set *set, const struct waiter *w)
-{
-    struct cluster_view view = cluster_view(set->cluster);
-    uint32_t primary = view.primary == NODE_NONE ? 0 : 1U << view.primary;
-    if (w->want == WANT_PRIMARY)
-        return primary;
-    uint32_t readable = view.readable & (w->nodes ? w->nodes : UINT32_MAX);
-    return readable ? readable : primary; /* no replica: reads go to the primary */
-}
-
-/* The balancer's choice first, then the others. */
-static uint32_t pick_node(struct pool_set *set, uint32_t mask)
-{
-    struct balance_node nodes[NODES_MAX];
-    if ((mask & (mask - 1)) == 0)
-        return (uint32_t)__builtin_ctz(mask);
-    for (uint32_t i = 0; i < set->cluster->node_n; i++)
-        nodes[i] = set->pools[i].balance;
-    int node = balance_pick(nodes, mask, hub_random(set->hub));
-    CHECK(node >= 0);
-    return (uint32_t)node;
-}
-
 /* ---- granting ---- */
 
 /* It has not hung up, and nothing that it said is unread. */
@@ -117,14 +87,13 @@ struct server *pool_take_idle(struct pool *pool, const struct label *label)
     return NULL;
 }
 
-static void lend(struct server *s, struct waiter *w)
+static void lend(struct server *s, struct waiter *w, uint32_t mask)
 {
     pool_server_state(s, SERVER_LEASED);
     s->lease_serial++;
     s->lessee_ops = w->ops->lessee;
     s->lessee = w->owner;
-    s->leased_ns = s->conn->loop->now_ns;
-    s->pool->balance.in_flight++;
+    nodes_lent(s, mask);
 }
 
 /* Of the node that the balancer chose, one with this label first; else of the others in the same order.
@@ -158,7 +127,7 @@ static uint64_t older(uint64_t a, uint64_t b)
 uint64_t pool_waiting_since(struct pool_set *set, uint32_t node)
 {
     uint64_t since = 0;
-    struct waiter read = {.want = WANT_READ}, write = {.want = WANT_PRIMARY};
+    struct waiter read = {.want = WANT_READ}, write = {.want = WANT_PRIMARY}; /* of no session */
     if (set->writer_n && nodes_for(set, &write) & 1U << node)
         since = older(since, oldest_since(&set->writers));
     if (set->reader_n && nodes_for(set, &read) & 1U << node)
@@ -244,12 +213,12 @@ static void dial_for_waiters(struct pool_set *set, const struct list *queue, uin
 {
     if (!waiting)
         return;
-    const struct waiter *w = LIST_ENTRY(queue->next, struct waiter, node);
+    struct waiter *w = LIST_ENTRY(queue->next, struct waiter, node);
     uint32_t mask = nodes_for(set, w), under_way = 0;
     for (uint32_t rest = mask; rest; rest &= rest - 1)
         under_way += pool_at(set, (uint32_t)__builtin_ctz(rest))->dialing_n;
     for (uint32_t rest = mask; rest && under_way < waiting;) {
-        uint32_t node = pick_node(set, rest);
+        uint32_t node = nodes_pick_to_dial(set, rest);
         struct pool *pool = pool_at(set, node);
         if (may_dial(pool) && budget_take(pool->budget, set->pool_size)) {
             under_way++;
@@ -273,22 +242,37 @@ static void dial_ahead(struct pool *pool)
         server_dial(pool);
 }
 
+/* The oldest that can be served is served. Others wait for nodes that have no idle server, or for a unit
+ * of primary_read_budget: they do not hold up those behind them, as far as we look. */
+static bool grant_one(struct pool_set *set, struct list *queue)
+{
+    unsigned looks = GRANT_LOOKS_MAX;
+    for (struct list *n = queue->next; n != queue && looks > 0; n = n->next, looks--) {
+        struct waiter *w = LIST_ENTRY(n, struct waiter, node);
+        uint32_t mask = nodes_for(set, w);
+        struct server *s = mask ? find_idle(set, mask, nodes_pick(set, mask), w->label) : NULL;
+        if (!s || !spill_take(s, w))
+            continue;
+        dequeue(w);
+        lend(s, w, mask);
+        w->ops->granted(w, s);
+        return true;
+    }
+    return false;
+}
+
+static bool any_idle(const struct pool_set *set)
+{
+    for (uint32_t i = 0; i < set->cluster->node_n; i++)
+        if (set->pools[i].idle_n > 0)
+            return true;
+    return false;
+}
+
 static void grant_idle(struct pool_set *set, struct list *queue)
 {
-    while (!list_empty(queue)) {
-        struct waiter *w = LIST_ENTRY(queue->next, struct waiter, node);
-        uint32_t mask = nodes_for(set, w);
-        struct server *s = NULL;
-        if (mask) {
-            uint32_t first = pick_node(set, mask);
-            s = find_idle(set, mask, first, w->label);
-        }
-        if (!s)
-            return;
-        dequeue(w);
-        lend(s, w);
-        w->ops->granted(w, s);
-    }
+    while (any_idle(set) && grant_one(set, queue))
+        ;
 }
 
 /* Serve waiters with what is there; open what may be opened; say that we still wait. */
@@ -311,10 +295,10 @@ struct server *pool_lease(struct pool_set *set, struct waiter *w, enum want want
     bool queue_empty = want == WANT_PRIMARY ? !set->writer_n : !set->reader_n;
     uint32_t mask = nodes_for(set, w);
     if (mask && queue_empty) { /* who came first is served first */
-        uint32_t first = pick_node(set, mask);
+        uint32_t first = nodes_pick(set, mask);
         struct server *s = find_idle(set, mask, first, label);
-        if (s) {
-            lend(s, w);
+        if (s && spill_take(s, w)) {
+            lend(s, w, mask);
             if (s->pool->node != first)
                 dial_ahead(pool_at(set, first));
             return s;
@@ -395,9 +379,8 @@ void pool_offer(struct server *s)
 static void end_lease(struct server *s)
 {
     CHECK(s->state == SERVER_LEASED);
-    struct balance_node *b = &s->pool->balance;
-    b->in_flight--;
-    balance_observe(b, (uint32_t)((s->conn->loop->now_ns - s->leased_ns) / 1000));
+    nodes_returned(s);
+    spill_give(s);
     s->lessee = NULL;
     conn_expect_small(s->conn);
     if (s->conn->paused &&

@@ -58,7 +58,7 @@ struct pool {
     struct list idle; /* most recently used first */
     struct list busy; /* every other server of the pool */
     uint32_t idle_n, leased_n, dialing_n, cleaning_n;
-    struct balance_node balance;
+    uint32_t weight;
     uint64_t retry_ms; /* no dial before that time */
     uint32_t backoff_ms;
     struct timer retry;
@@ -77,7 +77,10 @@ struct pool_set {
     bool have_keys;                 /* SCRAM pass-through: keys that a client proved */
     uint8_t client_key[SCRAM_KEY_BYTES], server_key[SCRAM_KEY_BYTES];
     uint32_t pool_size;
-    uint32_t refs;                /* sessions */
+    uint32_t refs; /* sessions */
+    struct balance_turns turns;
+    uint32_t usual, near;         /* nodes with a weight; in prefer_zone */
+    struct budget *spill;         /* of the cluster, see spill.c */
     struct list writers, readers; /* waiters, oldest first */
     uint32_t writer_n, reader_n;
     struct stmt_set
@@ -102,7 +105,7 @@ struct waiter {
     struct pool_set *set;
     struct label *label; /* borrowed */
     uint64_t since_ms;
-    uint32_t nodes; /* WANT_READ: of these when one of them is readable; 0: any */
+    uint32_t nodes; /* WANT_READ: of these while one of them is readable; else its owner is asked */
     uint8_t want;   /* enum want */
     const struct waiter_ops *ops;
     void *owner;
@@ -110,6 +113,8 @@ struct waiter {
 
 struct waiter_ops {
     const struct lessee_ops *lessee;
+    /* The nodes of the view that may serve this read. */
+    uint32_t (*readable)(struct waiter *waiter, struct cluster_view view);
     void (*granted)(struct waiter *waiter, struct server *server);
     uint64_t (*more_ms)(struct waiter *waiter); /* its deadline has come: wait on? May be NULL */
     void (*refused)(struct waiter *waiter, enum refusal why, const struct refused_text *text);
@@ -138,8 +143,13 @@ struct pool_set *pool_set_get(struct hub *hub, struct cluster *cluster,
                               const struct conf_database *db, struct slice database,
                               struct slice user);
 void pool_set_unref(struct pool_set *set);
-/* Nodes that may serve a read now. 0: none but the primary (if there is one). */
-uint32_t pool_readable(const struct pool_set *set);
+/* No replica may serve reads: they wait, or go to the primary within its budget. */
+bool pool_reads_spill(const struct pool_set *set, struct cluster_view view);
+/* Why a read found no server. */
+enum pool_shortage { POOL_SHORT_OF_SERVERS, POOL_SHORT_OF_REPLICAS, POOL_SHORT_OF_BUDGET };
+enum pool_shortage pool_shortage(const struct pool_set *set);
+/* A read is sent to this server now: the time to its first byte is the node's latency. */
+void pool_asked(struct server *server);
 
 void waiter_init(struct waiter *waiter, const struct waiter_ops *ops, void *owner);
 /* A server, leased, or NULL: the waiter is queued. timeout_ms 0: no deadline. */

@@ -3,7 +3,7 @@
 #include "base/check.h"
 #include "proxy/io/log.h"
 #include "proxy/io/tls.h"
-#include "proxy/pool/pool.h"
+#include "proxy/pool/inside.h"
 #include "proxy/wire/frame.h"
 
 #include <errno.h>
@@ -93,6 +93,8 @@ static void lose(struct server *s, const char *why)
 {
     const struct lessee_ops *ops = s->lessee_ops;
     void *lessee = s->lessee;
+    if (s->state == SERVER_LEASED)
+        nodes_failed(s->pool);
     if (s->state == SERVER_LEASED && lessee) {
         s->lessee = NULL;
         ops->on_lost(lessee, s); /* may read what is left in the queue */
@@ -266,6 +268,8 @@ static void on_input(struct conn *conn)
         server_login_input(s);
         break;
     case SERVER_LEASED:
+        if (s->asked_ns)
+            nodes_answered(s);
         if (s->lessee)
             s->lessee_ops->on_input(s->lessee, s);
         break;

@@ -63,16 +63,18 @@ struct server {
     struct server_login *login;
     struct label *label;   /* in force; NULL: not known */
     struct stmt_set stmts; /* prepared on it under our names */
-    uint64_t born_ms, idle_ms, leased_ns;
-    int64_t instance; /* its postmaster's start, us; 0: not asked */
+    uint64_t born_ms, idle_ms;
+    uint64_t asked_ns; /* when the read was sent whose first byte is awaited; 0: none is */
+    int64_t instance;  /* its postmaster's start, us; 0: not asked */
     uint32_t backend_pid;
     uint16_t key_n;
     uint16_t cancels; /* cancel requests on their way to it */
     uint16_t status_n;
     uint8_t state;    /* enum server_state */
     bool tls;         /* the connection is encrypted */
+    bool spills;      /* it holds a unit of the cluster's primary_read_budget */
     bool stale_stmts; /* it came from another worker: DEALLOCATE ALL before the next lease */
-    bool resetting; /* CLEANING, and a query of ours runs */
+    bool resetting;   /* CLEANING, and a query of ours runs */
     bool in_recovery;
     struct timer chore;    /* runs while such an answer is awaited */
     uint32_t lease_serial; /* grows with each lease */

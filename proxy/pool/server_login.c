@@ -10,7 +10,7 @@
  */
 #include "proxy/io/log.h"
 #include "proxy/io/tls.h"
-#include "proxy/pool/pool.h"
+#include "proxy/pool/inside.h"
 #include "proxy/wire/error_fields.h"
 #include "proxy/wire/frame.h"
 #include "proxy/wire/md5.h"
@@ -84,6 +84,7 @@ void server_login_failed(struct server *s, const char *sqlstate, const char *mes
     char text[MESSAGE_MAX], code[6];
     snprintf(text, sizeof text, "%s", message);
     snprintf(code, sizeof code, "%s", sqlstate);
+    nodes_failed(pool);
     server_close(s, "login_failed");
     pool_dial_failed(pool, code, text);
 }

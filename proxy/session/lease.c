@@ -63,6 +63,32 @@ static struct route decide(struct session *s)
     return route;
 }
 
+/* ---- reads while no replica may serve them ---- */
+
+static uint64_t primary_samples(struct session *s, bool begun)
+{
+    uint8_t primary = cluster_view(s->set->cluster).primary;
+    if (primary == NODE_NONE)
+        return 0;
+    struct node *node = &s->set->cluster->nodes[primary];
+    return begun ? atomic_load(&node->samples_begun) : node_status(node).sample;
+}
+
+/* What this client did on the primary no replica can be known to have: until the next sample its reads go
+ * there whatever becomes of the replicas. They do not count in primary_read_budget, nor do they renew this. */
+static bool follows_own_write(struct session *s)
+{
+    return s->primary_until && primary_samples(s, false) <= s->primary_until;
+}
+
+static enum want want_of(struct session *s, const struct route *route)
+{
+    bool spills =
+        route->reason == ROUTE_WHY_NO_FRESH_REPLICA || route->reason == ROUTE_WHY_NO_REPLICA;
+    s->own_read = spills && follows_own_write(s);
+    return route->target == ROUTE_REPLICA || (spills && !s->own_read) ? WANT_READ : WANT_PRIMARY;
+}
+
 static void count(struct session *s, const struct route *route)
 {
     struct worker_stats *stats = &s->worker->stats;
@@ -113,7 +139,18 @@ static enum step attach(struct session *s, struct server *server)
     conn_expect_small(server->conn);
     if (s->state == SESSION_READY && s->on_replica && !s->second_try)
         keep_replay(s);
-    return sync_label(s);
+    if (sync_label(s) == STEP_WAIT)
+        return STEP_WAIT;
+    if (s->waiter.want == WANT_READ)
+        pool_asked(server);
+    return STEP_DONE;
+}
+
+/* Since it was routed the nodes have changed. */
+static uint32_t readable_now(struct waiter *waiter, struct cluster_view view)
+{
+    struct session *s = waiter->owner;
+    return floors_readable(s, view) & ~s->avoid;
 }
 
 static uint64_t queue_timeout_ms(const struct session *s)
@@ -132,12 +169,20 @@ static bool primary_is_out(const struct session *s)
     return why == NODE_UNREACHABLE || why == NODE_NO_ADDRESS || why == NODE_SAMPLE_OLD;
 }
 
+/* What waits, waits for the primary: so do reads while there is no replica. */
+static bool takes_primary(const struct session *s, enum want want)
+{
+    bool spills = pool_reads_spill(s->set, cluster_view(s->set->cluster));
+    return want == WANT_PRIMARY ||
+           (spills && conf_of(s)->primary_reads != CONF_PRIMARY_READS_NEVER);
+}
+
 /* How long a segment may wait: a failover is a pause, not an error. */
 static uint64_t patience_ms(const struct session *s, enum want want)
 {
     uint64_t queue_ms = queue_timeout_ms(s), failover_ms = conf_of(s)->failover_wait_ms;
     bool shorter = failover_ms != 0 && (queue_ms == 0 || failover_ms < queue_ms);
-    return shorter && want == WANT_PRIMARY && primary_is_out(s) ? failover_ms : queue_ms;
+    return shorter && takes_primary(s, want) && primary_is_out(s) ? failover_ms : queue_ms;
 }
 
 /* queue_timeout has passed: for what waits for a primary, failover_wait may not have. */
@@ -146,7 +191,7 @@ static uint64_t more_ms(struct waiter *waiter)
     const struct session *s = waiter->owner;
     uint64_t waited_ms = s->worker->loop->now_ms - waiter->since_ms;
     uint64_t failover_ms = conf_of(s)->failover_wait_ms;
-    bool waits = waiter->want == WANT_PRIMARY && primary_is_out(s) && waited_ms < failover_ms;
+    bool waits = takes_primary(s, waiter->want) && primary_is_out(s) && waited_ms < failover_ms;
     return waits ? failover_ms - waited_ms : 0;
 }
 
@@ -163,7 +208,7 @@ enum step lease_for_segment(struct session *s)
         floors_reached(s);
     count(s, &route);
     s->asked_ns = s->worker->loop->now_ns;
-    enum want want = route.target == ROUTE_REPLICA ? WANT_READ : WANT_PRIMARY;
+    enum want want = want_of(s, &route);
     struct server *server =
         pool_lease(s->set, &s->waiter, want, route.nodes, s->label, patience_ms(s, want));
     if (!server)
@@ -204,17 +249,20 @@ void lease_after_sync(struct session *s)
     }
     if (s->server->label == NULL)
         s->server->label = label_ref(s->label);
-    if (s->state == SESSION_GREETING)
+    if (s->state == SESSION_GREETING) {
         finish_greeting(s);
-    else
-        session_run(s);
+        return;
+    }
+    if (s->waiter.want == WANT_READ)
+        pool_asked(s->server);
+    session_run(s);
 }
 
 static void on_granted(struct waiter *waiter, struct server *server)
 {
     struct session *s = waiter->owner;
-    struct route route = {.target = waiter->want == WANT_READ ? ROUTE_REPLICA : ROUTE_PRIMARY,
-                          .reason = s->reason};
+    bool primary = server->pool->node == cluster_view(s->set->cluster).primary;
+    struct route route = {.target = primary ? ROUTE_PRIMARY : ROUTE_REPLICA, .reason = s->reason};
     if (s->state == SESSION_READY)
         log_if_asked(s, &route, server);
     if (attach(s, server) == STEP_WAIT)
@@ -249,18 +297,26 @@ static void refuse_timeout(struct session *s)
 {
     const struct waiter *w = &s->waiter;
     const struct pool_set *set = s->set;
-    char message[128], detail[256];
+    char message[128], detail[320];
     uint32_t busy = 0;
     for (uint32_t i = 0; i < set->cluster->node_n; i++)
         busy += set->pools[i].leased_n;
     uint64_t waited_ms = s->worker->loop->now_ms - w->since_ms;
-    bool no_primary = w->want == WANT_PRIMARY && primary_is_out(s);
+    enum pool_shortage shortage = w->want == WANT_READ ? pool_shortage(set) : POOL_SHORT_OF_SERVERS;
+    bool no_primary = takes_primary(s, w->want) && primary_is_out(s);
     s->worker->stats.sheds++;
     snprintf(detail, sizeof detail,
              "PGWEIR-QUEUE-TIMEOUT pool=%.63s/%.63s role=%s limit=%" PRIu32 " busy=%" PRIu32
              " waiting=%" PRIu32 " (queue_timeout, default_pool_size)",
              set->database, set->user, w->want == WANT_PRIMARY ? "primary" : "read", set->pool_size,
              busy, set->writer_n + set->reader_n);
+    if (shortage == POOL_SHORT_OF_REPLICAS) {
+        lease_refuse(s, "57P03", "no replica is able to serve this read",
+                     "PGWEIR-NO-REPLICA: no replica of this database may serve reads, and "
+                     "primary_reads = never keeps them from the primary.",
+                     "Retry with backoff and jitter; see SHOW NODES on the console.");
+        return;
+    }
     if (no_primary) {
         lease_refuse(s, "57P03", "the database system is not accepting connections",
                      "PGWEIR-NO-PRIMARY: no node of this database is known to be the primary and answers "
@@ -270,6 +326,12 @@ static void refuse_timeout(struct session *s)
     }
     snprintf(message, sizeof message, "no server connection became available within %" PRIu64 " ms",
              waited_ms);
+    if (shortage == POOL_SHORT_OF_BUDGET)
+        snprintf(detail, sizeof detail,
+                 "PGWEIR-READ-BUDGET pool=%.63s/%.63s limit=%" PRIu32
+                 ": no replica may serve reads, and the primary serves as many of them as it may "
+                 "(primary_read_budget, queue_timeout)",
+                 set->database, set->user, conf_of(s)->primary_read_budget);
     lease_refuse(s, "53300", message, detail,
                  "The database is saturated; retry with backoff and jitter.");
 }
@@ -361,6 +423,7 @@ static const struct lessee_ops session_lessee_ops = {
 
 const struct waiter_ops lease_waiter_ops = {
     .lessee = &session_lessee_ops,
+    .readable = readable_now,
     .granted = on_granted,
     .more_ms = more_ms,
     .refused = on_refused,
@@ -423,6 +486,8 @@ void lease_end_if_idle(struct session *s)
         server->label = NULL;
         s->unknown_label = false;
     }
+    if (s->waiter.want == WANT_PRIMARY && !s->own_read)
+        s->primary_until = primary_samples(s, true);
     s->server = NULL;
     s->on_replica = false;
     bool body_ran = s->body_ran;

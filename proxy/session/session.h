@@ -123,6 +123,7 @@ struct session {
     uint64_t asked_lsn;       /* of tokens: holds with every consistency; 0: none */
     uint32_t asked_timeline;
     uint32_t floor_moved_epoch; /* the cluster's view of that time */
+    uint64_t primary_until;   /* its newest sample when it was used last, but for reads; 0: never */
     uint64_t half_closed_ms;  /* when the client stopped sending; 0: it has not */
     uint64_t serial;
     uint64_t asked_ns;        /* when the segment was routed */
@@ -179,6 +180,7 @@ struct session {
     bool unnamed_kept : 1; /* the unnamed statement was too long to share: only the server has it */
     bool odd_strings : 1;  /* standard_conforming_strings is off */
     bool odd_encoding : 1; /* trail bytes of the client's encoding can be ASCII */
+    bool own_read : 1;     /* a read that no budget holds back, see lease.c */
     bool running : 1; /* inside session_run(): it is not entered twice */
 };
 

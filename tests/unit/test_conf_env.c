@@ -141,6 +141,34 @@ static void urls_alone_are_a_configuration(void **state)
     conf_free(c);
 }
 
+static void urls_may_weigh_and_place_their_hosts(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *database, *replicas, *hosts;
+    } cases[] = {
+        {"u:p@h/d", "postgres://r1?weight=3&zone=eu,postgres://r2", "h:1: r1:3:eu r2:1: "},
+        {"u:p@h/d?zone=us", "postgres://r1,r2?weight=1,2&zone=eu", "h:1:us r1:1:eu r2:2:eu "},
+        {"u:p@h,i/d?weight=0", "postgres://r1", "h:0: i:0: r1:1: "},
+        {"u:p@h,i/d?weight=4,5&zone=a,b", "", "h:4:a i:5:b "},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char database[300], replicas[300], got[300] = "";
+        snprintf(database, sizeof database, "DATABASE_URL=postgres://%s", cases[i].database);
+        snprintf(replicas, sizeof replicas, "REPLICA_URLS=%s", cases[i].replicas);
+        struct conf *c = load_with(NULL, ENV(database, replicas));
+        expect_clean(c);
+        for (size_t h = 0; h < c->databases[0].host_n; h++) {
+            const struct conf_host *host = &c->databases[0].hosts[h];
+            size_t n = strlen(got);
+            snprintf(got + n, sizeof got - n, "%s:%u:%s ", host->host, host->weight, host->zone);
+        }
+        assert_string_equal(got, cases[i].hosts);
+        conf_free(c);
+    }
+    assert_null(load_with(NULL, ENV("DATABASE_URL=postgres://u:p@h/d?weight=900")));
+}
+
 static void urls_may_take_many_forms(void **state)
 {
     (void)state;
@@ -239,6 +267,7 @@ static void a_url_beats_the_file_and_a_variable_beats_a_url(void **state)
 RUN(cmocka_unit_test(variables_beat_the_file), cmocka_unit_test(wrong_variables_are_named),
     cmocka_unit_test(secrets_come_from_files),
     cmocka_unit_test(kubernetes_service_variables_are_not_ours),
+    cmocka_unit_test(urls_may_weigh_and_place_their_hosts),
     cmocka_unit_test(urls_alone_are_a_configuration), cmocka_unit_test(urls_may_take_many_forms),
     cmocka_unit_test(wrong_urls_are_named_without_their_password),
     cmocka_unit_test(a_url_beats_the_file_and_a_variable_beats_a_url))

@@ -41,6 +41,17 @@ static const struct {
     {"[databases]\na = host=x port=65536\n", "t.ini:2: a: port: 65536 is not a port (1 to 65535)"},
     {"[databases]\na = host=x,y,z port=1,2\n",
      "t.ini:2: a: port: 2 ports for 3 hosts; give one, or one for each"},
+    {"[databases]\na = host=x,y weight=1,256\n",
+     "t.ini:2: a: weight: 256 is not a weight (0 to 255)"},
+    {"[databases]\na = host=x,y weight=1,-1\n", "t.ini:2: a: weight: must not be negative: -1"},
+    {"[databases]\na = host=x,y weight=1,,\n",
+     "t.ini:2: a: weight: 3 weights for 2 hosts; give one, or one for each"},
+    {"[databases]\na = host=x,y,z zone=eu,us\n",
+     "t.ini:2: a: zone: 2 zones for 3 hosts; give one, or one for each"},
+    {"[databases]\na = host=x zone='e u'\n", "t.ini:2: a: zone: \"e u\" is not a name of a zone"},
+    {"[databases]\na = host=x zone="
+     "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\n",
+     "t.ini:2: a: zone: a name has at most 63 bytes, this one 64"},
     {"[databases]\na = host=x,,z\n",
      "t.ini:2: a: host: \"\" is not a host name, address or socket folder"},
     {"[databases]\na = host='x y'\n",
@@ -187,6 +198,62 @@ static void hosts_and_ports_are_lists(void **state)
     snprintf(message, sizeof message, "t.ini:2: a: host: %d hosts are too many (at most %d)",
              CONF_HOSTS_MAX + 1, CONF_HOSTS_MAX);
     expect_message(CONF_ERROR, message);
+}
+
+static void weights_and_zones_are_lists_beside_the_hosts(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *value, *hosts;
+    } cases[] = {
+        {"host=a,b", "a:1: b:1: "},
+        {"host=a,b weight=3", "a:3: b:3: "},
+        {"host=a,b,c weight=0,255,0x10 zone=eu,,us", "a:0:eu b:255: c:16:us "},
+        {"zone=eu host=a,b weight=' 1, 2'", "a:1:eu b:2:eu "},
+        {"host=a,b,a weight=1,2,3 zone=x,y,z", "a:1:x b:2:y "}, /* listed twice: the first holds */
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char text[300], got[300] = "";
+        snprintf(text, sizeof text, "[databases]\na = %s\n" G, cases[i].value);
+        struct conf *c = load_with(text, NULL);
+        assert_non_null(c);
+        for (size_t h = 0; h < c->databases[0].host_n; h++) {
+            const struct conf_host *host = &c->databases[0].hosts[h];
+            size_t n = strlen(got);
+            snprintf(got + n, sizeof got - n, "%s:%u:%s ", host->host, host->weight, host->zone);
+        }
+        assert_string_equal(got, cases[i].hosts);
+        conf_free(c);
+    }
+}
+
+static void the_balance_has_options(void **state)
+{
+    (void)state;
+    struct conf *c = load_with("[databases]\na = host=x\n" G, NULL);
+    expect_clean(c);
+    assert_int_equal(c->balance, CONF_BALANCE_P2C);
+    assert_int_equal(c->primary_reads, CONF_PRIMARY_READS_FALLBACK);
+    assert_int_equal(c->primary_read_budget, 0);
+    assert_int_equal(c->slow_start_ms, 10000);
+    assert_int_equal(c->eject_max_percent, 50);
+    assert_string_equal(c->prefer_zone, "");
+    conf_free(c);
+    c = load_with("[databases]\na = host=x\n" G "balance = least_connections\n"
+                  "primary_reads = weighted\nprimary_read_budget = 7\nslow_start = 0\n"
+                  "eject_max_percent = 100\nprefer_zone = eu\n",
+                  NULL);
+    expect_clean(c);
+    assert_int_equal(c->balance, CONF_BALANCE_LEAST_CONNECTIONS);
+    assert_int_equal(c->primary_reads, CONF_PRIMARY_READS_WEIGHTED);
+    assert_int_equal(c->primary_read_budget, 7);
+    assert_int_equal(c->slow_start_ms, 0);
+    assert_int_equal(c->eject_max_percent, 100);
+    assert_string_equal(c->prefer_zone, "eu");
+    conf_free(c);
+    assert_null(load_with("[databases]\na = host=x\n" G "eject_max_percent = 101\n", NULL));
+    assert_null(load_with("[databases]\na = host=x\n" G "balance = fastest\n", NULL));
+    assert_null(load_with("[databases]\na = host=x\n" G "primary_reads = always\n", NULL));
 }
 
 static void keys_and_values_may_be_quoted(void **state)
@@ -433,8 +500,9 @@ static void real_files_are_read(void **state)
 RUN(cmocka_unit_test(each_broken_line_is_named),
     cmocka_unit_test(all_errors_come_at_once_and_in_order),
     cmocka_unit_test(a_pgbouncer_ini_starts), cmocka_unit_test(hosts_and_ports_are_lists),
-    cmocka_unit_test(keys_and_values_may_be_quoted), cmocka_unit_test(the_narrowest_value_holds),
-    cmocka_unit_test(the_last_of_equal_names_holds),
+    cmocka_unit_test(weights_and_zones_are_lists_beside_the_hosts),
+    cmocka_unit_test(the_balance_has_options), cmocka_unit_test(keys_and_values_may_be_quoted),
+    cmocka_unit_test(the_narrowest_value_holds), cmocka_unit_test(the_last_of_equal_names_holds),
     cmocka_unit_test(includes_are_followed_and_bounded), cmocka_unit_test(lines_are_bounded),
     cmocka_unit_test(zero_bytes_and_terminal_codes_are_harmless),
     cmocka_unit_test(auth_file_is_pgbouncers), cmocka_unit_test(auth_file_lengths_are_bounded),
