@@ -160,7 +160,7 @@ def test_a_replica_that_is_20_ms_slower(three, pgweir, workers):
         relay.close()
 
 
-@pytest.mark.parametrize("policy, low, high", [("p2c", 10, 42), ("round_robin", 23, 27), ("least_connections", 15, 38)])
+@pytest.mark.parametrize("policy, low, high", [("p2c", 4, 46), ("round_robin", 23, 27), ("least_connections", 15, 38)])
 def test_weights(weir_of, policy, low, high):
     weir = weir_of(entry={"weight": "1,1,3"}, balance=policy)
     with Readers(weir, 4) as readers:
