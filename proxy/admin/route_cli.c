@@ -1,6 +1,7 @@
 #include "proxy/admin/route_cli.h"
 
 #include "base/check.h"
+#include "base/utf8.h"
 #include "router/decide.h"
 #include "router/split.h"
 
@@ -97,30 +98,6 @@ static struct verdict explain(struct explainer *e, struct slice sql)
 
 /* ---- printing ---- */
 
-/* Bytes of the UTF-8 character at p, 0: it is none (Unicode 15, table 3-7). */
-static size_t character_bytes(const uint8_t *p, size_t n)
-{
-    uint8_t c = p[0], low = 0x80, high = 0xBF;
-    size_t bytes = c < 0x80 ? 1 : c < 0xC2 ? 0 : c < 0xE0 ? 2 : c < 0xF0 ? 3 : c < 0xF5 ? 4 : 0;
-    if (c == 0xE0)
-        low = 0xA0;
-    if (c == 0xED)
-        high = 0x9F;
-    if (c == 0xF0)
-        low = 0x90;
-    if (c == 0xF4)
-        high = 0x8F;
-    if (bytes > n)
-        return 0;
-    for (size_t i = 1; i < bytes; i++) {
-        if (p[i] < low || p[i] > high)
-            return 0;
-        low = 0x80;
-        high = 0xBF;
-    }
-    return bytes;
-}
-
 /* JSON is UTF-8: every byte that is part of no character becomes U+FFFD. */
 static json_t *json_text(struct slice sql)
 {
@@ -131,7 +108,7 @@ static json_t *json_text(struct slice sql)
     CHECK(copy != NULL);
     size_t out = 0;
     for (size_t i = 0; i < sql.n;) {
-        size_t bytes = character_bytes(sql.p + i, sql.n - i);
+        size_t bytes = utf8_bytes(slice_skip(sql, i));
         memcpy(copy + out, bytes ? (const char *)sql.p + i : "\xEF\xBF\xBD", bytes ? bytes : 3);
         out += bytes ? bytes : 3;
         i += bytes ? bytes : 1;
@@ -159,7 +136,7 @@ static void print_shown(struct slice sql)
     size_t shown = 0, i = 0;
     while (i < sql.n && shown < SHOWN_MAX) {
         uint8_t c = sql.p[i];
-        size_t bytes = character_bytes(sql.p + i, sql.n - i);
+        size_t bytes = utf8_bytes(slice_skip(sql, i));
         if (c == ' ' || (c >= '\t' && c <= '\r')) {
             while (i < sql.n && (sql.p[i] == ' ' || (sql.p[i] >= '\t' && sql.p[i] <= '\r')))
                 i++;
@@ -167,7 +144,7 @@ static void print_shown(struct slice sql)
             shown++;
             continue;
         }
-        if (bytes == 0 || c < ' ' || c == 0x7F || (c == 0xC2 && sql.p[i + 1] < 0xA0))
+        if (bytes == 0 || utf8_is_control((struct slice){sql.p + i, bytes}))
             putchar('?');
         else
             fwrite(sql.p + i, 1, bytes, stdout);

@@ -193,6 +193,8 @@ static enum step send_query(struct session *s, const struct message *m, bool col
     bool refuse = client_must_refuse(s, &facts);
     if (!refuse)
         client_note_facts(s, &facts);
+    if (!collected && m->bytes <= MESSAGE_WHOLE_MAX)
+        explain_held(s, &facts, query_text(m));
     s->worker->stats.queries++;
     statement_forget_unnamed(s); /* a simple query destroys the unnamed statement */
     stmt_set_unnamed(&s->server->stmts, NULL);
@@ -410,6 +412,23 @@ static void join_message(struct session *s, const struct message *m, struct coll
         known = &facts;
     }
     sql_facts_join(&s->segment, known);
+}
+
+struct slice client_segment_text(struct session *s)
+{
+    struct message m;
+    for (size_t at = 0; at < s->collected_bytes; at += m.bytes) {
+        if (look(s, at, &m) != FOUND_MESSAGE)
+            break;
+        struct slice body = {m.p + FRAME_HEAD_BYTES, m.bytes - FRAME_HEAD_BYTES}, name, text;
+        if (m.type == 'Q')
+            return query_text(&m);
+        if (m.type == 'P' && take_cstr(&body, &name) && take_cstr(&body, &text))
+            return text;
+        if (m.type == 'B' && take_cstr(&body, &text) && take_cstr(&body, &name))
+            return statement_text(s, name);
+    }
+    return SLICE_NONE;
 }
 
 static bool ends_segment(uint8_t type)

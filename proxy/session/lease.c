@@ -91,13 +91,8 @@ static enum want want_of(struct session *s, const struct route *route)
 
 static void count(struct session *s, const struct route *route)
 {
-    struct worker_stats *stats = &s->worker->stats;
     s->reason = route->reason;
-    stats->reasons[route->reason]++;
-    if (route->target == ROUTE_REPLICA)
-        stats->to_replica++;
-    else
-        stats->to_primary++;
+    explain_routed(s, route);
 }
 
 /* ---- attaching ---- */

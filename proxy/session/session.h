@@ -216,6 +216,8 @@ void client_drop(struct session *s, size_t n);
 void client_stream(struct session *s, size_t n, bool drop);
 /* The next message is a Query or a FunctionCall: it goes nowhere. */
 bool client_drop_query(struct session *s);
+/* SQL of the segment that was collected: of its first message that has or names any. */
+struct slice client_segment_text(struct session *s);
 /* What a statement that now runs does to the session. */
 void client_note_facts(struct session *s, const struct sql_facts *facts);
 /* It must not run on the replica that this session holds. */
@@ -235,6 +237,7 @@ void statement_close(struct session *s, const uint8_t *p, size_t n);
 /* A Parse that needs no server now: PostgreSQL has accepted this text here before, and Bind will bring it
  * to whatever server needs it. adopt: the name becomes true; else only look. */
 bool statement_is_proven(struct session *s, const uint8_t *p, size_t n, bool adopt);
+struct slice statement_text(struct session *s, struct slice name); /* SLICE_NONE: not known */
 /* The facts of a statement that a Bind or Describe names, or NULL. */
 const struct sql_facts *statement_facts(struct session *s, struct slice name);
 void statement_complete(struct session *s, enum reply reply); /* its reply came */
@@ -287,6 +290,11 @@ bool floors_raise_token(struct session *s, struct slice token);
  * when probe_timeout has passed: then LATE. */
 enum floors_token { FLOORS_TOKEN_READY, FLOORS_TOKEN_WAIT, FLOORS_TOKEN_LATE };
 enum floors_token floors_token(struct session *s, char text[FLOOR_TOKEN_BYTES]);
+
+/* ---- explain.c ---- */
+void explain_routed(struct session *s, const struct route *route); /* the segment that was collected */
+/* A statement on a server that is held. */
+void explain_held(struct session *s, const struct sql_facts *facts, struct slice text);
 
 /* ---- guard.c ---- */
 /* No replica can run this segment: one has said so before. */

@@ -9,7 +9,8 @@
 #define SESSION_WORKER_H
 
 #include "proxy/pool/pool.h"
-#include "router/reasons.h"
+#include "router/classify.h"
+#include "router/hitters.h"
 
 #include <pthread.h>
 
@@ -25,7 +26,7 @@ struct fleet;
 struct worker_stats {
     uint64_t logins, login_failures, queries, transactions, reruns, sheds, cancels;
     uint64_t to_primary, to_replica;
-    uint64_t reasons[ROUTE_WHY_N];
+    uint64_t routes[2][SQL_CLASS_N][ROUTE_WHY_N]; /* decisions; [1]: for a replica */
 };
 
 /* The console, which is a layer above: answers one query on a session that is logged in to it. */
@@ -46,6 +47,7 @@ struct worker {
     struct listener *listeners[16];
     unsigned listener_n;
     struct worker_stats stats;
+    struct hitters primary_reads; /* why reads stayed on the primary */
     unsigned shutdown_stage;
     uint64_t drain_deadline_ms;
 };
