@@ -37,6 +37,13 @@ static struct route route_held(const struct route_input *in)
     return route_to(ROUTE_SAME, in->pinned ? ROUTE_WHY_HELD_PINNED : ROUTE_WHY_HELD);
 }
 
+/* A replica answers it as well as the primary, if its own view of itself and of the catalog is wanted. */
+static bool answers_for_itself(const struct route_input *in)
+{
+    const uint32_t harmless = SQL_F_EMPTY | SQL_F_MULTI | SQL_F_NOT_READ;
+    return in->class <= SQL_NODE_IDENTITY && !(in->flags & ~harmless);
+}
+
 static struct route route_replica(const struct route_input *in, enum route_reason why)
 {
     if (in->replica_all_mask == 0)
@@ -62,7 +69,11 @@ static struct route route_free(const struct route_input *in)
     if (opens_read_only(in->flags))
         return route_replica(in, ROUTE_WHY_READ_ONLY_TX);
     if (in->flags & SQL_F_READ)
-        return route_replica(in, (enum route_reason)in->class_reason);
+        return route_replica(in, in->policy == ROUTE_POLICY_ANY
+                                     ? ROUTE_WHY_POLICY_ANY
+                                     : (enum route_reason)in->class_reason);
+    if (in->policy == ROUTE_POLICY_REPLICA && answers_for_itself(in))
+        return route_replica(in, ROUTE_WHY_POLICY_REPLICA);
     return route_to(ROUTE_PRIMARY, (enum route_reason)in->class_reason);
 }
 

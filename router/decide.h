@@ -17,11 +17,15 @@ enum route_target {
     ROUTE_REFUSE   /* 0A000 to the client: it holds a replica, and there this would be wrong */
 };
 
-/* Policies and hints (issue 3) become values here; today only these. */
-enum route_policy {
-    ROUTE_POLICY_AUTO,   /* reads to replicas */
-    ROUTE_POLICY_PRIMARY /* everything to the primary */
-};
+/* What somebody asks for: in the configuration, by the database's name, a setting or a hint. */
+#define ROUTE_POLICIES(V)                                                               \
+    V(ROUTE_POLICY_AUTO, "auto")       /* by class */                                   \
+    V(ROUTE_POLICY_PRIMARY, "primary") /* everything to the primary */                  \
+    V(ROUTE_POLICY_REPLICA, "replica") /* also reads of the catalog and of the node */  \
+    V(ROUTE_POLICY_ANY, "any")         /* by class; reads need not wait for the floor */
+#define ROUTE_POLICY_CONSTANT(constant, text) constant,
+enum route_policy { ROUTE_POLICIES(ROUTE_POLICY_CONSTANT) ROUTE_POLICY_N };
+#undef ROUTE_POLICY_CONSTANT
 
 struct route_input {
     bool holds_server;     /* open transaction, COPY, half-sent segment: the server is taken */
@@ -30,6 +34,7 @@ struct route_input {
     bool read_write_split; /* the cluster has more than one node */
     bool segment_complete; /* false: a Flush or the size bound cut it, more may follow */
     enum route_policy policy;
+    uint8_t class;             /* sql_facts.class of the segment */
     uint8_t class_reason;      /* sql_facts.reason of the segment */
     uint32_t flags;            /* sql_facts.flags of the segment, joined by sql_facts_join() */
     uint32_t replica_mask;     /* replicas that are eligible now: role, health, lag, floor */

@@ -3,6 +3,7 @@
  * An unknown user or database goes through the same exchange as a known one and fails at its end.
  */
 #include "proxy/session/session.h"
+#include "proxy/session/settings.h"
 
 #include "base/check.h"
 #include "proxy/io/log.h"
@@ -11,6 +12,7 @@
 #include "proxy/wire/crypto.h"
 #include "proxy/wire/md5.h"
 #include "proxy/wire/scram.h"
+#include "router/setting.h"
 
 #include <stdlib.h>
 
@@ -82,7 +84,16 @@ static bool is_label_param(const struct session *s, struct slice name)
     return !conf_list_has(conf_of(s)->ignore_startup_parameters, name);
 }
 
-static bool draft_options(const struct session *s, struct slice options, struct put *text,
+/* False: it does not fit, or the client was told. */
+static bool take_param(struct session *s, struct label_draft *draft, struct slice name,
+                       struct slice value)
+{
+    if (setting_is_ours(name))
+        return settings_startup(s, name, value);
+    return !is_label_param(s, name) || label_draft_set(draft, name, value);
+}
+
+static bool draft_options(struct session *s, struct slice options, struct put *text,
                           struct label_draft *draft)
 {
     for (;;) {
@@ -92,7 +103,7 @@ static bool draft_options(const struct session *s, struct slice options, struct 
             return true;
         if (rc != STARTUP_OPTION_OK)
             return false;
-        if (is_label_param(s, name) && !label_draft_set(draft, name, value))
+        if (!take_param(s, draft, name, value))
             return false;
     }
 }
@@ -112,8 +123,7 @@ static struct label *make_label(struct session *s, struct pool_set *set)
     struct slice rest = a->startup.params, name, value;
     bool fits = true;
     while (fits && startup_next_param(&rest, &name, &value))
-        if (is_label_param(s, name))
-            fits = label_draft_set(&draft, name, value);
+        fits = take_param(s, &draft, name, value);
     struct label *label = fits ? label_find(&set->labels, &draft) : NULL;
     if (!label)
         session_fatal(s, "54000", "too many startup parameters", NULL, NULL);

@@ -1,18 +1,11 @@
 /* proxy/session/client.c: the client's messages: collect a segment, then send it message by message. */
 #include "proxy/session/session.h"
+#include "proxy/session/settings.h"
 
 #include "base/check.h"
 #include "proxy/wire/take.h"
 
 /* ---- reading heads ---- */
-
-enum found { FOUND_MESSAGE, FOUND_PART, FOUND_NOTHING, FOUND_BAD };
-
-struct message {
-    uint8_t type;
-    size_t bytes;     /* with its head */
-    const uint8_t *p; /* FOUND_MESSAGE: all of it. Only the head otherwise */
-};
 
 static bool is_client_type(uint8_t type)
 {
@@ -25,8 +18,7 @@ static uint32_t body_limit(uint8_t type)
     return strchr("QPBFd", type) ? CLIENT_BODY_MAX : 10000;
 }
 
-/* Look at the message that begins `offset` bytes into the input. */
-static enum found look(struct session *s, size_t offset, struct message *m)
+enum found client_look(struct session *s, size_t offset, struct message *m)
 {
     struct conn *conn = s->conn;
     struct frame_head head;
@@ -115,7 +107,7 @@ void client_stream(struct session *s, size_t n, bool drop)
 bool client_drop_query(struct session *s)
 {
     struct message m;
-    enum found found = look(s, 0, &m);
+    enum found found = client_look(s, 0, &m);
     if ((found != FOUND_MESSAGE && found != FOUND_PART) || (m.type != 'Q' && m.type != 'F'))
         return false;
     client_stream(s, m.bytes, true);
@@ -124,7 +116,7 @@ bool client_drop_query(struct session *s)
 
 /* ---- what SQL does to the session ---- */
 
-static struct slice query_text(const struct message *m)
+struct slice client_query_text(const struct message *m)
 {
     size_t n = m->bytes - FRAME_HEAD_BYTES;
     const uint8_t *text = m->p + FRAME_HEAD_BYTES;
@@ -149,6 +141,8 @@ void client_note_facts(struct session *s, const struct sql_facts *facts)
         s->forget_names = true;
     if (flags & SQL_F_BODY)
         s->body_ran = true;
+    if (flags & SQL_F_SAVEPOINT)
+        settings_savepoint(s);
     if (flags & SQL_F_COMMIT || (s->tx_status == 'I' && !(flags & (SQL_F_READ | SQL_F_BEGIN))))
         s->writes = true;
 }
@@ -188,13 +182,17 @@ static enum step send_query(struct session *s, const struct message *m, bool col
         facts.flags = SQL_F_NOT_READ;
     } else if (!collected) {
         struct sql_env env = statement_sql_env(s);
-        sql_classify(query_text(m), &env, &facts);
+        sql_classify(client_query_text(m), &env, &facts);
     }
+    enum settings_rc ours =
+        settings_may_be(&facts) ? settings_query(s, m, &facts) : SETTINGS_PASS;
+    if (ours != SETTINGS_PASS)
+        return ours == SETTINGS_WAIT ? STEP_WAIT : STEP_DONE;
     bool refuse = client_must_refuse(s, &facts);
     if (!refuse)
         client_note_facts(s, &facts);
     if (!collected && m->bytes <= MESSAGE_WHOLE_MAX)
-        explain_held(s, &facts, query_text(m));
+        explain_held(s, &facts, client_query_text(m));
     s->worker->stats.queries++;
     statement_forget_unnamed(s); /* a simple query destroys the unnamed statement */
     stmt_set_unnamed(&s->server->stmts, NULL);
@@ -269,6 +267,10 @@ static enum step send_statement_message(struct session *s, const struct message 
         return STEP_WAIT;
     }
     const uint8_t *p = conn_in_contiguous(s->conn, have);
+    struct message there = {m->type, n, p};
+    enum settings_rc ours = whole ? settings_message(s, &there) : SETTINGS_PASS;
+    if (ours != SETTINGS_PASS)
+        return ours == SETTINGS_WAIT ? STEP_WAIT : STEP_DONE;
     if (statement_is_unsettled(s, m->type, p, have) || names_may_go(s))
         return STEP_WAIT;
     s->segment_open = true;
@@ -299,7 +301,7 @@ static enum step send_copy(struct session *s, const struct message *m)
 static enum step send_message(struct session *s)
 {
     struct message m;
-    enum found found = look(s, 0, &m);
+    enum found found = client_look(s, 0, &m);
     bool collected = s->collected_bytes > 0;
     if (found == FOUND_NOTHING)
         return STEP_WAIT;
@@ -333,6 +335,9 @@ static enum step send_message(struct session *s)
     case 'E':
         if (found == FOUND_PART)
             break;
+        enum settings_rc ours = s->settings ? settings_message(s, &m) : SETTINGS_PASS;
+        if (ours != SETTINGS_PASS)
+            return ours == SETTINGS_WAIT ? STEP_WAIT : STEP_DONE;
         send_counted(s, &m, REPLY_EXECUTE);
         return STEP_DONE;
     case 'S':
@@ -370,7 +375,7 @@ static const struct sql_facts *message_facts(struct session *s, const struct mes
     struct slice body = {m->p + FRAME_HEAD_BYTES, m->bytes - FRAME_HEAD_BYTES}, name, text;
     switch (m->type) {
     case 'Q':
-        sql_classify(query_text(m), &env, facts);
+        sql_classify(client_query_text(m), &env, facts);
         return facts;
     case 'P':
         if (!take_cstr(&body, &name) || !take_cstr(&body, &text))
@@ -400,11 +405,24 @@ static const struct sql_facts *message_facts(struct session *s, const struct mes
     }
 }
 
+static void note_ours(struct session *s, const struct message *m, struct collecting *c,
+                      const struct sql_facts *known)
+{
+    bool says_nothing = known && known->class == SQL_EMPTY && m->type != 'Q' && m->type != 'P';
+    if (says_nothing)
+        return;
+    if (known && settings_may_be(known) && settings_is_ours(s, m, known))
+        c->ours = true;
+    else
+        c->not_ours = true;
+}
+
 static void join_message(struct session *s, const struct message *m, struct collecting *c)
 {
     struct sql_facts facts;
     sql_facts_init(&facts);
     const struct sql_facts *known = message_facts(s, m, c, &facts);
+    note_ours(s, m, c, known);
     if (!known) {
         facts.flags = SQL_F_NOT_READ;
         facts.class = SQL_UNKNOWN;
@@ -418,11 +436,11 @@ struct slice client_segment_text(struct session *s)
 {
     struct message m;
     for (size_t at = 0; at < s->collected_bytes; at += m.bytes) {
-        if (look(s, at, &m) != FOUND_MESSAGE)
+        if (client_look(s, at, &m) != FOUND_MESSAGE)
             break;
         struct slice body = {m.p + FRAME_HEAD_BYTES, m.bytes - FRAME_HEAD_BYTES}, name, text;
         if (m.type == 'Q')
-            return query_text(&m);
+            return client_query_text(&m);
         if (m.type == 'P' && take_cstr(&body, &name) && take_cstr(&body, &text))
             return text;
         if (m.type == 'B' && take_cstr(&body, &text) && take_cstr(&body, &name))
@@ -436,30 +454,37 @@ static bool ends_segment(uint8_t type)
     return type == 'Q' || type == 'S' || type == 'F';
 }
 
+void client_close_locally(struct session *s, const struct message *m)
+{
+    static const uint8_t close_complete[] = {'3', 0, 0, 0, 4};
+    struct slice body = {m->p + FRAME_HEAD_BYTES, m->bytes - FRAME_HEAD_BYTES}, name;
+    if (body.n < 2 || body.p[body.n - 1] != '\0') {
+        session_fatal(s, "08P01", "invalid message format", NULL, NULL);
+        return;
+    }
+    if (body.p[0] == 'S') {
+        body = slice_skip(body, 1);
+        if (take_cstr(&body, &name) && name.n > 0)
+            stmt_names_remove(&s->names, name);
+        else
+            statement_forget_unnamed(s);
+    }
+    conn_out_copy(s->conn, close_complete, sizeof close_complete);
+}
+
 /* Sync and Close need no server when nothing else is there. True: answered here. */
 static bool answer_alone(struct session *s, bool only_local, size_t bytes)
 {
-    static const uint8_t close_complete[] = {'3', 0, 0, 0, 4};
     if (!only_local)
         return false;
     for (size_t done = 0; done < bytes;) {
         struct message m;
-        if (look(s, 0, &m) != FOUND_MESSAGE)
+        if (client_look(s, 0, &m) != FOUND_MESSAGE)
             CHECK_UNREACHABLE();
         if (m.type == 'C') {
-            struct slice body = {m.p + FRAME_HEAD_BYTES, m.bytes - FRAME_HEAD_BYTES}, name;
-            if (body.n < 2 || body.p[body.n - 1] != '\0') {
-                session_fatal(s, "08P01", "invalid message format", NULL, NULL);
+            client_close_locally(s, &m);
+            if (s->state != SESSION_READY)
                 return true;
-            }
-            if (body.p[0] == 'S') {
-                body = slice_skip(body, 1);
-                if (take_cstr(&body, &name) && name.n > 0)
-                    stmt_names_remove(&s->names, name);
-                else
-                    statement_forget_unnamed(s);
-            }
-            conn_out_copy(s->conn, close_complete, sizeof close_complete);
         } else if (m.type == 'S') {
             session_notice_ready(s);
         }
@@ -475,7 +500,7 @@ static bool is_proven_parse(struct session *s, size_t bytes)
     struct message m;
     unsigned parses = 0;
     for (size_t at = 0; at < bytes; at += m.bytes) {
-        if (look(s, at, &m) != FOUND_MESSAGE)
+        if (client_look(s, at, &m) != FOUND_MESSAGE)
             return false;
         if (m.type == 'P' && (++parses > 1 || !statement_is_proven(s, m.p, m.bytes, false)))
             return false;
@@ -492,7 +517,7 @@ static bool answer_parses(struct session *s, size_t bytes)
         return false;
     for (size_t done = 0; done < bytes;) {
         struct message m;
-        CHECK(look(s, 0, &m) == FOUND_MESSAGE); /* it was a moment ago */
+        CHECK(client_look(s, 0, &m) == FOUND_MESSAGE); /* it was a moment ago */
         if (m.type == 'P') {
             statement_is_proven(s, m.p, m.bytes, true);
             conn_out_copy(s->conn, parse_complete, sizeof parse_complete);
@@ -528,7 +553,7 @@ enum collected { COLLECT_MORE, COLLECT_WAIT, COLLECT_WHOLE, COLLECT_CUT, COLLECT
 static enum collected collect_one(struct session *s, struct collecting *c)
 {
     struct message m;
-    enum found found = look(s, c->bytes, &m);
+    enum found found = client_look(s, c->bytes, &m);
     if (found == FOUND_BAD) {
         bad_message(s);
         return COLLECT_WAIT;
@@ -575,6 +600,10 @@ static enum step collect(struct session *s)
     s->collecting = (struct collecting){0};
     if (got == COLLECT_DONE || (got == COLLECT_WHOLE && answer_alone(s, !c.not_local, c.bytes)))
         return STEP_DONE;
+    if (c.ours && !c.not_ours) { /* up to a Flush too */
+        settings_answer(s, c.bytes);
+        return STEP_DONE;
+    }
     if (got == COLLECT_WHOLE && !c.not_parse && answer_parses(s, c.bytes))
         return STEP_DONE;
     s->collected_bytes = c.bytes;
@@ -587,7 +616,7 @@ static enum step collect(struct session *s)
 static enum step console_message(struct session *s)
 {
     struct message m;
-    enum found found = look(s, 0, &m);
+    enum found found = client_look(s, 0, &m);
     if (found == FOUND_NOTHING)
         return STEP_WAIT;
     if (found == FOUND_BAD || m.bytes > SEGMENT_MAX) {
@@ -603,7 +632,7 @@ static enum step console_message(struct session *s)
         return STEP_WAIT;
     }
     if (m.type == 'Q') {
-        s->worker->fleet->console(s, query_text(&m));
+        s->worker->fleet->console(s, client_query_text(&m));
     } else if (m.type == 'S') {
         session_notice_ready(s);
         s->skip_to_sync = false;

@@ -41,7 +41,7 @@ void floors_answered(struct session *s)
         floor_used_primary(&s->floor, node, number);
         if (s->writes)
             shared_floor_used(s->set->floor, node, number);
-    } else if (floors_consistency(s) != CONF_CONSISTENCY_EVENTUAL) {
+    } else if (!s->floor_ignored && floors_consistency(s) != CONF_CONSISTENCY_EVENTUAL) {
         floor_used_replica(&s->floor, node, server->instance, number);
     }
 }

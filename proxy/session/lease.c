@@ -1,5 +1,6 @@
 /* proxy/session/lease.c: where a segment goes, getting a server for it, and giving it back. */
 #include "proxy/session/session.h"
+#include "proxy/session/settings.h"
 
 #include "base/check.h"
 #include "proxy/io/log.h"
@@ -35,8 +36,24 @@ static void log_if_asked(struct session *s, const struct route *route, const str
         log_route(s, route, server);
 }
 
+static enum route_policy policy_of(const struct session *s)
+{
+    uint8_t word;
+    return (enum route_policy)(settings_get(s, SETTING_ROUTE, &word) ? word : s->policy);
+}
+
+/* The floor is looked at only where it counts: that costs. */
+static uint32_t replicas_for(struct session *s, struct cluster_view view, enum route_policy policy)
+{
+    bool may = policy == ROUTE_POLICY_REPLICA ||
+               s->segment.flags & (SQL_F_READ | SQL_F_BEGIN_READ_ONLY);
+    s->floor_ignored = policy == ROUTE_POLICY_ANY;
+    return may && !s->floor_ignored ? floors_readable(s, view) : view.readable;
+}
+
 static struct route decide(struct session *s)
 {
+    enum route_policy policy = policy_of(s);
     struct cluster_view view = cluster_view(s->set->cluster);
     uint32_t nodes = (uint32_t)((1ULL << s->set->cluster->node_n) - 1);
     uint32_t not_primary = view.primary == NODE_NONE ? nodes : nodes & ~(1U << view.primary);
@@ -44,12 +61,11 @@ static struct route decide(struct session *s)
         .pinned = s->pinned || s->session_pooling,
         .read_write_split = s->set->cluster->node_n > 1,
         .segment_complete = !s->segment_cut,
+        .policy = policy,
+        .class = s->segment.class,
         .class_reason = s->segment.reason,
         .flags = s->segment.flags,
-        .replica_mask = (s->segment.flags & (SQL_F_READ | SQL_F_BEGIN_READ_ONLY)
-                             ? floors_readable(s, view)
-                             : view.readable) &
-                        ~s->avoid,
+        .replica_mask = replicas_for(s, view, policy) & ~s->avoid,
         .replica_all_mask = not_primary | view.readable,
     };
     struct route route;

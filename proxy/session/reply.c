@@ -4,6 +4,7 @@
  * that fits nothing closes the server: it would reach the wrong place otherwise.
  */
 #include "proxy/session/session.h"
+#include "proxy/session/settings.h"
 
 #include "base/check.h"
 #include "proxy/io/log.h"
@@ -49,7 +50,7 @@ static enum reply pop(struct session *s)
 
 /* ---- towards the client ---- */
 
-static void say(struct session *s, const void *bytes, size_t n)
+void reply_say(struct session *s, const void *bytes, size_t n)
 {
     if (s->guard)
         seg_push_copy(&s->worker->loop->bufs, &s->held, bytes, n);
@@ -68,7 +69,7 @@ void reply_say_fakes(struct session *s)
         if (reply == REPLY_COPY_DONE)
             continue;
         statement_complete(s, reply);
-        say(s, reply == REPLY_PARSE_FAKE ? parse_complete : close_complete, sizeof parse_complete);
+        reply_say(s, reply == REPLY_PARSE_FAKE ? parse_complete : close_complete, sizeof parse_complete);
     }
 }
 
@@ -107,7 +108,8 @@ static bool say_poisoned(struct session *s, const struct error_fields *f)
     if (!slice_is(f->sqlstate, "26000"))
         return false;
     bool duplicate = expects(s, REPLY_DUPLICATE), refused = expects(s, REPLY_REFUSED);
-    if (duplicate || refused)
+    bool setting = expects(s, REPLY_SETTING);
+    if (duplicate || refused || setting)
         reply_guard_passed(s);
     if (duplicate) {
         snprintf(message, sizeof message, "prepared statement \"%.*s\" already exists",
@@ -115,8 +117,10 @@ static bool say_poisoned(struct session *s, const struct error_fields *f)
         session_error(s, "42P05", message, NULL, NULL);
     } else if (refused) {
         session_error(s, "0A000", client_refusal_message, NULL, client_refusal_hint);
+    } else if (setting) {
+        settings_say_error(s);
     }
-    return duplicate || refused;
+    return duplicate || refused || setting;
 }
 
 enum pass { PASS, SWALLOW, STOP };
@@ -134,6 +138,7 @@ static enum pass on_error(struct session *s, struct slice body)
     guard_error_of_primary(s, &f);
     if (slice_is(f.severity, "FATAL") || slice_is(f.severity, "PANIC"))
         s->fatal_seen = true;
+    settings_failed(s);
     bool poisoned = say_poisoned(s, &f);
     reply_guard_passed(s);
     skip_expected(s);
@@ -165,6 +170,7 @@ static enum pass on_ready(struct session *s, struct slice body)
         return SWALLOW;
     floors_answered(s);
     reply_guard_passed(s);
+    settings_ready(s);
     return PASS;
 }
 
@@ -212,6 +218,7 @@ static void note_command(struct session *s, struct slice tag)
     stmt_names_clear(&s->names);
     if (!s->discard_all || !slice_is(tag, "DISCARD ALL"))
         return;
+    settings_discard(s);
     s->pinned = s->tainted || s->set_again;
     label_unref(s->server->label);
     s->server->label = label_ref(s->set->base);
@@ -238,8 +245,11 @@ static enum pass on_message(struct session *s, uint8_t type, struct slice body)
     case 'H': /* CopyOutResponse */
         return result(s, false);
     case 'C': /* CommandComplete */
-        if (s->forget_names && body.n > 0)
-            note_command(s, (struct slice){body.p, body.n - 1});
+        if (body.n > 0) {
+            settings_tag(s, (struct slice){body.p, body.n - 1});
+            if (s->forget_names)
+                note_command(s, (struct slice){body.p, body.n - 1});
+        }
         return result(s, true);
     case 'I': /* EmptyQueryResponse */
     case 's': /* PortalSuspended */
@@ -315,7 +325,7 @@ static enum pass on_sync_message(struct session *s, uint8_t type, struct slice b
 
 static bool looked_into(const struct session *s, uint8_t type)
 {
-    return type == 'Z' || type == 'E' || type == 'S' || (type == 'C' && s->forget_names);
+    return type == 'Z' || type == 'E' || type == 'S' || (type == 'C' && (s->forget_names || settings_watch(s)));
 }
 
 /* Move up to n bytes of the server's input to the client, or to nowhere. */

@@ -1,4 +1,5 @@
 #include "proxy/session/session.h"
+#include "proxy/session/settings.h"
 
 #include "base/check.h"
 #include "proxy/io/log.h"
@@ -102,6 +103,7 @@ static void session_free(struct session *s)
     seg_drop(bufs, &s->held, s->held.bytes);
     seg_drop(bufs, &s->replay, s->replay.bytes);
     free(s->replies.p);
+    settings_free(s);
     if (s->auth)
         auth_free(s->auth);
     if (s->pid)

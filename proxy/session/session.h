@@ -59,6 +59,7 @@ enum reply {
     REPLY_CLOSE_FAKE,   /* nothing comes; say CloseComplete */
     REPLY_DUPLICATE,    /* an error, ours: the poison for 42P05 */
     REPLY_REFUSED,      /* an error, ours: the poison for what must not run on a replica */
+    REPLY_SETTING,      /* an error, ours: the poison for a setting of ours that fails */
     REPLY_COPY_DONE,    /* nothing: CopyDone or CopyFail was sent here, ahead of the server's 'G' */
     REPLY_SYNC,         /* 'Z' */
     REPLY_QUERY,        /* ... 'Z' */
@@ -90,10 +91,13 @@ struct collecting {
     uint32_t name_at, name_n;
     bool parses;    /* there is a Parse, and the newest one's name is at name_at */
     bool not_local; /* there is more than Sync and Close */
+    bool ours;      /* there is a statement about a setting of ours */
+    bool not_ours;  /* ... and one that is not */
     bool not_parse; /* there is more than Parse and Sync */
 };
 
 struct auth; /* while logging in */
+struct settings;
 
 struct session {
     struct list node;
@@ -101,7 +105,8 @@ struct session {
     struct conn *conn;
     struct pool_set *set;
     struct label *label;
-    struct server *server; /* the lease */
+    struct settings *settings; /* of ours, pgweir.*; NULL: nothing is set */
+    struct server *server;     /* the lease */
     struct auth *auth;
     struct waiter waiter;
     struct timer timer; /* login deadline, later the half-close grace */
@@ -143,6 +148,7 @@ struct session {
     uint8_t reason;    /* enum route_reason of the lease */
     uint8_t consistency; /* pgweir.consistency: 1 + enum conf_consistency; 0: as configured */
     uint8_t floor_wait;  /* enum floor_wait */
+    uint8_t policy;      /* enum route_policy of the database and the user */
     bool counted : 1;  /* in fleet->client_n */
     bool console : 1;
     bool admin : 1;
@@ -181,6 +187,7 @@ struct session {
     bool odd_strings : 1;  /* standard_conforming_strings is off */
     bool odd_encoding : 1; /* trail bytes of the client's encoding can be ASCII */
     bool own_read : 1;     /* a read that no budget holds back, see lease.c */
+    bool floor_ignored : 1; /* the segment's read may be older than what the client has seen */
     bool running : 1; /* inside session_run(): it is not entered twice */
 };
 
@@ -208,6 +215,18 @@ void startup_finish(struct session *s); /* proved: find the pools, greet */
 void startup_greet(struct session *s);  /* the greeting is known: ready */
 
 /* ---- client.c ---- */
+/* A whole message of the client's input. */
+struct message {
+    uint8_t type;
+    size_t bytes;     /* with its head */
+    const uint8_t *p; /* all of it; only the head if it is longer than MESSAGE_WHOLE_MAX */
+};
+enum found { FOUND_MESSAGE, FOUND_PART, FOUND_NOTHING, FOUND_BAD };
+/* The one that begins `offset` bytes into the input. */
+enum found client_look(struct session *s, size_t offset, struct message *m);
+struct slice client_query_text(const struct message *m);
+/* A Close, without a server: the name goes, and it is answered. */
+void client_close_locally(struct session *s, const struct message *m);
 void session_run(struct session *s);
 /* The front of the input, n bytes, goes to the server by reference; or nowhere. */
 void client_forward(struct session *s, size_t n);
@@ -238,6 +257,13 @@ void statement_close(struct session *s, const uint8_t *p, size_t n);
  * to whatever server needs it. adopt: the name becomes true; else only look. */
 bool statement_is_proven(struct session *s, const uint8_t *p, size_t n, bool adopt);
 struct slice statement_text(struct session *s, struct slice name); /* SLICE_NONE: not known */
+/* The name becomes true without PostgreSQL's word: the text is one of ours. False: the name is taken, or the
+ * Parse is not plain. adopt: else only look. */
+bool statement_adopt(struct session *s, const uint8_t *p, size_t n, bool adopt);
+/* The statement that is known by this name, borrowed; or NULL. */
+struct stmt *statement_find(const struct session *s, struct slice name);
+/* A Bind that fails at the server: its error is the place of ours. */
+void statement_poison(struct session *s, enum reply reply);
 /* The facts of a statement that a Bind or Describe names, or NULL. */
 const struct sql_facts *statement_facts(struct session *s, struct slice name);
 void statement_complete(struct session *s, enum reply reply); /* its reply came */
@@ -306,6 +332,7 @@ void guard_error_of_primary(struct session *s, const struct error_fields *f);
 
 /* ---- reply.c ---- */
 void reply_push(struct session *s, enum reply reply);
+void reply_say(struct session *s, const void *bytes, size_t n); /* now, to the client */
 void reply_input(struct session *s);
 void reply_say_fakes(struct session *s); /* what we have to say ourselves, when it is its turn */
 void reply_guard_passed(struct session *s);

@@ -24,6 +24,7 @@ static bool has_pending(enum reply reply)
     case REPLY_CLOSE_FAKE:
     case REPLY_DUPLICATE:
     case REPLY_REFUSED:
+    case REPLY_SETTING:
         return true;
     case REPLY_BIND:
     case REPLY_DESCRIBE:
@@ -273,6 +274,11 @@ struct slice statement_text(struct session *s, struct slice name)
     return stmt ? stmt_text(stmt) : SLICE_NONE;
 }
 
+struct stmt *statement_find(const struct session *s, struct slice name)
+{
+    return find(s, name);
+}
+
 const struct sql_facts *statement_facts(struct session *s, struct slice name)
 {
     const struct stmt *stmt = find(s, name);
@@ -404,6 +410,11 @@ static void send_poison(struct session *s, enum reply reply, struct slice name)
     expect(s, reply, name, NULL, 0);
 }
 
+void statement_poison(struct session *s, enum reply reply)
+{
+    send_poison(s, reply, SLICE_NONE);
+}
+
 static void parse_unnamed(struct session *s, struct stmt *stmt, size_t n)
 {
     expect(s, REPLY_PARSE, SLICE_NONE, stmt, FOR_CLIENT | UNNAMED_SLOT);
@@ -516,6 +527,22 @@ bool statement_is_proven(struct session *s, const uint8_t *p, size_t n, bool ado
         set_name(s, name, stmt);
     stmt_unref(stmt);
     return proven;
+}
+
+bool statement_adopt(struct session *s, const uint8_t *p, size_t n, bool adopt)
+{
+    struct slice body = {p + FRAME_HEAD_BYTES, n - FRAME_HEAD_BYTES}, name, text;
+    if (!take_cstr(&body, &name) || !take_cstr(&body, &text) || body.n < 2 ||
+        body.n != 2 + 4 * (size_t)slice_u16(body.p) || (name.n > 0 && find(s, name)))
+        return false;
+    if (!adopt)
+        return true;
+    struct sql_env env = statement_sql_env(s);
+    struct stmt *stmt =
+        stmt_intern(&s->worker->hub.stmts, text, slice_skip(body, 2), statement_env(s), &env);
+    set_name(s, name, stmt);
+    stmt_unref(stmt);
+    return true;
 }
 
 /* ---- Bind, Describe, Close ---- */

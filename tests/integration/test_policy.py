@@ -1,0 +1,291 @@
+"""Settings of ours (pgweir.*), hints, route= and name@ro, name@rw: what they answer and where they send."""
+import re
+
+import psycopg2
+import pytest
+from conftest import Cluster, wait_until
+from rawpg import bind, close, describe, execute, flush, parse, query, sync
+
+NODE = Cluster.WHO
+
+
+@pytest.fixture
+def weir(cluster, pgweir):
+    weir = pgweir(log_routes="all", workers=1)
+    weir.wait_reads_on_replica()
+    return weir
+
+
+@pytest.fixture
+def client(weir):
+    with weir.raw().login("app_scram", "app", "secret") as client:
+        yield client
+
+
+def kinds(messages):
+    return "".join(m.type for m in messages if m.type not in "SN")
+
+
+def tag(messages):
+    return next(m.text for m in messages if m.type == "C")
+
+
+def error(messages):
+    return next((m.fields() for m in messages if m.type == "E"), {})
+
+
+def node(client, sql=NODE):
+    return Cluster.node_of(client.rows(sql)[0][0])
+
+
+def wait_node(client, wanted, sql=NODE):
+    """A write before may keep the client on the primary for a while."""
+    wait_until(lambda: node(client, sql) == wanted, 10, f"reads on {wanted}")
+
+
+def extended(client, sql, name="", more=b""):
+    client.send(parse(name, sql), bind("", name), describe("P"), execute(), more, sync())
+    return client.read_until("Z")
+
+
+def show(client, name="route"):
+    return client.rows(f"SHOW pgweir.{name}")[0][0]
+
+
+# ---- what they answer ----
+
+def test_show_set_reset_simple(client):
+    m = client.query("SHOW pgweir.route")
+    assert kinds(m) == "TDCZ" and tag(m) == "SHOW" and m[1].row() == [b"auto"]
+    assert m[0].body[2:].split(b"\0")[0] == b"pgweir.route"
+    assert tag(client.query("SET pgweir.route = primary")) == "SET"
+    assert show(client) == "primary"
+    assert tag(client.query("set session PgWeir.Route to 'ANY' ;")) == "SET"
+    assert show(client) == "any"
+    assert tag(client.query("RESET pgweir.route")) == "RESET"
+    assert show(client) == "auto"
+    client.query("/* a comment */ SET pgweir.route = 'replica'")
+    assert tag(client.query("SET pgweir.route TO DEFAULT")) == "SET"
+    assert show(client) == "auto"
+    assert show(client, "consistency") == "session"
+    client.query("SET \"pgweir\".consistency = $$eventual$$")
+    assert show(client, "consistency") == "eventual"
+
+
+def test_show_set_reset_extended(client):
+    m = extended(client, "SHOW pgweir.route")
+    assert kinds(m) == "12TDCZ" and m[3].row() == [b"auto"]
+    m = extended(client, "SET pgweir.route = 'primary'")
+    assert kinds(m) == "12nCZ" and tag(m) == "SET"
+    client.send(parse("s", "SHOW pgweir.route"), describe("S", "s"), sync())
+    m = client.read_until("Z")
+    assert kinds(m) == "1tTZ"
+    for _ in range(2):
+        client.send(bind("p", "s"), execute("p"), sync())
+        m = client.read_until("Z")
+        assert kinds(m) == "2DCZ" and m[1].row() == [b"primary"]
+    client.send(parse("s", "SHOW pgweir.route"), sync())
+    assert error(client.read_until("Z"))["C"] == "42P05"
+    client.send(close("S", "s"), sync())
+    assert kinds(client.read_until("Z")) == "3Z"
+    client.send(execute("nowhere"), sync())
+    assert error(client.read_until("Z"))["C"] == "34000"
+
+
+def test_no_server_is_taken(client, weir):
+    before = weir.show("POOLS")
+    client.query("SET pgweir.route = primary")
+    extended(client, "SET pgweir.route = auto")
+    assert not [p for p in weir.show("POOLS") if int(p.get("cl_waiting", 0))]
+    assert len(before) == len(weir.show("POOLS"))
+    assert "class=session_state" not in weir.log()
+
+
+@pytest.mark.parametrize("statement, sqlstate, words", [
+    ("SET pgweir.route = 'nowhere'", "22023", "auto, primary, replica, any"),
+    ("SET pgweir.route = primary, replica", "22023", "only one argument"),
+    ("SET pgweir.route = -1", "22023", "invalid value"),
+    ("SET pgweir.consistency = on", "22023", "eventual, session"),
+    ("SET pgweir.unknown = 1", "42704", "pgweir.route"),
+    ("SHOW pgweir.unknown", "42704", "pgweir.consistency"),
+    ("RESET pgweir.unknown", "42704", "unrecognized configuration parameter"),
+    ("SET pgweir.route primary", "42601", "syntax"),
+    ("SET pgweir.route = 'it''s \\ $pgweir$'", "22023", "invalid value"),
+])
+@pytest.mark.parametrize("how", ["simple", "extended"])
+@pytest.mark.parametrize("in_tx", [False, True])
+def test_errors(client, statement, sqlstate, words, how, in_tx):
+    if in_tx:
+        client.query("BEGIN")
+    m = client.query(statement) if how == "simple" else extended(client, statement)
+    e = error(m)
+    assert e["C"] == sqlstate and words in e["M"] + e.get("H", "")
+    assert client.status == ("E" if in_tx else "I")
+    if in_tx:
+        assert error(client.query("SHOW pgweir.route"))["C"] == "25P02"
+        assert error(extended(client, "SHOW pgweir.route"))["C"] == "25P02"
+        assert tag(client.query("COMMIT")) == "ROLLBACK"
+    assert show(client) == "auto"
+    assert client.rows("SELECT 1") == [["1"]]
+
+
+def test_several_statements_are_refused(client):
+    for text in ("SET pgweir.route = primary; SELECT 1", "SELECT 1; RESET pgweir.route"):
+        e = error(client.query(text))
+        assert e["C"] == "0A000", text
+        assert client.status == "I"
+    client.query("BEGIN")
+    assert error(client.query("SELECT 1; SET pgweir.route = primary"))["C"] == "0A000"
+    assert client.status == "E"
+    client.query("ROLLBACK")
+    assert show(client) == "auto"
+    assert client.rows("SELECT 'SET pgweir.route = primary; SELECT 1'; SELECT 2")[1] == ["2"]
+
+
+# ---- transactions ----
+
+@pytest.mark.parametrize("end, left", [("COMMIT", "primary"), ("ROLLBACK", "any"), ("END", "primary"),
+                                       ("ABORT", "any"), ("COMMIT AND CHAIN", "primary"), ("ROLLBACK AND CHAIN", "any")])
+@pytest.mark.parametrize("how", ["simple", "extended"])
+def test_set_in_a_transaction(client, end, left, how):
+    run = client.query if how == "simple" else lambda sql: extended(client, sql)
+    client.query("SET pgweir.route = any")
+    client.query("BEGIN")
+    client.query("SELECT txid_current()")
+    assert tag(run("SET pgweir.route = primary")) == "SET"
+    assert client.status == "T" and show(client) == "primary"
+    assert tag(run("SET LOCAL pgweir.route = replica")) == "SET"
+    assert show(client) == "replica"
+    client.query(end)
+    assert show(client) == left
+    client.query("ROLLBACK")
+    assert show(client) == left and client.status == "I"
+
+
+def test_set_local_alone_warns(client):
+    m = client.query("SET LOCAL pgweir.route = primary")
+    assert [x.type for x in m] == ["N", "C", "Z"] and m[0].fields()["C"] == "25P01"
+    assert show(client) == "auto"
+
+
+def test_a_failed_transaction_undoes(client):
+    client.query("BEGIN")
+    client.query("SET pgweir.route = primary")
+    client.query("SELECT 1/0")
+    assert client.status == "E"
+    client.query("COMMIT")
+    assert show(client) == "auto"
+
+
+def test_after_savepoint(client):
+    client.query("BEGIN")
+    client.query("SET pgweir.route = primary")
+    client.query("SAVEPOINT a")
+    assert error(client.query("SET pgweir.route = any"))["C"] == "0A000"
+    client.query("ROLLBACK TO a")
+    assert client.status == "T" and show(client) == "primary"
+    client.query("ROLLBACK")
+    assert show(client) == "auto"
+
+
+def test_reset_all_and_discard_all(client):
+    for statement in ("RESET ALL", "DISCARD ALL"):
+        client.query("SET pgweir.route = primary")
+        client.query(statement)
+        assert show(client) == "auto", statement
+    client.query("SET pgweir.route = primary")
+    client.query("BEGIN")
+    client.query("RESET ALL")
+    assert show(client) == "auto"
+    client.query("ROLLBACK")
+    assert show(client) == "primary"
+    client.query("DISCARD ALL")
+
+
+# ---- pipelines ----
+
+def test_in_a_pipeline_with_others(client):
+    def one(sql):
+        return parse("", sql) + bind("", "") + execute()
+    client.send(one("BEGIN"), one("SELECT 1"), one("SET LOCAL pgweir.route = replica"), one("SHOW pgweir.route"),
+                one("SELECT 2"), one("COMMIT"), sync(), query("SHOW pgweir.route"))
+    m = client.read_until("Z")
+    assert kinds(m) == "12C12DC12C12DC12DC12CZ"
+    assert [x.row()[0] for x in m if x.type == "D"] == [b"1", b"replica", b"2"]
+    assert [x.row()[0] for x in client.read_until("Z") if x.type == "D"] == [b"auto"]
+
+
+def test_an_error_in_a_pipeline(client):
+    def one(sql):
+        return parse("", sql) + bind("", "") + execute()
+    client.send(one("SELECT 1"), one("SET pgweir.route = wrong"), one("SELECT 2"), sync(), query("SELECT 3"))
+    m = client.read_until("Z")
+    assert kinds(m) == "12DC12EZ" and error(m)["C"] == "22023"
+    assert kinds(client.read_until("Z")) == "TDCZ"
+    client.send(one("SET pgweir.route = primary"), one("SELECT 1/0"), one("SELECT 2"), sync())
+    assert error(client.read_until("Z"))["C"] == "22012"
+    assert show(client) == "auto"  # the pipeline is one transaction
+    client.send(one("SET pgweir.route = primary"), one("SET pgweir.route = wrong"), one("SELECT 2"), sync())
+    assert kinds(client.read_until("Z"))[-2:] == "EZ"
+    assert show(client) == "auto"
+
+
+def test_simple_queries_in_a_row(client):
+    client.send(query("BEGIN"), query("SELECT 1"), query("SET LOCAL pgweir.route = any"), query("SHOW pgweir.route"),
+                query("ROLLBACK"), query("SHOW pgweir.route"), query("SET pgweir.route = x"), query("SELECT 5"))
+    got = [client.read_until("Z") for _ in range(8)]
+    assert [kinds(m) for m in got] == ["CZ", "TDCZ", "CZ", "TDCZ", "CZ", "TDCZ", "EZ", "TDCZ"]
+    assert got[3][1].row() == [b"any"] and got[5][1].row() == [b"auto"]
+
+
+def test_with_flush(client):
+    """As asyncpg does it."""
+    client.send(parse("f", "SHOW pgweir.route"), describe("S", "f"), flush())
+    assert [client.read().type for _ in range(3)] == ["1", "t", "T"]
+    client.send(bind("", "f"), execute(), sync())
+    assert kinds(client.read_until("Z")) == "2DCZ"
+
+
+def test_session_pooling(cluster, pgweir):
+    weir = pgweir(pool_mode="session")
+    with weir.raw().login("app_scram", "app", "secret") as c:
+        c.query("SELECT 1")
+        c.query("SET pgweir.route = primary")
+        assert show(c) == "primary"
+        assert error(c.query("SET pgweir.route = x"))["C"] == "22023"
+        assert c.status == "I" and kinds(extended(c, "SHOW pgweir.route")) == "12TDCZ"
+
+
+# ---- startup ----
+
+def test_startup(weir):
+    def login(**params):
+        return weir.raw().login("app_scram", "app", "secret", **params)
+    with login(**{"pgweir.route": "primary"}) as c:
+        assert show(c) == "primary" and node(c) == "primary"
+        c.query("SET pgweir.route = any")
+        c.query("RESET pgweir.route")
+        assert show(c) == "primary"
+        assert c.rows("SELECT current_setting('pgweir.route', true)") == [[None]]  # not forwarded
+    with login(options="-c pgweir.route=any -c PGWEIR.consistency=eventual -c work_mem=5MB") as c:
+        assert show(c) == "any" and show(c, "consistency") == "eventual"
+        assert c.rows("SHOW work_mem") == [["5MB"]]
+    for params, code in (({"pgweir.route": "x"}, "22023"), ({"pgweir.x": "1"}, "42704"),
+                         ({"options": "-c pgweir.route=x"}, "22023")):
+        with pytest.raises(Exception) as e:
+            login(**params)
+        assert e.value.sqlstate == code
+
+
+# ---- where it sends ----
+
+def test_set_route(client, cluster):
+    wait_node(client, "replica1")
+    client.query("SET pgweir.route = primary")
+    assert node(client) == "primary"
+    client.query("SET pgweir.route = replica")
+    wait_node(client, "replica1")
+    assert client.rows("SELECT pg_is_in_recovery()") == [["t"]]
+    client.query("SET pgweir.route = any")
+    wait_node(client, "replica1")
+    assert client.rows("SELECT pg_is_in_recovery()") == [["f"]]
