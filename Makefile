@@ -113,6 +113,14 @@ test-fuzz-corpus: $(REPLAY) ## replay every kept fuzz input
 test-integration: $(B)/pgweir $(B)/pgweir-asan ## tests against a real primary and replica
 	@scripts/integration $(T)
 
+.PHONY: test-share
+test-share: ## Django, SQLAlchemy and node-postgres through pgweir: which share of their reads replicas serve
+	@scripts/setup build test share
+	@$(MAKE) --no-print-directory -s $(B)/pgweir $(B)/pgweir-asan
+	@mkdir -p $(B)/clients && cp tests/clients/package.json $(B)/clients/
+	@npm install --prefix $(B)/clients --silent --no-audit --no-fund
+	@scripts/integration tests/integration/test_share.py -s
+
 test-container: ## build the image and prove compose up, a query, a read on the replica
 	@scripts/test-container
 
