@@ -2,6 +2,7 @@
 
 #include "base/check.h"
 #include "base/utf8.h"
+#include "proxy/control/catalog_load.h"
 #include "router/decide.h"
 #include "router/split.h"
 
@@ -23,19 +24,19 @@
 
 static int usage(FILE *out, int code)
 {
-    fputs("usage: pgweir route [--json] [-f FILE] [SQL ...]\n"
-          "Says for each statement its class, where pgweir would send it when a replica is fresh, "
-          "and why.\n"
-          "Statements are separated by semicolons, as in psql. Without SQL and FILE: from standard "
-          "input.\n"
-          "  --json      one JSON object per statement: sql, class, route (primary or replica), "
-          "reason\n"
-          "  -f FILE     statements from a file\n"
-          "  --          what follows is SQL, also when it begins with a dash\n"
-          "Behind BEGIN READ ONLY reads are for a replica, behind another BEGIN for the primary, "
-          "until COMMIT.\n"
-          "A relation counts as a permanent table, a function that is not built in as one that "
-          "writes.\n",
+    fputs("usage: pgweir route [--json] [--catalog DSN] [-f FILE] [SQL ...]\n"
+          "Says for each statement its class, where pgweir would send it when a replica is\n"
+          "fresh, and why. Semicolons separate statements, as in psql. Without SQL and FILE\n"
+          "they come from standard input.\n"
+          "  --json         one JSON object per statement: sql, class, route, reason\n"
+          "  --catalog DSN  read from this primary what its tables, views, functions and types\n"
+          "                 are: libpq's words, as in \"host=pg1 dbname=app user=probe\".\n"
+          "                 Without it a relation counts as a permanent table, and a function\n"
+          "                 that is not built in as one that writes\n"
+          "  -f FILE        statements from a file\n"
+          "  --             what follows is SQL, also when it begins with a dash\n"
+          "Behind BEGIN READ ONLY reads are for a replica, behind another BEGIN for the primary,\n"
+          "until COMMIT or ROLLBACK.\n",
           out);
     return code;
 }
@@ -283,19 +284,43 @@ static int finish(int code)
     return EXIT_IO;
 }
 
+static int run(struct explainer *e, const char *file, char **texts)
+{
+    print_head(e);
+    if (file)
+        return read_file(e, file);
+    if (!*texts)
+        return read_statements(e, STDIN_FILENO, "standard input");
+    for (; *texts; texts++)
+        print_all(e, slice_of(*texts), true);
+    return 0;
+}
+
+static struct catalog *load_catalog(const char *dsn)
+{
+    char error[CATALOG_ERROR_BYTES];
+    struct catalog *catalog = catalog_load_blocking(dsn, error, sizeof error);
+    if (!catalog)
+        fprintf(stderr, "pgweir: cannot read the catalog: %s\n", error);
+    return catalog;
+}
+
 int route_main(int argc, char **argv)
 {
     static const struct option options[] = {{"json", no_argument, NULL, 'j'},
                                             {"file", required_argument, NULL, 'f'},
+                                            {"catalog", required_argument, NULL, 'c'},
                                             {"help", no_argument, NULL, 'h'},
                                             {0}};
     struct explainer e = {.env = {.standard_conforming_strings = true}};
-    const char *file = NULL;
+    const char *file = NULL, *dsn = NULL;
     for (int c; (c = getopt_long(argc, argv, "+f:h", options, NULL)) != -1;) {
         if (c == 'j')
             e.json = true;
         else if (c == 'f')
             file = optarg;
+        else if (c == 'c')
+            dsn = optarg;
         else
             return usage(c == 'h' ? stdout : stderr, c == 'h' ? 0 : EXIT_USAGE);
     }
@@ -303,12 +328,12 @@ int route_main(int argc, char **argv)
         fputs("pgweir: give SQL or -f FILE, not both\n", stderr);
         return usage(stderr, EXIT_USAGE);
     }
-    print_head(&e);
-    if (file)
-        return finish(read_file(&e, file));
-    if (optind == argc)
-        return finish(read_statements(&e, STDIN_FILENO, "standard input"));
-    for (int i = optind; i < argc; i++)
-        print_all(&e, slice_of(argv[i]), true);
-    return finish(0);
+    struct catalog *catalog = NULL;
+    if (dsn && !(catalog = load_catalog(dsn)))
+        return EXIT_UNAVAILABLE;
+    e.env.catalog = catalog;
+    int code = finish(run(&e, file, argv + optind));
+    if (catalog)
+        catalog_free(catalog);
+    return code;
 }

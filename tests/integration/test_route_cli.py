@@ -111,7 +111,7 @@ def test_a_large_input_is_streamed():
 
 def test_bad_usage_and_files_that_are_not_there(tmp_path):
     assert "usage: pgweir route" in route("--help")
-    for args in (["--no-such"], ["-f"], ["-f", "x", "SELECT 1"]):
+    for args in (["--no-such"], ["-f"], ["--catalog"], ["-f", "x", "SELECT 1"]):
         assert "usage: pgweir route" in route(*args, code=64)
     assert "No such file" in route("-f", tmp_path / "no.sql", code=66)
     assert "directory" in route("-f", tmp_path, code=66)
@@ -121,3 +121,39 @@ def test_a_full_disk_is_told():
     with open("/dev/full", "w") as full:
         done = subprocess.run([BINARY, "route", "SELECT 1"], stdout=full, stderr=subprocess.PIPE, text=True)
     assert done.returncode == 74 and "No space left" in done.stderr
+
+
+CATALOG = """
+DROP SCHEMA IF EXISTS told CASCADE;
+CREATE SCHEMA told;
+SET search_path = told;
+CREATE TABLE plain (n int);
+CREATE UNLOGGED TABLE quick (n int);
+CREATE FUNCTION pure(int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT $1';
+CREATE FUNCTION writes() RETURNS int LANGUAGE sql AS 'INSERT INTO told.plain VALUES (1) RETURNING n';
+CREATE VIEW fine AS SELECT pure(n) FROM plain;
+CREATE VIEW writing AS SELECT writes() AS n;
+"""
+
+
+def test_with_a_catalog_names_are_known(cluster):
+    db = cluster.connect()
+    with db.cursor() as cursor:
+        cursor.execute(CATALOG)
+    db.close()
+    dsn = f"host=127.0.0.1 port={cluster.ports['primary']} user=postgres dbname=app"
+    statements = ["SELECT n FROM told.plain", "SELECT n FROM told.quick", "SELECT told.pure(1)", "SELECT told.writes()",
+                  "SELECT * FROM told.fine", "SELECT * FROM told.writing", "SELECT n FROM told.missing"]
+    read, unknown = ("replica", "read"), ("primary", "unknown_function")
+    assert routes(";".join(statements)) == [read, read, unknown, unknown, read, read, read]
+    found = [(o["route"], o["reason"]) for o in objects("--catalog", dsn, *statements)]
+    assert found == [read, ("primary", "unlogged_table"), read, ("primary", "user_function"), read, ("primary", "view"),
+                     ("primary", "unknown_relation")]
+
+
+def test_a_catalog_that_cannot_be_read_is_told_with_the_servers_words(cluster):
+    port = cluster.ports["primary"]
+    assert 'database "no_such" does not exist' in route(
+        "--catalog", f"host=127.0.0.1 port={port} user=postgres dbname=no_such", "SELECT 1", code=69)
+    assert "refused" in route("--catalog", "host=127.0.0.1 port=1", "SELECT 1", code=69)
+    assert "cannot read the catalog" in route("--catalog", "no=such option", "SELECT 1", code=69)
