@@ -409,8 +409,10 @@ static void note_ours(struct session *s, const struct message *m, struct collect
                       const struct sql_facts *known)
 {
     bool says_nothing = known && known->class == SQL_EMPTY && m->type != 'Q' && m->type != 'P';
-    if (says_nothing)
+    if (says_nothing) { /* a SHOW that waited is looked at again from its Execute */
+        c->ours = c->ours || (m->type == 'E' && settings_uses_portal(s, m));
         return;
+    }
     if (known && settings_may_be(known) && settings_is_ours(s, m, known))
         c->ours = true;
     else

@@ -35,10 +35,13 @@ static const struct setting {
     const char *const *words;
     uint8_t word_n;
     uint8_t (*base)(const struct session *s); /* while nothing is set */
+    bool (*raise)(struct session *s, struct slice value); /* of those without words; NULL: not to be set */
 } table[SETTING_N] = {
-    [SETTING_ROUTE] = {"pgweir.route", routes, sizeof routes / sizeof *routes, base_route},
+    [SETTING_ROUTE] = {"pgweir.route", routes, sizeof routes / sizeof *routes, base_route, NULL},
     [SETTING_CONSISTENCY] = {"pgweir.consistency", consistencies,
-                             sizeof consistencies / sizeof *consistencies, base_consistency},
+                             sizeof consistencies / sizeof *consistencies, base_consistency, NULL},
+    [SETTING_MIN_LSN] = {"pgweir.min_lsn", NULL, 0, NULL, floors_raise_token},
+    [SETTING_LSN_TOKEN] = {"pgweir.lsn_token", NULL, 0, NULL, NULL},
 };
 
 static bool find_setting(struct slice name, enum setting_id *id)
@@ -249,6 +252,10 @@ static bool bad_value(struct failure *f, const struct setting *setting, struct s
     snprintf(message, sizeof message, "invalid value for parameter \"%s\": \"%s\"", setting->name,
              shown(value, text));
     fails(f, "22023", message);
+    if (!setting->words) {
+        snprintf(f->hint, sizeof f->hint, "It takes what SHOW pgweir.lsn_token gave, or an LSN.");
+        return false;
+    }
     snprintf(f->hint, sizeof f->hint, "Available values: ");
     list_words(setting->words, setting->word_n, sizeof *setting->words, f->hint, sizeof f->hint);
     return false;
@@ -309,14 +316,63 @@ static bool change(struct session *s, const struct setting_statement *st, enum s
     return true;
 }
 
+/* A floor is only ever raised: neither RESET nor ROLLBACK takes back what a client asked to see. */
+static bool raise_floor(struct session *s, const struct setting_statement *st,
+                        const struct setting *setting, struct failure *f)
+{
+    char message[128];
+    if (!setting->raise) {
+        snprintf(message, sizeof message, "parameter \"%s\" cannot be changed", setting->name);
+        return fails(f, "55P02", message);
+    }
+    bool sets = st->kind == SETTING_SET || st->kind == SETTING_SET_LOCAL;
+    return !sets || setting->raise(s, st->value) || bad_value(f, setting, st->value);
+}
+
+static void put_value(struct put *o, const char *text)
+{
+    struct slice value = slice_of(text);
+    put_data_row(o, &value, 1);
+    put_command_complete(o, "SHOW");
+}
+
+enum ran { RAN, RAN_FAILED, RAN_WAITS };
+
+static enum ran show_token(struct session *s, struct put *o, struct failure *f)
+{
+    char text[FLOOR_TOKEN_BYTES];
+    switch (floors_token(s, text)) {
+    case FLOORS_TOKEN_READY:
+        put_value(o, text);
+        return RAN;
+    case FLOORS_TOKEN_WAIT:
+        return RAN_WAITS;
+    case FLOORS_TOKEN_LATE:
+        break;
+    }
+    fails(f, "55000", "the position of what this client has seen is not known yet");
+    snprintf(f->hint, sizeof f->hint, "No sample of the node came within probe_timeout; retry.");
+    return RAN_FAILED;
+}
+
+static enum ran show(struct session *s, enum setting_id id, struct put *o, struct failure *f)
+{
+    char token[FLOOR_TOKEN_BYTES] = "";
+    if (id == SETTING_LSN_TOKEN)
+        return show_token(s, o, f);
+    if (id == SETTING_MIN_LSN && s->asked_lsn)
+        floor_token_write(s->asked_timeline, s->asked_lsn, token);
+    put_value(o, id == SETTING_MIN_LSN ? token : value_text(s, id));
+    return RAN;
+}
+
 static void put_column_name(struct put *o, const char *name)
 {
     put_row_description(o, &(struct put_column){name, OID_TEXT}, 1);
 }
 
-/* The statement's DataRow and CommandComplete. False: f says why not. */
-static bool run(struct session *s, const struct setting_statement *st, struct put *o,
-                struct failure *f)
+/* Not one that can be run: f says why. */
+static bool is_sound(const struct setting_statement *st, enum setting_id *found, struct failure *f)
 {
     enum setting_id id;
     char message[128];
@@ -336,16 +392,23 @@ static bool run(struct session *s, const struct setting_statement *st, struct pu
                  table[id].name);
         return fails(f, "42601", message);
     }
-    if (st->kind == SETTING_SHOW) {
-        struct slice value = slice_of(value_text(s, id));
-        put_data_row(o, &value, 1);
-        put_command_complete(o, "SHOW");
-        return true;
-    }
-    if (!change(s, st, id, o, f))
-        return false;
-    put_command_complete(o, st->kind == SETTING_RESET ? "RESET" : "SET");
+    *found = id;
     return true;
+}
+
+/* The statement's DataRow and CommandComplete. FAILED: f says why. WAITS: session_run() is called again. */
+static enum ran run(struct session *s, const struct setting_statement *st, struct put *o,
+                    struct failure *f)
+{
+    enum setting_id id = SETTING_N;
+    if (!is_sound(st, &id, f))
+        return RAN_FAILED;
+    if (st->kind == SETTING_SHOW)
+        return show(s, id, o, f);
+    if (table[id].words ? !change(s, st, id, o, f) : !raise_floor(s, st, &table[id], f))
+        return RAN_FAILED;
+    put_command_complete(o, st->kind == SETTING_RESET ? "RESET" : "SET");
+    return RAN;
 }
 
 bool settings_startup(struct session *s, struct slice name, struct slice value)
@@ -353,13 +416,18 @@ bool settings_startup(struct session *s, struct slice name, struct slice value)
     struct failure f = {0};
     enum setting_id id = SETTING_N;
     uint8_t word = 0;
+    struct setting_statement st = {.kind = SETTING_SET, .value = value};
     bool ok = find_setting(name, &id) || unknown_setting(&f, name);
-    ok = ok && (read_word(&table[id], value, &word) || bad_value(&f, &table[id], value));
+    if (ok && !table[id].words)
+        ok = raise_floor(s, &st, &table[id], &f);
+    else if (ok)
+        ok = read_word(&table[id], value, &word) || bad_value(&f, &table[id], value);
     if (!ok) {
         session_fatal(s, f.sqlstate, f.message, NULL, f.hint);
         return false;
     }
-    settings_of(s)->startup.values[id] = settings_of(s)->session.values[id] = word;
+    if (table[id].words)
+        settings_of(s)->startup.values[id] = settings_of(s)->session.values[id] = word;
     publish(s);
     return true;
 }
@@ -538,17 +606,20 @@ static void answer_describe(struct session *s, const struct message *m)
     say_put(s, &o);
 }
 
-static void answer_execute(struct session *s)
+/* False: it waits. */
+static bool answer_execute(struct session *s)
 {
     uint8_t bytes[512];
     struct put o = put_into(bytes, sizeof bytes);
     struct setting_statement st;
     struct failure f;
     read_text(s, stmt_text(s->settings->portal), &st);
-    if (run(s, &st, &o, &f))
+    enum ran ran = run(s, &st, &o, &f);
+    if (ran == RAN)
         say_put(s, &o);
-    else
+    else if (ran == RAN_FAILED)
         refuse(s, &f);
+    return ran != RAN_WAITS;
 }
 
 static void no_portal(struct session *s)
@@ -558,8 +629,8 @@ static void no_portal(struct session *s)
     refuse(s, &f);
 }
 
-/* A message of the extended protocol that is about a statement or a portal of ours. */
-static void answer_extended(struct session *s, const struct message *m)
+/* A message of the extended protocol that is about a statement or a portal of ours. False: it waits. */
+static bool answer_extended(struct session *s, const struct message *m)
 {
     struct slice body = body_of(m), name;
     bool portal = m->type == 'E' || (m->type == 'D' && body.n >= 2 && *body.p == 'P');
@@ -576,29 +647,33 @@ static void answer_extended(struct session *s, const struct message *m)
     else if (m->type == 'D')
         answer_describe(s, m);
     else
-        answer_execute(s);
+        return answer_execute(s);
+    return true;
 }
 
 /* ---- without a server ---- */
 
-static void answer_query(struct session *s, const struct setting_statement *st)
+/* False: it waits. */
+static bool answer_query(struct session *s, const struct setting_statement *st)
 {
     uint8_t bytes[512];
     struct put o = put_into(bytes, sizeof bytes);
     struct failure f;
     if (st->kind == SETTING_SHOW)
         put_column_name(&o, st->name);
-    size_t head = o.n;
-    if (run(s, st, &o, &f)) {
+    enum ran ran = run(s, st, &o, &f);
+    if (ran == RAN_WAITS)
+        return false;
+    if (ran == RAN) {
         say_put(s, &o);
     } else {
-        CHECK(o.n == head);
         settings_failed(s);
         session_error(s, f.sqlstate, f.message, NULL, f.hint[0] ? f.hint : NULL);
     }
     statement_forget_unnamed(s); /* as every simple query */
     settings_ready(s);
     session_notice_ready(s);
+    return true;
 }
 
 void settings_answer(struct session *s, size_t bytes)
@@ -611,14 +686,15 @@ void settings_answer(struct session *s, size_t bytes)
             struct setting_statement st;
             struct sql_facts facts = s->segment;
             read_query(s, &m, &facts, &st);
-            answer_query(s, &st);
+            if (!answer_query(s, &st))
+                return;
         } else if (m.type == 'C') {
             client_close_locally(s, &m);
         } else if (m.type == 'S') {
             settings_ready(s);
             session_notice_ready(s);
-        } else {
-            answer_extended(s, &m);
+        } else if (!answer_extended(s, &m)) {
+            return;
         }
         if (s->state == SESSION_READY)
             conn_in_drop(s->conn, m.bytes);
@@ -696,11 +772,15 @@ enum settings_rc settings_query(struct session *s, const struct message *m,
         fails(&f, "0A000", "a statement about pgweir.* cannot end a pipeline without Sync");
         raise_there(s, &f);
     } else if (s->tx_status == 'I') {
-        answer_query(s, &st);
+        if (!answer_query(s, &st))
+            return SETTINGS_WAIT;
     } else {
         if (st.kind == SETTING_SHOW)
             put_column_name(&o, st.name);
-        if (run(s, &st, &o, &f)) {
+        enum ran ran = run(s, &st, &o, &f);
+        if (ran == RAN_WAITS)
+            return SETTINGS_WAIT;
+        if (ran == RAN) {
             say_put(s, &o);
             statement_forget_unnamed(s);
             session_notice_ready(s);
@@ -712,7 +792,7 @@ enum settings_rc settings_query(struct session *s, const struct message *m,
     return SETTINGS_DONE;
 }
 
-static bool uses_portal(struct session *s, const struct message *m)
+bool settings_uses_portal(struct session *s, const struct message *m)
 {
     struct slice body = body_of(m), name;
     if (!s->settings || !s->settings->portal)
@@ -728,7 +808,7 @@ enum settings_rc settings_message(struct session *s, const struct message *m)
 {
     struct setting_statement st = {0};
     struct failure f;
-    bool portal = uses_portal(s, m);
+    bool portal = settings_uses_portal(s, m);
     if (s->copy_in || s->skipping)
         return SETTINGS_PASS;
     if (m->type != 'E')
@@ -749,8 +829,8 @@ enum settings_rc settings_message(struct session *s, const struct message *m)
         fails(&f, "25P02",
               "current transaction is aborted, commands ignored until end of transaction block");
         refuse(s, &f);
-    } else {
-        answer_extended(s, m);
+    } else if (!answer_extended(s, m)) {
+        return SETTINGS_WAIT;
     }
     if (s->state == SESSION_READY)
         client_drop(s, m->bytes);

@@ -17,7 +17,13 @@
 struct session;
 struct message;
 
-enum setting_id { SETTING_ROUTE, SETTING_CONSISTENCY, SETTING_N };
+enum setting_id {
+    SETTING_ROUTE,
+    SETTING_CONSISTENCY,
+    SETTING_MIN_LSN,   /* raises the floor; a ROLLBACK does not lower it */
+    SETTING_LSN_TOKEN, /* SHOW only */
+    SETTING_N
+};
 
 void settings_free(struct session *s);
 
@@ -39,6 +45,8 @@ static inline bool settings_may_be(const struct sql_facts *facts)
 
 /* The message makes use of a statement of ours; facts are the statement's. */
 bool settings_is_ours(struct session *s, const struct message *m, const struct sql_facts *facts);
+/* An Execute or Describe of a portal that stands for one. */
+bool settings_uses_portal(struct session *s, const struct message *m);
 /* Nothing else is in the first `bytes` bytes of the input: answer them. */
 void settings_answer(struct session *s, size_t bytes);
 

@@ -289,3 +289,27 @@ def test_set_route(client, cluster):
     client.query("SET pgweir.route = any")
     wait_node(client, "replica1")
     assert client.rows("SELECT pg_is_in_recovery()") == [["f"]]
+
+
+def test_token(client, weir, cluster):
+    token = show(client, "lsn_token")
+    client.query("SELECT txid_current()")
+    after = show(client, "lsn_token")
+    assert re.fullmatch(r"\d+-[0-9A-F]+/[0-9A-F]+", after), after
+    assert kinds(extended(client, "SHOW pgweir.lsn_token")) == "12TDCZ"
+    for how in (lambda c: c.query(f"SET pgweir.min_lsn = '{after}'"),
+                lambda c: extended(c, f"SET pgweir.min_lsn = '{after}'")):
+        with weir.raw().login("app_scram", "app", "secret") as other:
+            assert tag(how(other)) == "SET" and show(other, "min_lsn") == after
+            assert error(other.query("SET pgweir.min_lsn = 'soon'"))["C"] == "22023"
+            assert error(other.query("SET pgweir.lsn_token = '0/1'"))["C"] == "55P02"
+            wait_node(other, "replica1")
+    with weir.raw().login("app_scram", "app", "secret", options=f"-c pgweir.min_lsn={after}") as other:
+        assert show(other, "min_lsn") == after
+    assert token
+
+
+def test_min_lsn_of_the_future_reads_on_the_primary(client):
+    wait_node(client, "replica1")
+    client.query("SET pgweir.min_lsn = 'FFFFFF/0'")
+    assert node(client) == "primary" and node(client) == "primary"
