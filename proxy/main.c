@@ -187,6 +187,12 @@ static void on_role_seen(void *context, struct cluster *cluster, uint32_t node, 
     control_role_seen(control, cluster, node, in_recovery);
 }
 
+static void on_catalog(void *context, struct catalog_slot *slot)
+{
+    (void)context;
+    control_catalog(control, slot);
+}
+
 static void on_all_stopped(void *context)
 {
     (void)context;
@@ -248,7 +254,7 @@ static int run_fleet(struct snapshot *snapshot, const struct conf_sources *sourc
         return EXIT_CONFIG;
     console_init(control);
     fleet.console = console_query;
-    fleet.reports = (struct hub_reports){on_evidence, on_role_seen, &fleet};
+    fleet.reports = (struct hub_reports){on_evidence, on_role_seen, on_catalog, &fleet};
     fleet.all_stopped = on_all_stopped;
     fleet.context = &fleet;
     kdf_start();

@@ -1,6 +1,7 @@
 #include "proxy/control/control.h"
 
 #include "base/check.h"
+#include "proxy/control/catalog_jobs.h"
 #include "proxy/control/inside.h"
 #include "proxy/control/outbox.h"
 #include "proxy/control/pg.h"
@@ -57,6 +58,7 @@ struct control *control_new(struct snapshot *first, const struct conf_sources *s
                           .stop_mail.deliver = deliver_stop,
                           .reload_mail.deliver = deliver_reload};
     list_init(&c->observed);
+    list_init(&c->catalogs);
     reload_configure_log(first->conf);
     if (open_log(c))
         c->loop = make_loop(c);
@@ -71,6 +73,7 @@ struct control *control_new(struct snapshot *first, const struct conf_sources *s
     timer_init(&c->resolve_timer, NULL);
     c->outbox = outbox_new(c->loop);
     observe_follow(c);
+    catalog_jobs_follow(c);
     return c;
 }
 
@@ -81,9 +84,11 @@ static void close_all(struct control *c)
     c->running = false;
     signals_stop(c);
     observe_stop(c);
+    catalog_jobs_stop(c);
     outbox_close(c->outbox);
     uint64_t deadline_ms = c->loop->now_ms + CLOSE_MS;
-    while ((!list_empty(&c->observed) || c->signal_watch.armed || atomic_load(&c->loop->inbox)) &&
+    while ((!list_empty(&c->observed) || !list_empty(&c->catalogs) || c->signal_watch.armed ||
+            atomic_load(&c->loop->inbox)) &&
            c->loop->now_ms < deadline_ms)
         loop_turn(c->loop, deadline_ms);
     if (c->signal_watch.loop && !c->signal_watch.armed)
@@ -203,4 +208,27 @@ void control_role_seen(struct control *c, struct cluster *cluster, uint32_t node
     post_news(
         c, cluster,
         &(struct news){.mail.deliver = deliver_role, .node = node, .in_recovery = in_recovery});
+}
+
+struct wish {
+    struct mail mail;          /* first */
+    struct catalog_slot *slot; /* a reference */
+};
+
+static void deliver_wish(struct loop *loop, struct mail *mail)
+{
+    struct control *c = loop->context;
+    struct wish *wish = (struct wish *)(void *)mail;
+    if (!c->stopping)
+        catalog_jobs_wish(c, wish->slot);
+    catalog_slot_unref(wish->slot);
+    free(wish);
+}
+
+void control_catalog(struct control *c, struct catalog_slot *slot)
+{
+    struct wish *wish = malloc(sizeof *wish);
+    CHECK(wish != NULL);
+    *wish = (struct wish){.mail.deliver = deliver_wish, .slot = catalog_slot_ref(slot)};
+    loop_post(c->loop, &wish->mail);
 }

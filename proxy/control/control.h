@@ -15,6 +15,7 @@
 #define CONTROL_CONTROL_H
 
 #include "proxy/io/loop.h"
+#include "proxy/pool/catalog_slot.h"
 #include "proxy/pool/snapshot.h"
 
 #define CONTROL_LOOP_ID 0xffffU /* struct loop's id of the control thread */
@@ -67,5 +68,7 @@ void control_nudge(struct control *control, struct cluster *cluster);
  * have no login, and is a nudge elsewhere. */
 void control_role_seen(struct control *control, struct cluster *cluster, uint32_t node,
                        bool in_recovery);
+/* catalog_slot_ask() said so: the catalog of this database is wanted, or wanted again. */
+void control_catalog(struct control *control, struct catalog_slot *slot);
 
 #endif

@@ -5,6 +5,7 @@
  * probe.c     one node's libpq connection        judge.c   samples -> roles and eligibility (pure)
  * login.c     whom the probes log in as (pure)   dns.c     host names -> addresses
  * ejection.c  replicas that fail more often than the others
+ * pg.c        libpq                              catalog_*.c what the primary's catalog says of user objects
  * reload.c    reading files again                signals.c what the operator sends
  */
 #ifndef CONTROL_INSIDE_H
@@ -24,6 +25,7 @@ struct control {
     struct list observed;
     struct dns *dns;
     struct timer resolve_timer;
+    struct list catalogs; /* catalog_jobs.c */
     /* signals.c */
     int signal_fd;
     struct watch signal_watch;

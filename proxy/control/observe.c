@@ -1,6 +1,7 @@
 /* proxy/control/observe.c: the clusters under observation. Probes and names bring news, the judge
  * decides, and the verdict is published, logged and told to the workers. */
 #include "base/check.h"
+#include "proxy/control/catalog_jobs.h"
 #include "proxy/control/ejection.h"
 #include "proxy/control/inside.h"
 #include "proxy/control/probe.h"
@@ -184,6 +185,8 @@ static void decide(struct observed *o)
     o->verdict = now;
     if (now.recheck_ns != UINT64_MAX)
         timer_start(&loop->timers, &o->recheck, now.recheck_ns / 1000000U + 1);
+    if (changed)
+        catalog_jobs_primary(o->control, o->cluster);
     if (changed || reach)
         tell_workers(o);
 }

@@ -1,6 +1,7 @@
 /* proxy/control/reload.c: reading files again, off the loop. One helper (pgweir-files) at a time:
  * a request that comes while it reads is run after it, so the newest file always counts. */
 #include "base/check.h"
+#include "proxy/control/catalog_jobs.h"
 #include "proxy/control/inside.h"
 #include "proxy/control/outbox.h"
 #include "proxy/io/log.h"
@@ -125,6 +126,7 @@ static void take_snapshot(struct control *c, struct job *job)
     take_log(job);
     log_restart_changes(job->was->conf, now->conf);
     observe_follow(c);
+    catalog_jobs_follow(c);
     LOG(LOG_INFO, "config.reloaded", LF_S("file", now->conf->path),
         LF_U("databases", now->conf->database_n));
     c->hooks.snapshot_ready(c->hooks.context, snapshot_ref(now));

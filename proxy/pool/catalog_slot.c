@@ -20,7 +20,7 @@ struct catalog_slot {
     atomic_uint_fast64_t changes; /* seen so far */
     atomic_uint_fast64_t version; /* grows with each edition */
     struct catalog_edition *newest;
-    atomic_bool asked;
+    atomic_bool asked_look, asked_load;
 };
 
 /* Of the list and of each slot's newest: held for moments, never on the way of a query. */
@@ -132,15 +132,21 @@ uint64_t catalog_slot_changes(const struct catalog_slot *slot)
     return atomic_load(&slot->changes);
 }
 
-bool catalog_slot_ask(struct catalog_slot *slot)
+bool catalog_slot_ask(struct catalog_slot *slot, bool load)
 {
-    return !atomic_load_explicit(&slot->asked, memory_order_relaxed) &&
-           !atomic_exchange(&slot->asked, true);
+    atomic_bool *asked = load ? &slot->asked_load : &slot->asked_look;
+    return !atomic_load_explicit(asked, memory_order_relaxed) && !atomic_exchange(asked, true);
+}
+
+bool catalog_slot_asked(const struct catalog_slot *slot)
+{
+    return atomic_load(&slot->asked_look) || atomic_load(&slot->asked_load);
 }
 
 void catalog_slot_heard(struct catalog_slot *slot)
 {
-    atomic_store(&slot->asked, false);
+    atomic_store(&slot->asked_look, false);
+    atomic_store(&slot->asked_load, false);
 }
 
 void catalog_slot_publish(struct catalog_slot *slot, struct catalog *catalog, uint64_t covers)

@@ -29,9 +29,13 @@ uint32_t catalog_slot_refs(const struct catalog_slot *slot);
 void catalog_slot_changed(struct catalog_slot *slot);
 uint64_t catalog_slot_changes(const struct catalog_slot *slot);
 
-/* Somebody wants it looked at. True: the caller has to tell the control thread, nobody else has. */
-bool catalog_slot_ask(struct catalog_slot *slot);
-void catalog_slot_heard(struct catalog_slot *slot); /* ... which it has now; a later wish counts anew */
+/* Somebody wants it looked at (an unknown name), or loaded (DDL, a first client). True: the caller has
+ * to tell the control thread, nobody else has. */
+bool catalog_slot_ask(struct catalog_slot *slot, bool load);
+bool catalog_slot_asked(const struct catalog_slot *slot);
+/* The control thread begins to look, and will compare catalog_slot_changes() afterwards: a later wish counts
+ * anew. */
+void catalog_slot_heard(struct catalog_slot *slot);
 
 /* ---- the control thread ---- */
 /* catalog: taken over; NULL: none can be loaded. covers: catalog_slot_changes() before it was begun. */
@@ -45,7 +49,8 @@ struct catalog_use {
     struct catalog_edition *edition;
     uint64_t version;
 };
-void catalog_use_begin(struct catalog_use *use, struct catalog_slot *slot); /* takes the reference over */
+void catalog_use_begin(struct catalog_use *use,
+                       struct catalog_slot *slot); /* takes the reference over */
 void catalog_use_end(struct catalog_use *use);
 /* What SQL is to be classified with, until the next call: the newest edition, or a catalog that knows
  * no name while there is none or it is stale. NULL without a slot. */

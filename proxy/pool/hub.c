@@ -97,6 +97,10 @@ static struct pool_set *set_new(struct hub *hub, struct cluster *cluster,
     }
     set->spill = budget_find(&(struct budget_key){cluster, NODE_NONE, "", "", ""});
     use_snapshot(set, hub->snapshot, db);
+    if (cluster->node_n > 1) {
+        catalog_use_begin(&set->catalog, catalog_slot_get(cluster, database));
+        hub_want_catalog(hub, set, true);
+    }
     list_push_back(&hub->sets, &set->node);
     return set;
 }
@@ -138,6 +142,7 @@ static void set_free(struct pool_set *set)
     budget_wait(set->spill, set->hub->worker, 0);
     budget_unref(set->spill);
     stmt_set_clear(&set->proven);
+    catalog_use_end(&set->catalog);
     label_unref(set->base);
     CHECK(list_empty(&set->labels));
     list_remove(&set->node);
@@ -175,6 +180,13 @@ void hub_evidence(struct hub *hub, struct cluster *cluster)
 {
     if (hub->reports.evidence)
         hub->reports.evidence(hub->reports.context, cluster);
+}
+
+void hub_want_catalog(struct hub *hub, struct pool_set *set, bool load)
+{
+    struct catalog_slot *slot = set->catalog.slot;
+    if (slot && hub->reports.catalog && catalog_slot_ask(slot, load))
+        hub->reports.catalog(hub->reports.context, slot);
 }
 
 void hub_sweep_begin(struct hub *hub)

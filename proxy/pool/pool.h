@@ -15,6 +15,7 @@
 #define POOL_POOL_H
 
 #include "proxy/pool/budget.h"
+#include "proxy/pool/catalog_slot.h"
 #include "proxy/pool/server.h"
 #include "proxy/pool/shared_floor.h"
 #include "proxy/pool/snapshot.h"
@@ -32,6 +33,7 @@ struct waiter;
 struct hub_reports {
     void (*evidence)(void *context, struct cluster *cluster);
     void (*role_seen)(void *context, struct cluster *cluster, uint32_t node, bool in_recovery);
+    void (*catalog)(void *context, struct catalog_slot *slot); /* its catalog is wanted */
     void *context;
 };
 
@@ -73,6 +75,7 @@ struct pool_set {
     struct snapshot *snapshot;      /* whose settings hold; the newest that a session brought */
     const struct conf_database *db; /* in that snapshot */
     char *database, *user;          /* at the server */
+    struct catalog_use catalog;     /* without a slot where there is nothing to split */
     char *password;                 /* secret text of the server login; "" none */
     bool have_keys;                 /* SCRAM pass-through: keys that a client proved */
     uint8_t client_key[SCRAM_KEY_BYTES], server_key[SCRAM_KEY_BYTES];
@@ -133,6 +136,8 @@ void hub_abort(struct hub *hub);
 uint64_t hub_random(struct hub *hub);
 /* Something points at a change of roles or a lost node: let it be sampled at once. */
 void hub_evidence(struct hub *hub, struct cluster *cluster);
+/* The catalog of this set is wanted: loaded (again), or looked at for an unknown name. */
+void hub_want_catalog(struct hub *hub, struct pool_set *set, bool load);
 
 /* What a login with these settings is told: known when a server with them has been seen by any worker. */
 bool pool_find_greeting(struct pool_set *set, struct label *label);

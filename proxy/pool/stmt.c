@@ -78,6 +78,21 @@ static void copy_in(uint8_t *to, struct slice from)
         memcpy(to, from.p, from.n);
 }
 
+static uint64_t catalog_number(const struct sql_env *sql_env)
+{
+    return sql_env->catalog ? catalog_id(sql_env->catalog) : 0;
+}
+
+const struct sql_facts *stmt_facts(struct stmt *s, const struct sql_env *sql_env)
+{
+    const uint64_t catalog = catalog_number(sql_env);
+    if (s->catalog != catalog) {
+        sql_classify(stmt_text(s), sql_env, &s->facts);
+        s->catalog = catalog;
+    }
+    return &s->facts;
+}
+
 struct stmt *stmt_intern(struct stmt_table *table, struct slice text, struct slice oids,
                          struct slice env, const struct sql_env *sql_env)
 {
@@ -102,6 +117,7 @@ struct stmt *stmt_intern(struct stmt_table *table, struct slice text, struct sli
     copy_in(s->bytes, text);
     copy_in(s->bytes + text.n, oids);
     copy_in(s->bytes + text.n + oids.n, env);
+    s->catalog = catalog_number(sql_env);
     sql_classify(text, sql_env, &s->facts);
     *bucket = s;
     table->n++;

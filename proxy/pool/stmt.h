@@ -29,7 +29,8 @@ struct stmt {
     uint64_t hash, id;
     uint32_t refs;
     uint32_t text_n, oids_n, env_n;
-    struct sql_facts facts;
+    uint64_t catalog; /* the id of the catalog that facts were made with; 0: none */
+    struct sql_facts facts; /* by stmt_facts() */
     uint8_t bytes[]; /* text, oids (raw, as on the wire), env */
 };
 
@@ -45,6 +46,8 @@ void stmt_table_free(struct stmt_table *table); /* must be empty */
 /* The statement of this identity, with a reference; made and classified if it is new. */
 struct stmt *stmt_intern(struct stmt_table *table, struct slice text, struct slice oids,
                          struct slice env, const struct sql_env *sql_env);
+/* What it does, by the catalog of sql_env: classified again when that is another one than before. */
+const struct sql_facts *stmt_facts(struct stmt *stmt, const struct sql_env *sql_env);
 struct stmt *stmt_ref(struct stmt *stmt);
 void stmt_unref(struct stmt *stmt); /* NULL is fine */
 static inline struct slice stmt_text(const struct stmt *s)

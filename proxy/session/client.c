@@ -135,6 +135,7 @@ void client_note_facts(struct session *s, const struct sql_facts *facts)
     }
     if (flags & SQL_F_DDL)
         stmt_set_clear(&s->set->proven); /* what was accepted may fail now */
+    catalogs_note(s, facts);
     if (flags & SQL_F_TAINT)
         s->tainted = true;
     if (flags & (SQL_F_DISCARD | SQL_F_DEALLOCATE_ALL))
@@ -592,7 +593,7 @@ static enum step collect(struct session *s)
 {
     enum collected got;
     if (s->collecting.bytes == 0)
-        sql_facts_init(&s->segment);
+        catalogs_begin_segment(s);
     do {
         got = collect_one(s, &s->collecting);
     } while (got == COLLECT_MORE);

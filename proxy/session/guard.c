@@ -66,6 +66,7 @@ bool guard_refused(struct session *s, const struct error_fields *f)
     guard_avoid_node(s);
     if (action != GUARD_ELSEWHERE)
         s->avoid = UINT32_MAX;
+    catalogs_refused(s, f->sqlstate);
     s->guard_failed = true;
     return true;
 }

@@ -54,6 +54,7 @@ static uint32_t replicas_for(struct session *s, struct cluster_view view, enum r
 static struct route decide(struct session *s)
 {
     enum route_policy policy = policy_of(s);
+    catalogs_check_segment(s);
     struct cluster_view view = cluster_view(s->set->cluster);
     uint32_t nodes = (uint32_t)((1ULL << s->set->cluster->node_n) - 1);
     uint32_t not_primary = view.primary == NODE_NONE ? nodes : nodes & ~(1U << view.primary);
@@ -411,6 +412,7 @@ static void on_server_lost(void *lessee, struct server *server)
     bool sent = !(s->syncing && s->collected_bytes > 0);
     guard_avoid_node(s);
     s->server = NULL;
+    catalogs_answered(s, true); /* what became of its DDL is not known */
     hub_evidence(&s->worker->hub, s->set->cluster);
     pool_discard(server, "lost");
     if (s->state == SESSION_READY && !sent)
@@ -444,6 +446,7 @@ const struct waiter_ops lease_waiter_ops = {
 
 static void forget_lease(struct session *s)
 {
+    catalogs_answered(s, true); /* what became of its DDL is not known */
     struct buf_pool *bufs = &s->worker->loop->bufs;
     s->replies.n = 0;
     statement_drop_pending(s);

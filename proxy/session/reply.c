@@ -166,6 +166,7 @@ static enum pass on_ready(struct session *s, struct slice body)
     s->tx_status = *body.p;
     if (s->tx_status == 'I')
         s->worker->stats.transactions++;
+    catalogs_answered(s, s->tx_status == 'I');
     if (s->guard_failed)
         return SWALLOW;
     floors_answered(s);
@@ -250,6 +251,7 @@ static enum pass on_message(struct session *s, uint8_t type, struct slice body)
             if (s->forget_names)
                 note_command(s, (struct slice){body.p, body.n - 1});
         }
+        catalogs_answered(s, false);
         return result(s, true);
     case 'I': /* EmptyQueryResponse */
     case 's': /* PortalSuspended */

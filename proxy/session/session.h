@@ -133,6 +133,7 @@ struct session {
     uint64_t serial;
     uint64_t asked_ns;        /* when the segment was routed */
     struct sql_facts segment; /* of what was collected */
+    uint64_t segment_catalog; /* the catalog that it was classified with */
     struct collecting collecting;
     uint32_t collected_bytes;  /* of conn->in that segment covers and that are not sent yet */
     uint32_t stream_left;      /* bytes of a client message that pass through */
@@ -174,6 +175,7 @@ struct session {
     bool discard_all : 1;
     bool set_again : 1;     /* ... and state that is set behind it */
     bool sync_ignored : 1;  /* a Sync went to a server that reads COPY data: nothing answers it */
+    bool ddl_ran : 1;       /* the catalog may have changed; stale when the answer comes */
     bool doubt : 1;         /* ... unless the COPY had failed before: close it after this lease */
     bool unknown_label : 1; /* a reported setting changed: others may have too */
     bool body_ran : 1;      /* DO or CALL: who knows what is left behind */
@@ -329,6 +331,19 @@ bool guard_knows(const struct session *s);
 bool guard_refused(struct session *s, const struct error_fields *f);
 void guard_avoid_node(struct session *s); /* the replica of the lease failed: not there again */
 void guard_error_of_primary(struct session *s, const struct error_fields *f);
+
+/* ---- catalogs.c ---- */
+/* sql_facts_init(&s->segment), and by which catalog it is going to be classified. */
+void catalogs_begin_segment(struct session *s);
+/* Before a route: a segment that was classified with another catalog than the newest goes to the primary. Names
+ * that the catalog does not know let it be looked at. */
+void catalogs_check_segment(struct session *s);
+/* A statement is sent: if it can change the catalog, its answer makes what is loaded stale. */
+void catalogs_note(struct session *s, const struct sql_facts *facts);
+/* A command has been answered; ends: its transaction too, or nobody will know. */
+void catalogs_answered(struct session *s, bool ends);
+/* A replica does not know a name: is it the catalog that is wrong? */
+void catalogs_refused(struct session *s, struct slice sqlstate);
 
 /* ---- reply.c ---- */
 void reply_push(struct session *s, enum reply reply);

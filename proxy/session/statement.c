@@ -281,8 +281,9 @@ struct stmt *statement_find(const struct session *s, struct slice name)
 
 const struct sql_facts *statement_facts(struct session *s, struct slice name)
 {
-    const struct stmt *stmt = find(s, name);
-    return stmt ? &stmt->facts : NULL;
+    struct stmt *stmt = find(s, name);
+    const struct sql_env env = statement_sql_env(s);
+    return stmt ? stmt_facts(stmt, &env) : NULL;
 }
 
 struct slice statement_env(const struct session *s)
@@ -293,7 +294,8 @@ struct slice statement_env(const struct session *s)
 struct sql_env statement_sql_env(const struct session *s)
 {
     return (struct sql_env){.standard_conforming_strings = !s->odd_strings,
-                            .ascii_trail_bytes = s->odd_encoding};
+                            .ascii_trail_bytes = s->odd_encoding,
+                            .catalog = catalog_use_now(&s->set->catalog)};
 }
 
 /* ---- messages of ours ---- */
@@ -471,7 +473,7 @@ void statement_parse(struct session *s, const uint8_t *p, size_t n)
     struct sql_env env = statement_sql_env(s);
     struct stmt *stmt =
         stmt_intern(&s->worker->hub.stmts, text, slice_skip(body, 2), statement_env(s), &env);
-    if (client_must_refuse(s, &stmt->facts)) {
+    if (client_must_refuse(s, stmt_facts(stmt, &env))) {
         send_poison(s, REPLY_REFUSED, name);
         client_drop(s, n);
     } else if (name.n == 0) {

@@ -1,0 +1,66 @@
+/* proxy/session/catalogs.c: what a session knows of its database's catalog, and what it tells about it.
+ *
+ * DDL makes the loaded catalog stale before its answer leaves us: whoever has seen the answer, on any
+ * connection, is routed by a catalog that was loaded later, or to the primary. */
+#include "proxy/session/session.h"
+
+static uint64_t number_of(const struct catalog *catalog)
+{
+    return catalog ? catalog_id(catalog) : 0;
+}
+
+void catalogs_begin_segment(struct session *s)
+{
+    sql_facts_init(&s->segment);
+    s->segment_catalog = number_of(catalog_use_now(&s->set->catalog));
+}
+
+static bool is_unknown(enum route_reason reason)
+{
+    return reason == ROUTE_WHY_UNKNOWN_RELATION || reason == ROUTE_WHY_UNKNOWN_FUNCTION ||
+           reason == ROUTE_WHY_UNKNOWN_TYPE || reason == ROUTE_WHY_UNKNOWN_OPERATOR;
+}
+
+void catalogs_check_segment(struct session *s)
+{
+    const struct catalog *now = catalog_use_now(&s->set->catalog);
+    struct sql_facts *facts = &s->segment;
+    if (s->segment_catalog != number_of(now)) {
+        facts->flags =
+            (facts->flags & ~(uint32_t)(SQL_F_READ | SQL_F_BEGIN_READ_ONLY)) | SQL_F_NOT_READ;
+        if (facts->class <= SQL_COPY_OUT)
+            facts->reason = ROUTE_WHY_CATALOG_STALE;
+    }
+    if (!now || !is_unknown((enum route_reason)facts->reason))
+        return;
+    hub_want_catalog(&s->worker->hub, s->set, false);
+    facts->reason = (uint8_t)catalog_reason(now, (enum route_reason)facts->reason);
+}
+
+/* A temporary object alone is this session's, which stays where it is. */
+void catalogs_note(struct session *s, const struct sql_facts *facts)
+{
+    const bool temporary = (facts->flags & SQL_F_TEMP) && facts->statements == 1;
+    if ((facts->flags & SQL_F_BODY) || ((facts->flags & SQL_F_DDL) && !temporary))
+        s->ddl_ran = true;
+}
+
+void catalogs_answered(struct session *s, bool ends)
+{
+    if (!s->ddl_ran)
+        return;
+    s->ddl_ran = !ends;
+    if (!s->set->catalog.slot)
+        return;
+    catalog_slot_changed(s->set->catalog.slot);
+    if (ends)
+        hub_want_catalog(&s->worker->hub, s->set, true);
+}
+
+void catalogs_refused(struct session *s, struct slice sqlstate)
+{
+    static const char *const codes[] = {"42P01", "42703", "42883", "42704", "3F000"};
+    for (size_t i = 0; i < sizeof codes / sizeof *codes; i++)
+        if (slice_is(sqlstate, codes[i]))
+            hub_want_catalog(&s->worker->hub, s->set, false);
+}
