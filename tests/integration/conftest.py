@@ -266,8 +266,9 @@ class Pgweir:
         return done.returncode, done.stdout
 
     def wait_reads_on_replica(self, deadline_s=10.0):
-        """Until the nodes' roles and lag are known and reads go to a replica."""
-        db = self.connect()
+        """Until the nodes' roles and lag are known, the catalog is loaded, and reads go to a replica."""
+        db = self.connect()  # which makes a template's database known
+        self.wait_log(r"catalog\.(loaded|load_failed)", deadline_s)
 
         def on_replica():
             with db.cursor() as cursor:
