@@ -34,7 +34,7 @@ static int usage(FILE *out, int code)
     fputs("usage: pgweir [run] [FILE.ini]     run in the foreground, log to stderr\n"
           "       pgweir check [FILE.ini]     read and check the configuration\n"
           "       pgweir health [FILE.ini]    exit 0 when a pgweir answers on the configured port\n"
-          "       pgweir route [SQL ...]      where statements would go, and why (pgweir route --help)\n"
+          "       pgweir route [SQL ...]      where statements would go, and why (route --help)\n"
           "       pgweir --print-sample       print a commented configuration\n"
           "       pgweir --version\n"
           "Without FILE.ini: " DEFAULT_FILE " if it is there, else PGWEIR_* and DATABASE_URL.\n",

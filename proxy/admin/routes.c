@@ -42,14 +42,15 @@ static size_t route_lines(const struct routes *r, struct route_line *lines, uint
 {
     size_t n = 0;
     *total = 0;
-    for (uint8_t replica = 0; replica < 2; replica++)
-        for (uint8_t class = 0; class < SQL_CLASS_N; class ++)
-            for (uint8_t reason = 0; reason < ROUTE_WHY_N; reason++)
-                if (r->counts[replica][class][reason] > 0) {
-                    uint64_t count = r->counts[replica][class][reason];
-                    lines[n++] = (struct route_line){count, replica, class, reason};
-                    *total += count;
-                }
+    for (unsigned replica = 0; replica < 2; replica++)
+        for (unsigned class = 0; class < SQL_CLASS_N; class ++)
+            for (unsigned why = 0; why < ROUTE_WHY_N; why++) {
+                uint64_t count = r->counts[replica][class][why];
+                if (count > 0)
+                    lines[n++] =
+                        (struct route_line){count, (uint8_t)replica, (uint8_t) class, (uint8_t)why};
+                *total += count;
+            }
     qsort(lines, n, sizeof *lines, by_count);
     return n;
 }
