@@ -10,10 +10,13 @@ counted. What pgweir sends to the primary is never run.
 """
 import itertools
 import json
+import os
 import re
+import shutil
 import subprocess
 
-from conftest import BINARY, ROOT, wait_until
+import psycopg2
+from conftest import BINARY, ROOT, free_port, wait_until
 from rawpg import RawPg, query
 
 SESSION = "-c statement_timeout=1000 -c extra_float_digits=1 -c TimeZone=UTC"
@@ -26,6 +29,7 @@ LEFT = """SELECT (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'),
     (SELECT count(*) FROM pg_cursors), (SELECT count(*) FROM pg_prepared_xacts), pg_my_temp_schema(), current_user,
     (SELECT md5(string_agg(name || coalesce(setting, ''), ' ' ORDER BY name)) FROM pg_settings),
     pg_snapshot_xmax(pg_current_snapshot()), (SELECT count(*) FROM pg_largeobject_metadata)"""
+PACKAGED = sorted((ROOT / "build/postgres").glob("*/native/bin"))  # other versions, if scripts/gen-functions fetched them
 MARK = "SELECT 'behind statement {}'"
 BATCH = 200
 
@@ -104,7 +108,7 @@ class Pair:
         wait_until(same, 20, "the standby has replayed all that the primary flushed")
 
     def compare(self, text, before="", after=""):
-        """Runs it on both, between what comes before and after."""
+        """Runs it on both, between what comes before and after. True: both gave an answer, and the same."""
         answers = []
         for connection in self.connections:
             if before:
@@ -114,10 +118,12 @@ class Pair:
                 answer_of(connection, after)
         self.ran += 1
         self.since_check.append((text, before, after))
-        if not self.same(text, *answers):
+        same = self.same(text, *answers)
+        if not same:
             self.differences.append(f"{before}{text}: {self.nodes[0]} {show(answers[0])}, {self.nodes[1]} {show(answers[1])}")
         if len(self.since_check) >= BATCH:
             self.check_nothing_left()
+        return same and answers[0][0] is None
 
     @staticmethod
     def same(text, ours, theirs):
@@ -165,6 +171,53 @@ def show(answer):
     state, came = answer
     rows = [body for kind, body in came if kind in "Dd"]
     return state or f"{len(rows)} rows {rows[:2]!r}"[:200]
+
+
+class BarePair:
+    """A primary and a standby of binaries that have nothing but initdb, pg_ctl and postgres. Quacks like a Cluster."""
+
+    def __init__(self, directory, bin_dir, options):
+        self.dir, self.bin, self.ports = directory, bin_dir, {}
+        self.dir.mkdir()
+        self.as_owner = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
+        if self.as_owner:
+            shutil.chown(self.dir, "postgres")
+        self._run(self.bin / "initdb", "-D", self.dir / "primary", "-U", "postgres", "-A", "trust", "-N", "-E", "UTF8",
+                  "--locale=C")
+        options = ["fsync=off", "wal_level=replica", "hot_standby=on", "unix_socket_directories=", *options]
+        self.options = " ".join("-c " + option for option in options)
+        self._start("primary")
+        self._run(self.bin / "pg_ctl", "-D", self.dir / "primary", "-w", "stop")  # so that a plain copy is a base backup
+        self._run("cp", "-a", self.dir / "primary", self.dir / "replica1")
+        self._run("touch", self.dir / "replica1/standby.signal")
+        self._start("primary")
+        self._start("replica1", f" -c primary_conninfo='host=127.0.0.1 port={self.ports['primary']} user=postgres'")
+
+    def _run(self, *command):
+        subprocess.run([*self.as_owner, *map(str, command)], check=True, stdout=subprocess.DEVNULL, cwd="/")
+
+    def _start(self, node, more=""):
+        self.ports[node] = free_port()
+        self._run(self.bin / "pg_ctl", "-D", self.dir / node, "-w", "-s", "-l", self.dir / f"{node}.log", "-o",
+                  f"-c listen_addresses=127.0.0.1 -c port={self.ports[node]} {self.options}{more}", "start")
+
+    def connect(self, node="primary", dbname="postgres"):
+        db = psycopg2.connect(host="127.0.0.1", port=self.ports[node], user="postgres", dbname=dbname)
+        db.autocommit = True
+        return db
+
+    def sql(self, node, statement):
+        db = self.connect(node)
+        try:
+            with db.cursor() as cursor:
+                cursor.execute(statement)
+                return cursor.fetchall() if cursor.description else []
+        finally:
+            db.close()
+
+    def stop(self):
+        for node in self.ports:
+            self._run(self.bin / "pg_ctl", "-D", self.dir / node, "-w", "-m", "immediate", "stop")
 
 
 def corpus(name):
