@@ -76,6 +76,11 @@ enum {
     V(CONF_PRIMARY_READS_NEVER, "never")       \
     V(CONF_PRIMARY_READS_FALLBACK, "fallback") \
     V(CONF_PRIMARY_READS_WEIGHTED, "weighted")
+#define CONF_ENUM_route(V)            \
+    V(CONF_ROUTE_AUTO, "auto")       \
+    V(CONF_ROUTE_PRIMARY, "primary") \
+    V(CONF_ROUTE_REPLICA, "replica") \
+    V(CONF_ROUTE_ANY, "any")
 #define CONF_ENUM_log_routes(V)       \
     V(CONF_ROUTES_NONE, "none")       \
     V(CONF_ROUTES_CHANGES, "changes") \
@@ -92,6 +97,7 @@ enum conf_log_format { CONF_ENUM_log_format(CONF_ENUM_CONSTANT) };
 enum conf_consistency { CONF_ENUM_consistency(CONF_ENUM_CONSTANT) };
 enum conf_balance { CONF_ENUM_balance(CONF_ENUM_CONSTANT) };
 enum conf_primary_reads { CONF_ENUM_primary_reads(CONF_ENUM_CONSTANT) };
+enum conf_route { CONF_ENUM_route(CONF_ENUM_CONSTANT) };
 enum conf_log_routes { CONF_ENUM_log_routes(CONF_ENUM_CONSTANT) };
 #undef CONF_ENUM_CONSTANT
 
@@ -115,6 +121,7 @@ enum {
     CONF_SET_POOL_MODE = 1 << 1,
     CONF_SET_QUEUE_TIMEOUT = 1 << 2,
     CONF_SET_SERVER_LIFETIME = 1 << 3,
+    CONF_SET_ROUTE = 1 << 9,
 };
 struct conf_overrides {
     uint32_t set; /* CONF_SET_* of the fields that are set */
@@ -122,6 +129,7 @@ struct conf_overrides {
     enum conf_pool_mode pool_mode;
     uint64_t queue_timeout_ms;
     uint64_t server_lifetime_ms;
+    enum conf_route route;
 };
 
 struct conf_database {
@@ -212,6 +220,9 @@ void conf_free(struct conf *conf); /* NULL is fine */
 
 /* The entry of that name, else the "*" template, else NULL. The console's names are never found. */
 const struct conf_database *conf_database(const struct conf *conf, struct slice name);
+/* "name@ro" and "name@rw", unless an entry is called just that: the suffix is cut off. */
+enum conf_access { CONF_ACCESS_PLAIN, CONF_ACCESS_READ_ONLY, CONF_ACCESS_PRIMARY };
+enum conf_access conf_cut_access(const struct conf *conf, struct slice *name);
 /* The entry in [users], or NULL. */
 const struct conf_user *conf_user(const struct conf *conf, struct slice name);
 /* The secret of that user (may be ""), or NULL when there is no such user. Not constant in time. */
@@ -230,6 +241,8 @@ enum conf_pool_mode conf_pool_mode(const struct conf *conf, const struct conf_da
 uint64_t conf_queue_timeout_ms(const struct conf *conf, const struct conf_database *db,
                                const struct conf_user *user);
 uint64_t conf_server_lifetime_ms(const struct conf *conf, const struct conf_database *db);
+/* auto where nothing is said. */
+enum conf_route conf_route(const struct conf_database *db, const struct conf_user *user);
 
 /* ---- showing ---- */
 

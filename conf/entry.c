@@ -51,6 +51,17 @@ struct entry_key {
          (own) + offsetof(struct conf_overrides, pool_mode)}, \
             CONF_SET_POOL_MODE, NULL                          \
     }
+#define ROUTE(own)                                        \
+    {                                                     \
+        {"route",                                         \
+         KIND_ENUM,                                       \
+         0,                                               \
+         0,                                               \
+         "",                                              \
+         route_words,                                     \
+         (own) + offsetof(struct conf_overrides, route)}, \
+            CONF_SET_ROUTE, NULL                          \
+    }
 #define QUEUE_TIMEOUT(name, own)                                     \
     {                                                                \
         {name,                                                       \
@@ -90,6 +101,7 @@ static const struct entry_key database_keys[] = {
     QUEUE_TIMEOUT("queue_timeout", DB(db.own)),
     QUEUE_TIMEOUT("query_wait_timeout", DB(db.own)),
     SERVER_LIFETIME(DB(db.own)),
+    ROUTE(DB(db.own)),
     TEXT_LATER("client_encoding", db.client_encoding, not_sent),
     TEXT_LATER("datestyle", db.datestyle, not_sent),
     TEXT_LATER("timezone", db.timezone, not_sent),
@@ -109,6 +121,7 @@ static const struct entry_key database_keys[] = {
 static const struct entry_key user_keys[] = {
     POOL_SIZE(USER(user.own)),
     POOL_MODE(USER(user.own)),
+    ROUTE(USER(user.own)),
     QUEUE_TIMEOUT("queue_timeout", USER(user.own)),
     QUEUE_TIMEOUT("query_wait_timeout", USER(user.own)),
     LATER_ONLY("reserve_pool_size", "there are no reserve servers; raise pool_size"),

@@ -32,6 +32,21 @@ const struct conf_database *conf_database(const struct conf *conf, struct slice 
     return db ? db : find(slice_of("*"), conf->databases, conf->database_n, bytes);
 }
 
+enum conf_access conf_cut_access(const struct conf *conf, struct slice *name)
+{
+    static const char read_only[] = "@ro", primary[] = "@rw";
+    const size_t n = sizeof read_only - 1;
+    if (name->n <= n ||
+        find(*name, conf->databases, conf->database_n, sizeof *conf->databases))
+        return CONF_ACCESS_PLAIN;
+    struct slice cut = {name->p, name->n - n}, suffix = slice_skip(*name, name->n - n);
+    bool ro = slice_is(suffix, read_only), rw = slice_is(suffix, primary);
+    if ((!ro && !rw) || !conf_database(conf, cut))
+        return CONF_ACCESS_PLAIN;
+    *name = cut;
+    return ro ? CONF_ACCESS_READ_ONLY : CONF_ACCESS_PRIMARY;
+}
+
 const struct conf_user *conf_user(const struct conf *conf, struct slice name)
 {
     return find(name, conf->users, conf->user_n, sizeof *conf->users);
@@ -91,4 +106,10 @@ uint64_t conf_server_lifetime_ms(const struct conf *conf, const struct conf_data
 {
     const struct conf_overrides *own = owner(db, NULL, CONF_SET_SERVER_LIFETIME);
     return own ? own->server_lifetime_ms : conf->server_lifetime_ms;
+}
+
+enum conf_route conf_route(const struct conf_database *db, const struct conf_user *user)
+{
+    const struct conf_overrides *own = owner(db, user, CONF_SET_ROUTE);
+    return own ? own->route : CONF_ROUTE_AUTO;
 }

@@ -36,6 +36,7 @@ static const struct word log_level_words[] = {
     CONF_ENUM_log_level(WORD){"warning", CONF_LOG_WARN, WORD_ALIAS},
     {0},
 };
+const struct word route_words[] = {CONF_ENUM_route(WORD){0}};
 static const struct word log_format_words[] = {CONF_ENUM_log_format(WORD){0}};
 static const struct word consistency_words[] = {CONF_ENUM_consistency(WORD){0}};
 static const struct word balance_words[] = {CONF_ENUM_balance(WORD){0}};

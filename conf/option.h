@@ -39,7 +39,7 @@ bool field_equal(const void *a, const void *b, const struct field *f);
 void words_print(const struct word *words, const char *between, const char *last, char *out,
                  size_t size);
 
-extern const struct word pool_mode_words[];
+extern const struct word pool_mode_words[], route_words[];
 
 enum option_id {
 #define OPT(name, ...) OPTION_##name,

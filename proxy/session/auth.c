@@ -108,8 +108,23 @@ static bool draft_options(struct session *s, struct slice options, struct put *t
     }
 }
 
-/* The settings that the client asked for in its startup packet. NULL: the client was told. */
-static struct label *make_label(struct session *s, struct pool_set *set)
+_Static_assert((int)CONF_ROUTE_AUTO == ROUTE_POLICY_AUTO &&
+                   (int)CONF_ROUTE_PRIMARY == ROUTE_POLICY_PRIMARY &&
+                   (int)CONF_ROUTE_REPLICA == ROUTE_POLICY_REPLICA &&
+                   (int)CONF_ROUTE_ANY == ROUTE_POLICY_ANY,
+               "the words of the configuration are the router's policies");
+
+/* name@ro and name@rw beat what the user's and the database's entry say. */
+static enum route_policy policy_of(enum conf_access access, enum conf_route configured)
+{
+    if (access == CONF_ACCESS_READ_ONLY)
+        return ROUTE_POLICY_REPLICA;
+    return access == CONF_ACCESS_PRIMARY ? ROUTE_POLICY_PRIMARY : (enum route_policy)configured;
+}
+
+/* The settings that the client asked for in its startup packet. NULL: the client was told.
+ * name@ro: every server of it refuses writes, the primary too. */
+static struct label *make_label(struct session *s, struct pool_set *set, enum conf_access access)
 {
     struct auth *a = s->auth;
     struct label_draft draft = {0};
@@ -124,6 +139,8 @@ static struct label *make_label(struct session *s, struct pool_set *set)
     bool fits = true;
     while (fits && startup_next_param(&rest, &name, &value))
         fits = take_param(s, &draft, name, value);
+    if (fits && access == CONF_ACCESS_READ_ONLY)
+        fits = label_draft_set(&draft, slice_of("default_transaction_read_only"), slice_of("on"));
     struct label *label = fits ? label_find(&set->labels, &draft) : NULL;
     if (!label)
         session_fatal(s, "54000", "too many startup parameters", NULL, NULL);
@@ -134,8 +151,9 @@ static bool find_pools(struct session *s)
 {
     struct auth *a = s->auth;
     struct cluster *cluster;
-    const struct conf_database *db =
-        snapshot_find(s->worker->hub.snapshot, a->startup.database, &cluster);
+    struct slice asked = a->startup.database;
+    enum conf_access access = conf_cut_access(conf_of(s), &asked);
+    const struct conf_database *db = snapshot_find(s->worker->hub.snapshot, asked, &cluster);
     if (!db) {
         char message[256];
         snprintf(message, sizeof message, "database \"%.*s\" does not exist",
@@ -143,12 +161,13 @@ static bool find_pools(struct session *s)
         session_fatal(s, "3D000", message, "pgweir has no entry for it in [databases].", NULL);
         return false;
     }
-    struct slice database = db->dbname[0] ? slice_of(db->dbname) : a->startup.database;
+    struct slice database = db->dbname[0] ? slice_of(db->dbname) : asked;
     struct slice user = db->user[0] ? slice_of(db->user) : a->startup.user;
     s->set = pool_set_get(&s->worker->hub, cluster, db, database, user);
-    s->session_pooling =
-        conf_pool_mode(conf_of(s), db, conf_user(conf_of(s), a->startup.user)) == CONF_POOL_SESSION;
-    s->label = make_label(s, s->set);
+    const struct conf_user *own = conf_user(conf_of(s), a->startup.user);
+    s->session_pooling = conf_pool_mode(conf_of(s), db, own) == CONF_POOL_SESSION;
+    s->policy = (uint8_t)policy_of(access, conf_route(db, own));
+    s->label = make_label(s, s->set, access);
     return s->label != NULL;
 }
 

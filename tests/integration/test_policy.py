@@ -313,3 +313,76 @@ def test_min_lsn_of_the_future_reads_on_the_primary(client):
     wait_node(client, "replica1")
     client.query("SET pgweir.min_lsn = 'FFFFFF/0'")
     assert node(client) == "primary" and node(client) == "primary"
+
+
+# ---- who says where: each source, and which of two wins ----
+
+IN_RECOVERY = "SELECT pg_is_in_recovery()"  # replica: on the replica; any, auto: on the primary
+
+
+def where(client):
+    """primary, replica, or auto (also any), as the client's statements show it."""
+    if node(client) == "primary":
+        return "primary"
+    return "replica" if client.rows(IN_RECOVERY) == [["t"]] else "auto"
+
+
+@pytest.fixture
+def policies(cluster, pgweir):
+    weir = pgweir(databases={"app": cluster.entry(), "p": cluster.entry(route="primary"), "r": cluster.entry(route="replica"),
+                             "'r@rw'": cluster.entry(route="replica"), "*": cluster.entry().replace(" dbname=app", "")},
+                  sections="[users]\napp_md5 = route=primary\napp_plain = route=replica", workers=1, log_routes="all")
+    weir.wait_reads_on_replica()
+    return weir
+
+
+@pytest.mark.parametrize("database, user, startup, before, in_tx, wanted", [
+    ("app", "app_scram", None, None, None, "auto"),
+    ("p", "app_scram", None, None, None, "primary"),
+    ("r", "app_scram", None, None, None, "replica"),
+    ("app", "app_md5", None, None, None, "primary"),
+    ("app", "app_plain", None, None, None, "replica"),
+    ("r", "app_md5", None, None, None, "primary"),            # user > database
+    ("p", "app_plain", None, None, None, "replica"),
+    ("app@ro", "app_scram", None, None, None, "replica"),
+    ("app@rw", "app_scram", None, None, None, "primary"),
+    ("app@ro", "app_md5", None, None, None, "replica"),       # name@ro > user
+    ("app@rw", "app_plain", None, None, None, "primary"),
+    ("p@ro", "app_scram", None, None, None, "replica"),       # name@ro > database
+    ("r@rw", "app_scram", None, None, None, "replica"),       # an entry of that very name
+    ("postgres@ro", "app_scram", None, None, None, "replica"),  # with the template
+    ("app@ro", "app_scram", "primary", None, None, "primary"),  # startup > name@ro
+    ("app", "app_md5", "auto", None, None, "auto"),           # startup > user
+    ("p", "app_scram", "replica", None, None, "replica"),     # startup > database
+    ("app", "app_scram", "primary", "replica", None, "replica"),  # SET > startup
+    ("app@rw", "app_scram", None, "auto", None, "auto"),      # SET > name@rw
+    ("app", "app_md5", None, "replica", None, "replica"),     # SET > user
+    ("p", "app_scram", None, "any", None, "auto"),            # SET > database
+])
+def test_precedence(policies, database, user, startup, before, in_tx, wanted):
+    options = {"pgweir.route": startup} if startup else {}
+    with policies.raw().login(user, database, "secret", **options) as c:
+        assert c.rows("SELECT 1") == [["1"]]
+        if before:
+            c.query(f"SET pgweir.route = {before}")
+        assert wait_until(lambda: where(c) == wanted, 10, wanted)
+
+
+def test_read_only_name(policies, cluster):
+    with policies.raw().login("app_scram", "app@ro", "secret") as c:
+        wait_until(lambda: where(c) == "replica", 10, "replica")
+        assert c.rows("SELECT current_database()") == [["app"]]
+        assert error(c.query("CREATE TABLE never (n int)"))["C"] == "25006"
+        assert error(extended(c, "CREATE TABLE never (n int)"))["C"] == "25006"
+        c.query("BEGIN")
+        assert error(c.query("CREATE TABLE never (n int)"))["C"] == "25006"
+        c.query("ROLLBACK")
+        assert c.rows("SELECT count(*) FROM pg_class WHERE relname = 'never'") == [["0"]]
+        wait_until(lambda: where(c) == "replica", 10, "replica")
+    with policies.raw().login("app_scram", "app@rw", "secret") as c:
+        assert error(c.query("CREATE TEMP TABLE t (n int)")) == {}
+
+
+def test_wrong_route_in_the_configuration(cluster, pgweir):
+    with pytest.raises(AssertionError, match="route: .*auto, primary, replica"):
+        pgweir(databases={"app": cluster.entry(route="nowhere")})
