@@ -75,6 +75,7 @@ static struct verdict explain_alone(const struct sql_facts *facts)
 {
     struct route_input in = {.read_write_split = true,
                              .segment_complete = true,
+                             .class = facts->class,
                              .class_reason = facts->reason,
                              .flags = facts->flags,
                              .replica_mask = 1,
