@@ -81,6 +81,9 @@ enum {
     V(CONF_ROUTE_PRIMARY, "primary") \
     V(CONF_ROUTE_REPLICA, "replica") \
     V(CONF_ROUTE_ANY, "any")
+#define CONF_ENUM_tx_reads(V)           \
+    V(CONF_TX_READS_PRIMARY, "primary") \
+    V(CONF_TX_READS_OPTIMISTIC, "optimistic")
 #define CONF_ENUM_log_routes(V)       \
     V(CONF_ROUTES_NONE, "none")       \
     V(CONF_ROUTES_CHANGES, "changes") \
@@ -98,6 +101,7 @@ enum conf_consistency { CONF_ENUM_consistency(CONF_ENUM_CONSTANT) };
 enum conf_balance { CONF_ENUM_balance(CONF_ENUM_CONSTANT) };
 enum conf_primary_reads { CONF_ENUM_primary_reads(CONF_ENUM_CONSTANT) };
 enum conf_route { CONF_ENUM_route(CONF_ENUM_CONSTANT) };
+enum conf_tx_reads { CONF_ENUM_tx_reads(CONF_ENUM_CONSTANT) };
 enum conf_log_routes { CONF_ENUM_log_routes(CONF_ENUM_CONSTANT) };
 #undef CONF_ENUM_CONSTANT
 
@@ -122,6 +126,7 @@ enum {
     CONF_SET_QUEUE_TIMEOUT = 1 << 2,
     CONF_SET_SERVER_LIFETIME = 1 << 3,
     CONF_SET_ROUTE = 1 << 9,
+    CONF_SET_TX_READS = 1 << 8,
 };
 struct conf_overrides {
     uint32_t set; /* CONF_SET_* of the fields that are set */
@@ -130,6 +135,7 @@ struct conf_overrides {
     uint64_t queue_timeout_ms;
     uint64_t server_lifetime_ms;
     enum conf_route route;
+    enum conf_tx_reads tx_reads;
 };
 
 struct conf_database {
@@ -243,6 +249,8 @@ uint64_t conf_queue_timeout_ms(const struct conf *conf, const struct conf_databa
 uint64_t conf_server_lifetime_ms(const struct conf *conf, const struct conf_database *db);
 /* auto where nothing is said. */
 enum conf_route conf_route(const struct conf_database *db, const struct conf_user *user);
+enum conf_tx_reads conf_tx_reads(const struct conf *conf, const struct conf_database *db,
+                                 const struct conf_user *user);
 
 /* ---- showing ---- */
 

@@ -62,6 +62,17 @@ struct entry_key {
          (own) + offsetof(struct conf_overrides, route)}, \
             CONF_SET_ROUTE, NULL                          \
     }
+#define TX_READS(own)                                        \
+    {                                                        \
+        {"tx_reads",                                         \
+         KIND_ENUM,                                          \
+         0,                                                  \
+         0,                                                  \
+         "",                                                 \
+         tx_reads_words,                                     \
+         (own) + offsetof(struct conf_overrides, tx_reads)}, \
+            CONF_SET_TX_READS, NULL                          \
+    }
 #define QUEUE_TIMEOUT(name, own)                                     \
     {                                                                \
         {name,                                                       \
@@ -102,6 +113,7 @@ static const struct entry_key database_keys[] = {
     QUEUE_TIMEOUT("query_wait_timeout", DB(db.own)),
     SERVER_LIFETIME(DB(db.own)),
     ROUTE(DB(db.own)),
+    TX_READS(DB(db.own)),
     TEXT_LATER("client_encoding", db.client_encoding, not_sent),
     TEXT_LATER("datestyle", db.datestyle, not_sent),
     TEXT_LATER("timezone", db.timezone, not_sent),
@@ -122,6 +134,7 @@ static const struct entry_key user_keys[] = {
     POOL_SIZE(USER(user.own)),
     POOL_MODE(USER(user.own)),
     ROUTE(USER(user.own)),
+    TX_READS(USER(user.own)),
     QUEUE_TIMEOUT("queue_timeout", USER(user.own)),
     QUEUE_TIMEOUT("query_wait_timeout", USER(user.own)),
     LATER_ONLY("reserve_pool_size", "there are no reserve servers; raise pool_size"),

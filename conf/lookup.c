@@ -113,3 +113,10 @@ enum conf_route conf_route(const struct conf_database *db, const struct conf_use
     const struct conf_overrides *own = owner(db, user, CONF_SET_ROUTE);
     return own ? own->route : CONF_ROUTE_AUTO;
 }
+
+enum conf_tx_reads conf_tx_reads(const struct conf *conf, const struct conf_database *db,
+                                 const struct conf_user *user)
+{
+    const struct conf_overrides *own = owner(db, user, CONF_SET_TX_READS);
+    return own ? own->tx_reads : conf->tx_reads;
+}

@@ -38,6 +38,7 @@ static const struct word log_level_words[] = {
 };
 const struct word route_words[] = {CONF_ENUM_route(WORD){0}};
 static const struct word log_format_words[] = {CONF_ENUM_log_format(WORD){0}};
+const struct word tx_reads_words[] = {CONF_ENUM_tx_reads(WORD){0}};
 static const struct word consistency_words[] = {CONF_ENUM_consistency(WORD){0}};
 static const struct word balance_words[] = {CONF_ENUM_balance(WORD){0}};
 static const struct word primary_reads_words[] = {CONF_ENUM_primary_reads(WORD){0}};

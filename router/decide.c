@@ -55,6 +55,24 @@ static struct route route_replica(const struct route_input *in, enum route_reaso
     return route;
 }
 
+/* The transaction tells. */
+static struct route route_tx(const struct route_input *in)
+{
+    static const struct {
+        bool replica;
+        enum route_reason why;
+    } places[ROUTE_TX_N] = {
+        [ROUTE_TX_PRIMARY] = {false, ROUTE_WHY_IN_TX},
+        [ROUTE_TX_SERIALIZABLE] = {false, ROUTE_WHY_SERIALIZABLE},
+        [ROUTE_TX_MOVED] = {false, ROUTE_WHY_TX_MOVED},
+        [ROUTE_TX_READ_ONLY] = {true, ROUTE_WHY_READ_ONLY_TX},
+        [ROUTE_TX_OPTIMISTIC] = {true, ROUTE_WHY_OPTIMISTIC_TX},
+    };
+    CHECK(in->tx > ROUTE_TX_BY_CLASS && in->tx < ROUTE_TX_N);
+    return places[in->tx].replica ? route_replica(in, places[in->tx].why)
+                                  : route_to(ROUTE_PRIMARY, places[in->tx].why);
+}
+
 /* Nothing is held: policy, transaction mode, class, freshness. */
 static struct route route_free(const struct route_input *in)
 {
@@ -62,10 +80,12 @@ static struct route route_free(const struct route_input *in)
         return route_to(ROUTE_PRIMARY, ROUTE_WHY_PINNED_NO_SERVER);
     if (!in->read_write_split)
         return route_to(ROUTE_PRIMARY, ROUTE_WHY_NO_SPLIT);
-    if (!in->segment_complete)
+    if (!in->segment_complete && in->tx != ROUTE_TX_READ_ONLY) /* where all of it may run */
         return route_to(ROUTE_PRIMARY, ROUTE_WHY_INCOMPLETE);
     if (in->policy == ROUTE_POLICY_PRIMARY)
         return route_to(ROUTE_PRIMARY, ROUTE_WHY_POLICY_PRIMARY);
+    if (in->tx != ROUTE_TX_BY_CLASS)
+        return route_tx(in);
     if (opens_read_only(in->flags))
         return route_replica(in, ROUTE_WHY_READ_ONLY_TX);
     if (in->flags & SQL_F_READ)

@@ -27,6 +27,17 @@ enum route_target {
 enum route_policy { ROUTE_POLICIES(ROUTE_POLICY_CONSTANT) ROUTE_POLICY_N };
 #undef ROUTE_POLICY_CONSTANT
 
+/* What the transaction that this segment belongs to says about its place; see router/tx.h. */
+enum route_tx {
+    ROUTE_TX_BY_CLASS, /* nothing: there is none, or the text itself tells */
+    ROUTE_TX_PRIMARY,
+    ROUTE_TX_SERIALIZABLE, /* the primary */
+    ROUTE_TX_MOVED,        /* the primary: from a replica, for what that cannot do */
+    ROUTE_TX_READ_ONLY,    /* a replica, all of it */
+    ROUTE_TX_OPTIMISTIC,   /* a replica for now */
+    ROUTE_TX_N
+};
+
 struct route_input {
     bool holds_server;     /* open transaction, COPY, half-sent segment: the server is taken */
     bool holds_replica;    /* ... and it is on a replica */
@@ -34,6 +45,7 @@ struct route_input {
     bool read_write_split; /* the cluster has more than one node */
     bool segment_complete; /* false: a Flush or the size bound cut it, more may follow */
     enum route_policy policy;
+    enum route_tx tx;
     uint8_t class;             /* sql_facts.class of the segment */
     uint8_t class_reason;      /* sql_facts.reason of the segment */
     uint32_t flags;            /* sql_facts.flags of the segment, joined by sql_facts_join() */

@@ -70,6 +70,73 @@ static void find_parse_env(struct label *label)
     }
 }
 
+const char *label_value(const struct label *label, const char *name)
+{
+    const char *at = (const char *)label->text, *end = at + label->bytes;
+    while (at < end) {
+        const char *value = at + strlen(at) + 1;
+        if (strcmp(at, name) == 0)
+            return value;
+        at = value + strlen(value) + 1;
+    }
+    return NULL;
+}
+
+/* A time as PostgreSQL takes it: a number of ms, or with a unit. 0: none, or not understood. */
+static uint64_t time_ms(const char *text)
+{
+    static const struct {
+        const char *unit;
+        uint64_t ms;
+    } units[] = {{"", 1}, {"ms", 1}, {"s", 1000}, {"min", 60000}, {"h", 3600000}, {"d", 86400000}};
+    char *unit;
+    unsigned long long n = strtoull(text, &unit, 10);
+    while (*unit == ' ')
+        unit++;
+    for (size_t i = 0; i < sizeof units / sizeof *units; i++)
+        if (strcmp(unit, units[i].unit) == 0)
+            return n > INT32_MAX ? 0 : n * units[i].ms;
+    return 0;
+}
+
+/* What pgweir itself has to know of it. */
+static void read_label(struct label *label)
+{
+    const char *at = (const char *)label->text, *end = at + label->bytes;
+    while (at < end) {
+        const char *value = at + strlen(at) + 1;
+        tx_modes_set(&label->tx, slice_of(at), slice_of(value));
+        if (strcmp(at, "idle_in_transaction_session_timeout") == 0)
+            label->idle_in_tx_ms = time_ms(value);
+        at = value + strlen(value) + 1;
+    }
+}
+
+static bool is_among(struct slice name, const struct put_param *changes, unsigned n)
+{
+    for (unsigned i = 0; i < n; i++)
+        if (compare_names(name, changes[i].name) == 0)
+            return true;
+    return false;
+}
+
+struct label *label_change(struct list *labels, const struct label *from,
+                           const struct put_param *changes, unsigned n)
+{
+    struct label_draft draft = {0};
+    const char *at = (const char *)from->text, *end = at + from->bytes;
+    while (at < end) {
+        const char *value = at + strlen(at) + 1;
+        if (!is_among(slice_of(at), changes, n))
+            CHECK(label_draft_set(&draft, slice_of(at), slice_of(value)));
+        at = value + strlen(value) + 1;
+    }
+    for (unsigned i = 0; i < n; i++)
+        if (changes[i].value.p && !label_draft_set(&draft, changes[i].name, changes[i].value))
+            return NULL;
+    return label_find(labels, &draft);
+}
+
 struct label *label_find(struct list *labels, struct label_draft *draft)
 {
     size_t bytes = 0;
@@ -91,6 +158,7 @@ struct label *label_find(struct list *labels, struct label_draft *draft)
         }
     }
     find_parse_env(label);
+    read_label(label);
     list_push_front(labels, &label->node);
     return label;
 }

@@ -11,6 +11,7 @@
 #include "base/list.h"
 #include "base/slice.h"
 #include "proxy/wire/put.h"
+#include "router/tx.h"
 
 #define LABEL_ENTRIES_MAX 64
 #define LABEL_BYTES_MAX 10000 /* a startup packet's */
@@ -23,8 +24,10 @@ struct label {
     uint32_t parse_env_bytes;
     uint8_t *parse_env; /* the entries that change how SQL text is read; NULL: none */
     uint8_t
-        *greeting;  /* ParameterStatus messages of a server with this label; NULL: not known yet */
-    uint8_t text[]; /* "name\0value\0", sorted by name (names in lower case) */
+        *greeting; /* ParameterStatus messages of a server with this label; NULL: not known yet */
+    uint64_t idle_in_tx_ms; /* idle_in_transaction_session_timeout; 0: none */
+    struct tx_modes tx;     /* default_transaction_...: what a transaction is that says nothing */
+    uint8_t text[];         /* "name\0value\0", sorted by name (names in lower case) */
 };
 
 /* A set being collected. A later value of a name replaces the earlier one. */
@@ -37,6 +40,11 @@ bool label_draft_set(struct label_draft *draft, struct slice name, struct slice 
 
 /* The one label of this set among `labels`, with a reference. NULL: over LABEL_BYTES_MAX. */
 struct label *label_find(struct list *labels, struct label_draft *draft);
+/* What was set, and now again, or (value NULL) no more. NULL: too many, or too long. */
+struct label *label_change(struct list *labels, const struct label *from,
+                           const struct put_param *changes, unsigned n);
+/* The value of a setting (its name in lower case), or NULL. */
+const char *label_value(const struct label *label, const char *name);
 struct label *label_ref(struct label *label);
 void label_unref(struct label *label);
 

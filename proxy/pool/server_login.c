@@ -362,7 +362,9 @@ static void finish(struct server *s)
 /* ---- identity ---- */
 
 static const char identity_sql[] =
-    "SELECT (extract(epoch FROM pg_catalog.pg_postmaster_start_time()) * 1000000)::bigint";
+    "SELECT (extract(epoch FROM pg_catalog.pg_postmaster_start_time()) * 1000000)::bigint,"
+    "pg_catalog.current_setting('default_transaction_isolation'),"
+    "pg_catalog.current_setting('default_transaction_read_only')";
 
 static void ask_identity(struct server *s)
 {
@@ -378,15 +380,33 @@ static void ask_identity(struct server *s)
     send_put(s, &o);
 }
 
-/* One column of digits. */
+/* The next column of a DataRow; empty: NULL, or there is none. */
+static struct slice next_column(struct slice *row)
+{
+    uint32_t n = row->n >= 4 ? slice_u32(row->p) : UINT32_MAX;
+    struct slice value = SLICE_NONE;
+    if (n > row->n - 4 || row->n < 4) {
+        *row = SLICE_NONE;
+        return value;
+    }
+    value = (struct slice){row->p + 4, n};
+    *row = slice_skip(*row, 4 + (size_t)n);
+    return value;
+}
+
+/* A column of digits, and how transactions are that say nothing. */
 static void read_identity_row(struct server *s, struct slice body)
 {
-    struct slice value = body.n > 6 ? slice_skip(body, 6) : SLICE_NONE;
+    struct slice row = body.n > 2 ? slice_skip(body, 2) : SLICE_NONE, value = next_column(&row);
+    struct tx_modes tx = {0};
     int64_t us = 0;
     for (size_t i = 0; i < value.n && i < 18; i++)
         if (value.p[i] >= '0' && value.p[i] <= '9')
             us = us * 10 + (value.p[i] - '0');
     s->instance = us;
+    tx_modes_set(&tx, slice_of("default_transaction_isolation"), next_column(&row));
+    tx_modes_set(&tx, slice_of("default_transaction_read_only"), next_column(&row));
+    s->pool->set->tx = tx;
 }
 
 static void read_identity(struct server *s, uint8_t type, struct slice body)

@@ -160,7 +160,7 @@ bool client_must_refuse(const struct session *s, const struct sql_facts *facts)
     if (!s->on_replica)
         return false;
     route_decide(&in, &route);
-    return route.target == ROUTE_REFUSE ||
+    return route.target == ROUTE_REFUSE || tx_fate(facts) == TX_PRIMARY_ONLY ||
            (facts->flags & SQL_F_SESSION && !(facts->flags & SQL_F_DISCARD_ALL));
 }
 
@@ -190,7 +190,7 @@ static enum step send_query(struct session *s, const struct message *m, bool col
     if (ours != SETTINGS_PASS)
         return ours == SETTINGS_WAIT ? STEP_WAIT : STEP_DONE;
     bool refuse = client_must_refuse(s, &facts);
-    if (!refuse)
+    if (!refuse && !tx_tracks(s, &facts, collected ? client_query_text(m) : SLICE_NONE))
         client_note_facts(s, &facts);
     if (!collected && m->bytes <= MESSAGE_WHOLE_MAX)
         explain_held(s, &facts, client_query_text(m));
@@ -432,6 +432,7 @@ static void join_message(struct session *s, const struct message *m, struct coll
         facts.reason = ROUTE_WHY_UNKNOWN_NAME;
         known = &facts;
     }
+    tx_saw(s, m, known);
     sql_facts_join(&s->segment, known);
 }
 
@@ -592,8 +593,10 @@ static enum collected collect_one(struct session *s, struct collecting *c)
 static enum step collect(struct session *s)
 {
     enum collected got;
-    if (s->collecting.bytes == 0)
+    if (s->collecting.bytes == 0) {
         catalogs_begin_segment(s);
+        tx_segment_starts(s);
+    }
     do {
         got = collect_one(s, &s->collecting);
     } while (got == COLLECT_MORE);
@@ -603,14 +606,18 @@ static enum step collect(struct session *s)
     s->collecting = (struct collecting){0};
     if (got == COLLECT_DONE || (got == COLLECT_WHOLE && answer_alone(s, !c.not_local, c.bytes)))
         return STEP_DONE;
-    if (c.ours && !c.not_ours) { /* up to a Flush too */
+    if (c.ours && !c.not_ours && !s->server) { /* up to a Flush too */
         settings_answer(s, c.bytes);
         return STEP_DONE;
     }
     if (got == COLLECT_WHOLE && !c.not_parse && answer_parses(s, c.bytes))
         return STEP_DONE;
+    if (got == COLLECT_WHOLE && tx_answers(s, c.bytes))
+        return STEP_DONE;
     s->collected_bytes = c.bytes;
     s->segment_cut = got == COLLECT_CUT;
+    if (s->server)
+        return tx_held_segment(s, c.ours && !c.not_ours);
     return lease_for_segment(s);
 }
 
@@ -666,7 +673,7 @@ static void ask_for_answers(struct session *s)
 static bool is_blocked(struct session *s)
 {
     if (waiter_waits(&s->waiter) || s->floor_wait != FLOOR_WAIT_NONE || s->syncing || s->guard_failed ||
-        s->console_busy)
+        s->console_busy || s->tx.begin_failed)
         return true;
     if (s->replies.n >= REPLIES_MAX) {
         ask_for_answers(s);
@@ -678,6 +685,9 @@ static bool is_blocked(struct session *s)
         return true;
     /* On a replica the next segment waits for the answer to this one: it may belong elsewhere. */
     if (s->on_replica && !s->segment_open && s->replies.n > 0 && s->stream_left == 0)
+        return true;
+    /* Should our BEGIN fail, nothing behind this segment may run. */
+    if (s->tx.begin_left > 0 && !s->segment_open && s->replies.n > 0 && s->stream_left == 0)
         return true;
     if (conn_out_full(s->conn)) /* it asks and does not read: on_drained() goes on */
         return true;
@@ -694,7 +704,13 @@ static enum step run_one(struct session *s)
         return stream(s) ? STEP_DONE : STEP_WAIT;
     if (s->console)
         return console_message(s);
-    return s->server ? send_message(s) : collect(s);
+    if (s->tx.state == TX_FAILED)
+        return tx_failed_message(s);
+    if (!s->server || tx_looks_ahead(s))
+        return collect(s);
+    if (s->tx.begin_due)
+        tx_begin_ahead(s);
+    return send_message(s);
 }
 
 void session_run(struct session *s)

@@ -40,7 +40,7 @@ static struct guard_error guard_error_of(const struct session *s, const struct e
                                 .message = f->message,
                                 .detail = f->detail,
                                 .file = f->file,
-                                .read_only = (s->segment.flags & SQL_F_BEGIN_READ_ONLY) != 0};
+                                .read_only = tx_is_read_only(s)};
 }
 
 void guard_avoid_node(struct session *s)

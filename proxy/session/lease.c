@@ -43,9 +43,10 @@ static enum route_policy policy_of(const struct session *s)
 }
 
 /* The floor is looked at only where it counts: that costs. */
-static uint32_t replicas_for(struct session *s, struct cluster_view view, enum route_policy policy)
+static uint32_t replicas_for(struct session *s, struct cluster_view view, enum route_policy policy,
+                             enum route_tx tx)
 {
-    bool may = policy == ROUTE_POLICY_REPLICA ||
+    bool may = policy == ROUTE_POLICY_REPLICA || tx == ROUTE_TX_READ_ONLY || tx == ROUTE_TX_OPTIMISTIC ||
                s->segment.flags & (SQL_F_READ | SQL_F_BEGIN_READ_ONLY);
     s->floor_ignored = policy == ROUTE_POLICY_ANY;
     return may && !s->floor_ignored ? floors_readable(s, view) : view.readable;
@@ -58,6 +59,7 @@ static struct route decide(struct session *s)
     struct cluster_view view = cluster_view(s->set->cluster);
     uint32_t nodes = (uint32_t)((1ULL << s->set->cluster->node_n) - 1);
     uint32_t not_primary = view.primary == NODE_NONE ? nodes : nodes & ~(1U << view.primary);
+    enum route_tx tx = tx_route(s);
     struct route_input in = {
         .pinned = s->pinned || s->session_pooling,
         .read_write_split = s->set->cluster->node_n > 1,
@@ -66,7 +68,8 @@ static struct route decide(struct session *s)
         .class = s->segment.class,
         .class_reason = s->segment.reason,
         .flags = s->segment.flags,
-        .replica_mask = replicas_for(s, view, policy) & ~s->avoid,
+        .tx = tx,
+        .replica_mask = replicas_for(s, view, policy, tx) & ~s->avoid,
         .replica_all_mask = not_primary | view.readable,
     };
     struct route route;
@@ -135,7 +138,7 @@ static enum step sync_label(struct session *s)
     return STEP_WAIT;
 }
 
-static void keep_replay(struct session *s)
+void lease_guard(struct session *s)
 {
     s->guard = true;
     if (s->collected_bytes)
@@ -149,8 +152,9 @@ static enum step attach(struct session *s, struct server *server)
     s->server = server;
     s->on_replica = server->pool->node != primary && s->waiter.want == WANT_READ;
     conn_expect_small(server->conn);
-    if (s->state == SESSION_READY && s->on_replica && !s->second_try)
-        keep_replay(s);
+    tx_attached(s);
+    if (s->state == SESSION_READY && s->on_replica && !s->second_try && !s->segment_cut)
+        lease_guard(s);
     if (sync_label(s) == STEP_WAIT)
         return STEP_WAIT;
     if (s->waiter.want == WANT_READ)
@@ -296,6 +300,7 @@ void lease_refuse(struct session *s, const char *sqlstate, const char *message, 
     }
     session_error(s, sqlstate, message, detail, hint);
     client_drop(s, s->collected_bytes);
+    tx_refused(s);
     s->avoid = 0;
     s->second_try = false;
     if (s->segment_cut && !client_drop_query(s))
@@ -404,10 +409,13 @@ static void say_lost(struct session *s)
                       NULL);
 }
 
+static void lost_between(struct session *s);
+
 static void on_server_lost(void *lessee, struct server *server)
 {
     struct session *s = lessee;
-    bool again = s->guard && s->state == SESSION_READY;
+    bool again = s->guard && s->state == SESSION_READY && !s->fatal_seen;
+    bool between = tx_survives(s);
     bool greeting = s->state == SESSION_GREETING;
     bool sent = !(s->syncing && s->collected_bytes > 0);
     guard_avoid_node(s);
@@ -418,7 +426,9 @@ static void on_server_lost(void *lessee, struct server *server)
     if (s->state == SESSION_READY && !sent)
         again = true; /* not a byte of the segment has gone out */
     s->syncing = false;
-    if (s->sync_failed && s->state == SESSION_READY) /* which the client has been told */
+    if (between)
+        lost_between(s);
+    else if (s->sync_failed && s->state == SESSION_READY) /* which the client has been told */
         session_close(s, "settings_refused");
     else if (again && s->tries++ < TRIES_MAX)
         lease_rerun(s, sent);
@@ -457,6 +467,24 @@ static void forget_lease(struct session *s)
     s->skipping = s->copy_in = s->forget_names = s->segment_open = s->writes = false;
     s->on_replica = false;
     s->tx_status = 'I';
+    tx_away(s);
+}
+
+/* Nothing was asked: the transaction goes on, on the server that its next statement finds. */
+static void lost_between(struct session *s)
+{
+    forget_lease(s);
+    conn_resume(s->conn);
+    session_run(s);
+}
+
+enum step lease_move(struct session *s)
+{
+    struct server *server = s->server;
+    s->server = NULL;
+    forget_lease(s);
+    pool_release_after(server, "ROLLBACK");
+    return lease_for_segment(s);
 }
 
 /* The replica refused or vanished, and nothing of its answer has left us: once more, elsewhere. */
@@ -519,8 +547,8 @@ void lease_end_if_idle(struct session *s)
 void lease_abandon(struct session *s)
 {
     struct server *server = s->server;
-    bool at_rest = s->replies.n == 0 && !s->copy_in && !s->segment_open && !s->skipping &&
-                   s->stream_left == 0 && !s->syncing && !s->guard_failed &&
+    bool at_rest = s->replies.n == 0 && s->tx.begin_left == 0 && !s->copy_in && !s->segment_open &&
+                   !s->skipping && s->stream_left == 0 && !s->syncing && !s->guard_failed &&
                    server->conn->in.bytes == 0 && s->server_body_left == 0;
     at_rest = at_rest && !s->doubt;
     s->server = NULL;

@@ -99,6 +99,18 @@ static void skip_expected(struct session *s)
         s->skipping = true;
 }
 
+/* The server skips the segment that was sent. What ends it, and stays expected; REPLY_EXECUTE: its end is not
+ * sent yet. */
+enum reply reply_drop_segment(struct session *s)
+{
+    while (s->replies.n > 0 && !expects(s, REPLY_SYNC) && !expects(s, REPLY_QUERY) &&
+           !expects(s, REPLY_FUNCTION))
+        statement_dropped(s, pop(s));
+    if (s->replies.n == 0)
+        return REPLY_EXECUTE;
+    return expects(s, REPLY_SYNC) ? REPLY_SYNC : REPLY_QUERY;
+}
+
 /* The poison has failed: in place of its error, the one that is meant. Another error, such as that of
  * an aborted transaction, is the truth. */
 static bool say_poisoned(struct session *s, const struct error_fields *f)
@@ -131,17 +143,28 @@ static enum pass on_error(struct session *s, struct slice body)
     error_fields_read(body, &f);
     s->copy_in = false;
     s->doubt = s->doubt || s->sync_ignored; /* which of them came before the error, nobody knows */
+    bool begins = s->tx.begin_left > 0;     /* the error is our BEGIN's */
     if (s->guard && guard_refused(s, &f)) {
-        skip_expected(s);
+        if (begins)
+            tx_begin_fails(s);
+        else
+            skip_expected(s);
         return SWALLOW;
     }
+    bool fatal = slice_is(f.severity, "FATAL") || slice_is(f.severity, "PANIC");
+    if (fatal && tx_survives(s))
+        return SWALLOW;
     guard_error_of_primary(s, &f);
-    if (slice_is(f.severity, "FATAL") || slice_is(f.severity, "PANIC"))
+    if (fatal)
         s->fatal_seen = true;
     settings_failed(s);
-    bool poisoned = say_poisoned(s, &f);
+    tx_error(s);
+    bool poisoned = !begins && say_poisoned(s, &f);
     reply_guard_passed(s);
-    skip_expected(s);
+    if (begins)
+        tx_begin_fails(s);
+    else
+        skip_expected(s);
     return poisoned ? SWALLOW : PASS;
 }
 
@@ -172,7 +195,8 @@ static enum pass on_ready(struct session *s, struct slice body)
     floors_answered(s);
     reply_guard_passed(s);
     settings_ready(s);
-    return PASS;
+    tx_ready(s);
+    return s->tx.begin_failed ? SWALLOW : PASS;
 }
 
 /* ---- COPY ---- */
@@ -221,6 +245,7 @@ static void note_command(struct session *s, struct slice tag)
         return;
     settings_discard(s);
     s->pinned = s->tainted || s->set_again;
+    tx_forget_settings(s);
     label_unref(s->server->label);
     s->server->label = label_ref(s->set->base);
 }
@@ -239,6 +264,8 @@ static enum pass result(struct session *s, bool ends)
 
 static enum pass on_message(struct session *s, uint8_t type, struct slice body)
 {
+    if (s->tx.begin_left > 0 && !strchr("ENAS", type))
+        return tx_begin_answered(s, type) ? SWALLOW : STOP;
     switch (type) {
     case 'D': /* DataRow */
     case 'd': /* CopyData */
@@ -379,6 +406,8 @@ static void after_ready(struct session *s)
         s->server = NULL;
         if (s->tx_status == 'I' && !s->fatal_seen)
             pool_release(server);
+        else if (!s->fatal_seen)
+            pool_release_after(server, "ROLLBACK");
         else
             pool_discard(server, "replica_refused");
         lease_rerun(s, true);
@@ -387,6 +416,7 @@ static void after_ready(struct session *s)
     reply_say_fakes(s);
     if (s->tx_status == 'I')
         lease_end_if_idle(s);
+    tx_after_ready(s);
 }
 
 static enum next take_message(struct session *s, struct conn *from)

@@ -84,6 +84,7 @@ void session_close(struct session *s, const char *why)
     timer_stop(&s->conn->loop->timers, &s->timer);
     pool_withdraw(&s->waiter);
     floors_stop(s);
+    tx_stop(s);
     if (s->server)
         lease_abandon(s);
     if (conn_out_bytes(s->conn) == 0) /* it has been told everything: no need to wait for its end */
@@ -230,6 +231,7 @@ void session_accept(struct worker *worker, int fd)
     waiter_init(&s->waiter, &lease_waiter_ops, s);
     timer_init(&s->timer, on_timer);
     floors_init(s);
+    tx_init(s);
     s->conn = conn_new(worker->loop, fd, local, &client_ops, s);
     s->conn->in_limit = STARTUP_BYTES_MAX;
     if (conf->client_login_timeout_ms)

@@ -96,6 +96,33 @@ struct collecting {
     bool not_parse; /* there is more than Parse and Sync */
 };
 
+/* A transaction that may begin before a server is known (tx.c, router/tx.h). What is said of the segment is
+ * set while it is collected. */
+struct tx {
+    struct timer idle_timer;
+    uint64_t idle_since_ms;      /* in a transaction, and nothing comes */
+    struct label *startup_label; /* of the login, once a SET has changed s->label; else NULL */
+    struct label *next_label;    /* s->label, once the SET that runs has succeeded */
+    struct tx_modes modes;       /* as the client wrote them */
+    struct tx_modes said;        /* by the BEGIN or SET TRANSACTION of the segment */
+    uint8_t state;               /* enum tx_state; tx_step() writes it */
+    uint8_t fate;                /* enum tx_fate, the worst of the segment */
+    uint8_t statements;          /* run by the segment; 2: more than one */
+    uint8_t begin_left;          /* answers to our BEGIN that are to come: 3, 2, 1 */
+    uint8_t bound;               /* TX_FAILED: enum tx_statement_kind in the unnamed portal */
+    bool begins : 1;             /* the segment: a BEGIN alone in its message comes first */
+    bool reads : 1;         /* ... only proven reads and an end of the transaction, BEGIN apart */
+    bool leaves_state : 1;  /* ... something that moving would lose */
+    bool begin_due : 1;     /* our BEGIN goes ahead of the next message */
+    bool begin_failed : 1;  /* up to ReadyForQuery */
+    bool optimistic : 1;    /* on a replica for its reads only */
+    bool stuck : 1;         /* it has left state behind: it cannot move */
+    bool shown : 1;         /* something of it has been answered */
+    bool moved : 1;         /* ... from a replica */
+    bool checked : 1;       /* a segment that was cut may run where the transaction is */
+    bool reset_differs : 1; /* next_label: the server's own default is not that of the login */
+};
+
 struct auth; /* while logging in */
 struct settings;
 
@@ -131,7 +158,8 @@ struct session {
     uint64_t primary_until;   /* its newest sample when it was used last, but for reads; 0: never */
     uint64_t half_closed_ms;  /* when the client stopped sending; 0: it has not */
     uint64_t serial;
-    uint64_t asked_ns;        /* when the segment was routed */
+    uint64_t asked_ns; /* when the segment was routed */
+    struct tx tx;
     struct sql_facts segment; /* of what was collected */
     uint64_t segment_catalog; /* the catalog that it was classified with */
     struct collecting collecting;
@@ -161,7 +189,7 @@ struct session {
     bool guard : 1;       /* nothing of the answer has left us */
     bool
         guard_failed : 1; /* the replica refused: swallow up to ReadyForQuery, then run elsewhere */
-    bool second_try : 1; /* this segment has been run before: it is not guarded again */
+    bool second_try : 1;  /* this segment has been run before: it is not guarded again */
     bool syncing : 1;     /* the label's SQL runs */
     bool sync_failed : 1;
     bool skip_to_sync : 1; /* unattached, after an error of ours: drop up to Sync */
@@ -193,6 +221,8 @@ struct session {
     bool running : 1; /* inside session_run(): it is not entered twice */
 };
 
+enum step { STEP_DONE, STEP_WAIT };
+
 /* ---- session.c ---- */
 void session_accept(struct worker *worker, int fd);
 void session_state(struct session *session, enum session_state state);
@@ -215,6 +245,41 @@ void auth_input(struct session *s);
 void auth_free(struct auth *auth);
 void startup_finish(struct session *s); /* proved: find the pools, greet */
 void startup_greet(struct session *s);  /* the greeting is known: ready */
+
+/* ---- tx.c ---- */
+void tx_init(struct session *s);
+void tx_stop(struct session *s);
+/* While a segment is collected. */
+struct message;
+void tx_segment_starts(struct session *s);
+void tx_saw(struct session *s, const struct message *m, const struct sql_facts *facts);
+/* The collected segment, of so many bytes, was answered here. */
+bool tx_answers(struct session *s, size_t bytes);
+/* The client is told that its transaction failed: until it ends it, this answers. */
+enum step tx_failed_message(struct session *s);
+/* The client holds a replica's server: its next segment is collected too. */
+bool tx_looks_ahead(const struct session *s);
+/* is_local: it is about settings of ours. */
+enum step tx_held_segment(struct session *s, bool is_local);
+enum route_tx tx_route(const struct session *s);
+/* A refusal of the replica, or its loss, may be made good elsewhere. */
+bool tx_may_rerun(const struct session *s);
+/* Its replica may go while nothing is asked of it. */
+bool tx_survives(const struct session *s);
+/* By its own word, or by the session's. */
+bool tx_is_read_only(const struct session *s);
+void tx_attached(struct session *s);
+void tx_begin_ahead(struct session *s);
+bool tx_begin_answered(struct session *s, uint8_t type);
+void tx_begin_fails(struct session *s);
+void tx_ready(struct session *s);       /* ReadyForQuery came */
+void tx_after_ready(struct session *s); /* ... and its server was given back, if it was */
+void tx_refused(struct session *s);     /* no server: before the client's ReadyForQuery */
+void tx_away(struct session *s);        /* the lease is over */
+/* It is a SET that is tracked: the server is not kept for it. */
+bool tx_tracks(struct session *s, const struct sql_facts *facts, struct slice sql);
+void tx_error(struct session *s);
+void tx_forget_settings(struct session *s); /* DISCARD ALL */
 
 /* ---- client.c ---- */
 /* A whole message of the client's input. */
@@ -246,7 +311,6 @@ bool client_must_refuse(const struct session *s, const struct sql_facts *facts);
 extern const char client_refusal_message[], client_refusal_hint[];
 
 /* ---- statement.c ---- */
-enum step { STEP_DONE, STEP_WAIT };
 void statement_parse(struct session *s, const uint8_t *p, size_t n);
 /* One that is too long to be shared, of which `have` bytes are here. */
 void statement_parse_long(struct session *s, const uint8_t *p, size_t have, size_t total);
@@ -258,7 +322,7 @@ void statement_close(struct session *s, const uint8_t *p, size_t n);
 /* A Parse that needs no server now: PostgreSQL has accepted this text here before, and Bind will bring it
  * to whatever server needs it. adopt: the name becomes true; else only look. */
 bool statement_is_proven(struct session *s, const uint8_t *p, size_t n, bool adopt);
-struct slice statement_text(struct session *s, struct slice name); /* SLICE_NONE: not known */
+struct slice statement_text(const struct session *s, struct slice name); /* SLICE_NONE: not known */
 /* The name becomes true without PostgreSQL's word: the text is one of ours. False: the name is taken, or the
  * Parse is not plain. adopt: else only look. */
 bool statement_adopt(struct session *s, const uint8_t *p, size_t n, bool adopt);
@@ -284,6 +348,9 @@ void lease_for_greeting(struct session *s);
 void lease_after_sync(struct session *s);  /* the label's SQL has ended */
 void lease_end_if_idle(struct session *s); /* when nothing is expected and nothing is half sent */
 void lease_abandon(struct session *s);     /* the client leaves */
+void lease_guard(struct session *s);       /* what is collected may run once more, elsewhere */
+/* From the replica where its transaction is to the primary: what is collected runs there. */
+enum step lease_move(struct session *s);
 /* The replica refused or vanished: run on another node. was_sent: bytes of the segment had gone out. */
 void lease_rerun(struct session *s, bool was_sent);
 /* No server for the segment that waits: ERROR, its messages are dropped, ReadyForQuery. */
@@ -351,5 +418,6 @@ void reply_say(struct session *s, const void *bytes, size_t n); /* now, to the c
 void reply_input(struct session *s);
 void reply_say_fakes(struct session *s); /* what we have to say ourselves, when it is its turn */
 void reply_guard_passed(struct session *s);
+enum reply reply_drop_segment(struct session *s);
 
 #endif

@@ -521,6 +521,7 @@ static void refuse(struct session *s, const struct failure *f)
         return;
     }
     session_error(s, f->sqlstate, f->message, NULL, f->hint[0] ? f->hint : NULL);
+    tx_refused(s);
     s->skip_to_sync = true;
 }
 
@@ -669,6 +670,7 @@ static bool answer_query(struct session *s, const struct setting_statement *st)
     } else {
         settings_failed(s);
         session_error(s, f.sqlstate, f.message, NULL, f.hint[0] ? f.hint : NULL);
+        tx_refused(s); /* a transaction that no server knows fails here */
     }
     statement_forget_unnamed(s); /* as every simple query */
     settings_ready(s);

@@ -268,7 +268,7 @@ bool statement_is_unsettled(const struct session *s, uint8_t type, const uint8_t
     return stmt && uses && is_slot_unsettled(s, stmt, false);
 }
 
-struct slice statement_text(struct session *s, struct slice name)
+struct slice statement_text(const struct session *s, struct slice name)
 {
     const struct stmt *stmt = find(s, name);
     return stmt ? stmt_text(stmt) : SLICE_NONE;
@@ -558,10 +558,12 @@ void statement_bind(struct session *s, const uint8_t *p, size_t have, size_t tot
         return;
     }
     const struct sql_facts *facts = statement_facts(s, name);
-    if (facts) {
+    struct slice text = statement_text(s, name);
+    if (facts && !tx_tracks(s, facts, s->collected_bytes ? text : SLICE_NONE))
         client_note_facts(s, facts);
-        explain_held(s, facts, statement_text(s, name));
-    } else if (s->tx_status == 'I')
+    if (facts)
+        explain_held(s, facts, text);
+    else if (s->tx_status == 'I')
         s->writes = true;
     struct slice ours = server_name(s, name, buf);
     size_t names = portal.n + 1 + name.n + 1, new_names = portal.n + 1 + ours.n + 1;

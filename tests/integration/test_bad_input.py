@@ -83,7 +83,7 @@ LATER = {
 def test_wrong_messages_after_login(weir, name, in_transaction):
     c = login(weir.port)
     if in_transaction:
-        c.query("BEGIN")
+        c.query("BEGIN; SELECT 1")
     c.send(LATER[name])
     if not LATER[name].startswith((b"P", b"B", b"D", b"C")):
         assert error_of(told(c)).sqlstate == "08P01"

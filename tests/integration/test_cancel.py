@@ -61,7 +61,7 @@ def test_wrong_keys_do_nothing_and_say_nothing(cluster, pgweir):
 def test_a_waiting_client_is_cancelled_and_stays(cluster, pgweir):
     weir = pgweir(databases={"app": cluster.entry(["primary"])}, default_pool_size=1, queue_timeout="20s")
     holder, waiter, third = login(weir.port), login(weir.port), login(weir.port)
-    holder.query("BEGIN")
+    holder.query("BEGIN; SELECT 1")
     for data in (query("SELECT 1"), parse("", "SELECT 1") + bind("", "") + execute() + sync(),
                  query("SELECT 1") + query("SELECT 2")):
         waiter.send(data)

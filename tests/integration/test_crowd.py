@@ -34,7 +34,7 @@ def test_a_thousand_waiting_and_a_hundred_not_reading(roomy, pgweir, workers):
                   auth_type="trust", workers=workers, queue_timeout="60s", max_client_conn=5000, recv_buffers=512, admin_users="app")
     holders = [RawPg(weir.port).login("app", "small") for _ in range(2)]
     for c in holders:
-        c.query("BEGIN")
+        c.query("BEGIN; SELECT 1")
     deaf = [trusted(weir.port) for _ in range(100)]
     for c in deaf:
         c.send(query("SELECT repeat('x', 8000) FROM generate_series(1, 100000)"))

@@ -17,7 +17,7 @@ def is_gone(weir):
 def test_a_transaction_may_end_and_idle_clients_are_told(cluster, pgweir, sig, workers):
     weir = pgweir(workers=workers)
     idle, busy, running = login(weir.port), login(weir.port), login(weir.port)
-    busy.query("BEGIN")
+    busy.query("BEGIN; SELECT 1")
     busy.query("CREATE TEMP TABLE ending AS SELECT 5 AS n")
     running.send(query("SELECT pg_sleep(1.5), 'finished'"))
     cluster.wait_active("pg_sleep(1.5)")
@@ -37,7 +37,7 @@ def test_a_transaction_may_end_and_idle_clients_are_told(cluster, pgweir, sig, w
 def test_a_transaction_that_does_not_end_is_ended_after_five_seconds(pgweir):
     weir = pgweir()
     c = login(weir.port)
-    c.query("BEGIN")
+    c.query("BEGIN; SELECT 1")
     start = time.monotonic()
     weir.process.send_signal(signal.SIGTERM)
     c.expect_closed(12)
@@ -50,7 +50,7 @@ def test_nobody_comes_in_any_more(cluster, pgweir):
     weir = pgweir()
     c = login(weir.port)
     half = weir.raw()
-    c.query("BEGIN")
+    c.query("BEGIN; SELECT 1")
     weir.process.send_signal(signal.SIGTERM)
 
     def refused():
@@ -71,7 +71,7 @@ def test_nobody_comes_in_any_more(cluster, pgweir):
 def test_the_second_signal_ends_it_at_once(pgweir):
     weir = pgweir()
     c = login(weir.port)
-    c.query("BEGIN")
+    c.query("BEGIN; SELECT 1")
     weir.process.send_signal(signal.SIGTERM)
     weir.wait_log("signal.received")
     assert c.rows("SELECT 1") == [["1"]]
@@ -84,7 +84,7 @@ def test_the_second_signal_ends_it_at_once(pgweir):
 def test_waiting_clients_are_told_at_the_end(cluster, pgweir):
     weir = pgweir(databases={"app": cluster.entry(["primary"])}, default_pool_size=1, queue_timeout="30s")
     holder, waiter = login(weir.port), login(weir.port)
-    holder.query("BEGIN")
+    holder.query("BEGIN; SELECT 1")
     waiter.send(query("SELECT 1"))
     wait_until(lambda: sum(int(p["cl_waiting"]) for p in weir.show("POOLS")) == 1)
     weir.process.send_signal(signal.SIGTERM)
@@ -97,7 +97,7 @@ def test_waiting_clients_are_told_at_the_end(cluster, pgweir):
 def test_a_copy_may_end(cluster, pgweir):
     weir = pgweir()
     c = login(weir.port)
-    c.query("BEGIN")
+    c.query("BEGIN; SELECT 1")
     c.query("CREATE TEMP TABLE ending (n int)")
     c.send(query("COPY ending FROM STDIN") + copy_data(b"1\n"))
     c.read_until("G")
@@ -123,7 +123,7 @@ def test_a_bad_file_changes_nothing(cluster, pgweir):
     c, other = login(weir.port), login(weir.port)
     line = reload(weir, default_pool_size=5, queue_timeout="soon")
     assert "ERROR" in line and "queue_timeout" in weir.log(), line
-    c.query("BEGIN")
+    c.query("BEGIN; SELECT 1")
     assert error_of(other.query("SELECT 1")).sqlstate == "53300"  # still one server
     c.query("COMMIT")
     assert c.rows("SELECT 1") == [["1"]]
@@ -148,7 +148,7 @@ def test_a_pool_grows_and_shrinks(cluster, pgweir):
     def busy():
         """How many of them can have a transaction at the same time."""
         for c in clients:
-            c.query("BEGIN")
+            c.query("BEGIN; SELECT 1")
         n = sum(c.status == "T" for c in clients)
         for c in clients:
             c.query("COMMIT")

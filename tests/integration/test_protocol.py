@@ -150,7 +150,7 @@ class Disturber:
         self.holder, self.other, self.held = login(port), login(port), False
 
     def __call__(self):
-        self.holder.query("COMMIT" if self.held else "BEGIN")
+        self.holder.query("COMMIT" if self.held else "BEGIN; SELECT 1")
         self.held = not self.held
         self.other.send(pbe("SELECT 'not yours'") + close("S", "s") + close("S", "t") + parse("s", "SELECT 'other s'") +
                         parse("t", "SELECT 'other t'") + parse("", "SELECT 'other'") + sync())
@@ -251,7 +251,7 @@ def test_a_pipeline_longer_than_all_buffers(cluster, pgweir):
 def test_a_lone_flush_or_sync_takes_no_server(cluster, pgweir):
     weir = pgweir(default_pool_size=1, queue_timeout="10s", databases={"app": cluster.entry(["primary"])})
     holder, c = login(weir.port), login(weir.port)
-    holder.query("BEGIN")
+    holder.query("BEGIN; SELECT 1")
     c.send(flush() + sync() + flush() + sync())
     assert types(c.read_until("Z") + c.read_until("Z")) == "ZZ"
     c.send(close("S", "x") + close("S") + sync())

@@ -14,13 +14,13 @@ def full(cluster, pgweir):
     """A pgweir with one server, which the first client holds."""
     weir = pgweir(databases={"app": cluster.entry(["primary"])}, default_pool_size=1, queue_timeout="300ms", workers=1)
     holder = login(weir.port)
-    holder.query("BEGIN")
+    holder.query("BEGIN; SELECT 1")
     return weir, holder
 
 
 SEGMENTS = {"query": (query("SELECT 1"), 1), "empty": (query(""), 1), "extended": (PBE + sync(), 1),
             "two queries": (query("SELECT 1") + query("SELECT 2"), 2), "pipeline": ((PBE + sync()) * 3, 3),
-            "flush": (parse("", "SELECT 1") + describe("S") + flush() + sync(), 1), "begin": (query("BEGIN"), 1),
+            "flush": (parse("", "SELECT 1") + describe("S") + flush() + sync(), 1), "begin": (query("BEGIN; SELECT 1"), 1),
             "long segment": (PBE * 2000 + sync(), 1), "long query": (query("SELECT '%s'" % ("x" * 2_000_000)), 1),
             "long bind": (parse("", "SELECT $1::text") + bind("", "", ["y" * 2_000_000]) + execute() + sync(), 1),
             "long parse": (parse("", "SELECT '%s'" % ("x" * 2_000_000)) + sync(), 1),
@@ -51,7 +51,7 @@ def test_a_login_that_waits_too_long(cluster, pgweir):
     """The greeting needs a server only for settings that were not seen before."""
     weir = pgweir(databases={"app": cluster.entry(["primary"])}, default_pool_size=1, queue_timeout="300ms", workers=1)
     holder = login(weir.port)
-    holder.query("BEGIN")
+    holder.query("BEGIN; SELECT 1")
     assert login(weir.port).status == "I"
     with weir.raw() as c, pytest.raises(PgError) as e:
         c.login("app_scram", "app", "secret", application_name="a new one")
@@ -62,7 +62,7 @@ def test_in_the_order_of_asking(cluster, pgweir):
     weir = pgweir(databases={"app": cluster.entry(["primary"])}, default_pool_size=1, queue_timeout="20s", workers=1)
     holder = login(weir.port)
     holder.query("CREATE TABLE IF NOT EXISTS ordered (n serial, who int); GRANT ALL ON ordered TO PUBLIC")
-    holder.query("BEGIN")
+    holder.query("BEGIN; SELECT 1")
     waiters = [login(weir.port) for _ in range(20)]
     for n, c in enumerate(waiters):
         c.send(query(f"INSERT INTO ordered (who) VALUES ({n})"))
@@ -114,7 +114,7 @@ def test_waiting_clients_that_leave_take_nothing(full):
 def test_no_limit(cluster, pgweir):
     weir = pgweir(databases={"app": cluster.entry(["primary"])}, default_pool_size=1, queue_timeout=0)
     holder, c = login(weir.port), login(weir.port)
-    holder.query("BEGIN")
+    holder.query("BEGIN; SELECT 1")
     c.send(query("SELECT 1"))
     assert c.silent(1.0)
     holder.query("COMMIT")

@@ -107,9 +107,9 @@ def test_what_is_in_flight_when_the_primary_dies(three, pgweir):
     clients = [weir.raw().login("app_scram", "app", "secret") for _ in range(4)]
     auto, explicit, commit, read = clients
     auto.send(query("INSERT INTO written SELECT 1, 1 FROM pg_sleep(30)"))
-    explicit.query("BEGIN")
+    explicit.query("BEGIN; SELECT 1")
     explicit.send(query("INSERT INTO written SELECT 2, 1 FROM pg_sleep(30)"))
-    commit.query("BEGIN")
+    commit.query("BEGIN; SELECT 1")
     commit.query("INSERT INTO written VALUES (3, 1)")
     commit.send(query("SELECT pg_sleep(30); COMMIT"))
     read.send(query("SELECT txid_current(), pg_sleep(30)"))
@@ -124,7 +124,7 @@ def test_what_is_in_flight_when_the_primary_dies(three, pgweir):
 def test_an_idle_transaction_on_the_dead_primary_is_lost_with_08006(three, pgweir):
     weir = pgweir(cluster=three, **PROBES)
     with weir.raw().login("app_scram", "app", "secret") as c:
-        c.query("BEGIN")
+        c.query("BEGIN; SELECT 1")
         c.query("INSERT INTO written VALUES (4, 1)")
         three.kill("primary")
         errors = [m.fields() for m in c.expect_closed() if m.type == "E"]

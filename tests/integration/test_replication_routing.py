@@ -191,7 +191,7 @@ def test_a_write_in_a_read_only_transaction_is_the_clients_own_error(routing):
 
 def test_an_advisory_lock_is_refused_on_a_replica(routing):
     with routing.raw().login("app_scram", "app", "secret") as c:
-        c.query("BEGIN READ ONLY")
+        c.query("BEGIN READ ONLY, ISOLATION LEVEL REPEATABLE READ")
         assert c.rows(Cluster.WHO) == [["1"]]
         answer = c.query("SELECT pg_advisory_xact_lock(3)")
         assert [m.type for m in answer] == ["E", "Z"] and answer[0].fields()["C"] == "0A000"

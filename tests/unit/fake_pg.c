@@ -269,7 +269,9 @@ static void run_insert(struct fake_pg *pg, struct backend *b, const char *sql, c
     const char *at = strstr(sql, "'i");
     CHECK(at && sscanf(at, "'i%u_%u", &client, &n) == 2 && client < FAKE_CLIENTS_MAX &&
           n < FAKE_INSERTS_MAX);
-    CHECK(!pg->inserted[client][n]); /* nothing that ran on the primary runs again */
+    CHECK((b->tx == 'T') ==
+          (strstr(sql, "INTO tx") != NULL)); /* nothing of a transaction runs alone */
+    CHECK(!pg->inserted[client][n]);         /* nothing that ran on the primary runs again */
     pg->inserted[client][n] = 1;
     if (!b->extended)
         row_head(b);

@@ -4,7 +4,8 @@
  *         COPY, prepared statements, a settings variable, transactions, cancel requests, sudden ends.
  * Rows    a SELECT, and an INSERT ... RETURNING, answer one row: "sql|parameter|work_mem|application_name".
  *         So a client sees whose statement ran, and under whose settings.
- * Checks  an INSERT runs once at most; a write never runs on a replica.
+ * Checks  an INSERT runs once at most; a write never runs on a replica; INSERT INTO tx runs in a transaction, and
+ *         any other outside.
  * Like PostgreSQL, replies of the extended protocol stay in the buffer up to Sync, Flush or an error.
  */
 #ifndef TEST_FAKE_PG_H

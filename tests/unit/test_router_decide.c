@@ -86,6 +86,39 @@ static void an_advisory_lock_never_runs_on_a_replica(void **state)
     expect(&in, ROUTE_REFUSE, ROUTE_WHY_ADVISORY_ON_REPLICA);
 }
 
+static void the_transaction_tells_where(void **state)
+{
+    (void)state;
+    static const struct {
+        enum route_tx tx;
+        enum route_target target;
+        enum route_reason why;
+    } places[] = {
+        {ROUTE_TX_BY_CLASS, ROUTE_PRIMARY, ROUTE_WHY_WRITE},
+        {ROUTE_TX_PRIMARY, ROUTE_PRIMARY, ROUTE_WHY_IN_TX},
+        {ROUTE_TX_SERIALIZABLE, ROUTE_PRIMARY, ROUTE_WHY_SERIALIZABLE},
+        {ROUTE_TX_MOVED, ROUTE_PRIMARY, ROUTE_WHY_TX_MOVED},
+        {ROUTE_TX_READ_ONLY, ROUTE_REPLICA, ROUTE_WHY_READ_ONLY_TX},
+        {ROUTE_TX_OPTIMISTIC, ROUTE_REPLICA, ROUTE_WHY_OPTIMISTIC_TX},
+    };
+    _Static_assert(sizeof places / sizeof *places == ROUTE_TX_N, "all of them");
+    for (size_t i = 0; i < ROUTE_TX_N; i++) {
+        struct route_input in = input_of("DELETE FROM t"); /* whatever it is */
+        in.tx = places[i].tx;
+        expect(&in, places[i].target, places[i].why);
+        in.segment_complete = false; /* only where all of the transaction may run */
+        expect(&in, in.tx == ROUTE_TX_READ_ONLY ? ROUTE_REPLICA : ROUTE_PRIMARY,
+               in.tx == ROUTE_TX_READ_ONLY ? ROUTE_WHY_READ_ONLY_TX : ROUTE_WHY_INCOMPLETE);
+        in.segment_complete = true;
+        in.policy = ROUTE_POLICY_PRIMARY;
+        expect(&in, ROUTE_PRIMARY, ROUTE_WHY_POLICY_PRIMARY);
+        in.policy = ROUTE_POLICY_AUTO;
+        in.replica_mask = 0;
+        expect(&in, ROUTE_PRIMARY,
+               places[i].target == ROUTE_REPLICA ? ROUTE_WHY_NO_FRESH_REPLICA : places[i].why);
+    }
+}
+
 /* Whatever else is true: a replica only for a proven read, only from the mask, only when free. */
 static void every_input_keeps_the_promise(void **state)
 {
@@ -127,6 +160,7 @@ int main(void)
         cmocka_unit_test(each_gate_in_its_order),
         cmocka_unit_test(transactions_go_to_the_primary_unless_read_only),
         cmocka_unit_test(an_advisory_lock_never_runs_on_a_replica),
+        cmocka_unit_test(the_transaction_tells_where),
         cmocka_unit_test(every_input_keeps_the_promise),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
