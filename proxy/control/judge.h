@@ -30,7 +30,7 @@ struct judge_sample {
     uint64_t replay_lsn, receive_lsn; /* in recovery; 0: not known */
     uint64_t system_id;               /* 0: not known */
     int64_t postmaster_start_us;
-    uint64_t number;          /* node->samples_begun of the query */
+    uint64_t number;                    /* node->samples_begun of the query */
     uint32_t wal_writer_delay_ms;       /* out of recovery; 0: not known */
     char receiver[NODE_RECEIVER_BYTES]; /* in recovery: see struct node_status */
     char upstream[NODE_UPSTREAM_BYTES];

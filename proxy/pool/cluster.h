@@ -54,13 +54,14 @@ struct node_status {
     uint64_t insert_lsn, flush_lsn;   /* primary */
     uint64_t replay_lsn, receive_lsn; /* replica */
     uint64_t begun_ns;                /* our monotonic clock: the newest sample's query was sent */
-    uint64_t sampled_ns;              /* ... its answer came; 0: never. So its age is now - sampled_ns */
-    uint64_t sample;                  /* its number, see samples_begun */
+    uint64_t sampled_ns; /* ... its answer came; 0: never. So its age is now - sampled_ns */
+    uint64_t sample;     /* its number, see samples_begun */
     uint64_t system_id;
     int64_t postmaster_start_us;
     uint64_t wal_writer_delay_ms;       /* primary; 0: not known */
     char receiver[NODE_RECEIVER_BYTES]; /* replica: walreceiver's status; "none", or "hidden" */
-    char upstream[NODE_UPSTREAM_BYTES]; /* replica: what it streams from, also another replica; "" */
+    char
+        upstream[NODE_UPSTREAM_BYTES]; /* replica: what it streams from, also another replica; "" */
 };
 
 struct node_address {
@@ -100,7 +101,7 @@ struct cluster_view {
 struct cluster {
     atomic_uint refs;
     atomic_uint_fast64_t view;
-    atomic_bool nudged; /* a control_nudge() is on its way */
+    atomic_bool nudged;      /* a control_nudge() is on its way */
     struct learned *learned; /* reads that belong on the primary; any thread */
     /* Clients of each worker that wait for a sample: while there are any, samples follow each other at
      * once, and the worker is told of each by mail; told: such a mail is on its way. */

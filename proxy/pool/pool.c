@@ -113,26 +113,27 @@ static struct server *find_idle(struct pool_set *set, uint32_t mask, uint32_t fi
 
 /* ---- who waits since when ---- */
 
-static uint64_t oldest_since(const struct list *queue)
-{
-    return list_empty(queue) ? 0 : LIST_ENTRY(queue->next, struct waiter, node)->since_ms;
-}
-
 static uint64_t older(uint64_t a, uint64_t b)
 {
     return !a ? b : !b ? a : a < b ? a : b;
 }
 
+/* Of the waiters of a queue, the oldest that a server of this node could serve; as far as we look. */
+static uint64_t oldest_for(const struct pool_set *set, struct list *queue, uint32_t node)
+{
+    unsigned looks = GRANT_LOOKS_MAX;
+    for (struct list *n = queue->next; n != queue && looks > 0; n = n->next, looks--) {
+        struct waiter *w = LIST_ENTRY(n, struct waiter, node);
+        if (nodes_for(set, w) & 1U << node)
+            return w->since_ms;
+    }
+    return 0;
+}
+
 /* Since when a waiter of ours could use a server of this node; 0: none. */
 uint64_t pool_waiting_since(struct pool_set *set, uint32_t node)
 {
-    uint64_t since = 0;
-    struct waiter read = {.want = WANT_READ}, write = {.want = WANT_PRIMARY}; /* of no session */
-    if (set->writer_n && nodes_for(set, &write) & 1U << node)
-        since = older(since, oldest_since(&set->writers));
-    if (set->reader_n && nodes_for(set, &read) & 1U << node)
-        since = older(since, oldest_since(&set->readers));
-    return since;
+    return older(oldest_for(set, &set->writers, node), oldest_for(set, &set->readers, node));
 }
 
 /* ---- waiters ---- */
@@ -208,13 +209,22 @@ static bool may_dial(const struct pool *pool)
     return !hub->stopping && hub->loop->now_ms >= pool->retry_ms;
 }
 
+/* The nodes that could serve some of the oldest waiters. */
+static uint32_t wanted_nodes(const struct pool_set *set, const struct list *queue)
+{
+    uint32_t mask = 0;
+    unsigned looks = GRANT_LOOKS_MAX;
+    for (struct list *n = queue->next; n != queue && looks > 0; n = n->next, looks--)
+        mask |= nodes_for(set, LIST_ENTRY(n, struct waiter, node));
+    return mask;
+}
+
 /* Open servers for waiters that no server under way will serve. */
 static void dial_for_waiters(struct pool_set *set, const struct list *queue, uint32_t waiting)
 {
     if (!waiting)
         return;
-    struct waiter *w = LIST_ENTRY(queue->next, struct waiter, node);
-    uint32_t mask = nodes_for(set, w), under_way = 0;
+    uint32_t mask = wanted_nodes(set, queue), under_way = 0;
     for (uint32_t rest = mask; rest; rest &= rest - 1)
         under_way += pool_at(set, (uint32_t)__builtin_ctz(rest))->dialing_n;
     for (uint32_t rest = mask; rest && under_way < waiting;) {
@@ -292,9 +302,8 @@ struct server *pool_lease(struct pool_set *set, struct waiter *w, enum want want
     w->want = (uint8_t)want;
     w->nodes = nodes;
     w->label = label;
-    bool queue_empty = want == WANT_PRIMARY ? !set->writer_n : !set->reader_n;
     uint32_t mask = nodes_for(set, w);
-    if (mask && queue_empty) { /* who came first is served first */
+    if (mask) { /* who waits already cannot use a server that is idle: see grant_idle() */
         uint32_t first = nodes_pick(set, mask);
         struct server *s = find_idle(set, mask, first, label);
         if (s && spill_take(s, w)) {

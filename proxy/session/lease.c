@@ -274,9 +274,26 @@ void lease_after_sync(struct session *s)
     session_run(s);
 }
 
+/* The node may have been restarted while the read waited, and then be behind what it was chosen for. */
+static bool is_still_fresh(struct session *s, const struct server *server)
+{
+    struct cluster_view view = cluster_view(s->set->cluster);
+    uint32_t node = server->pool->node;
+    if (s->state != SESSION_READY || s->waiter.want != WANT_READ || node == view.primary)
+        return true;
+    return (floors_readable(s, view) & 1U << node) != 0;
+}
+
 static void on_granted(struct waiter *waiter, struct server *server)
 {
     struct session *s = waiter->owner;
+    if (!is_still_fresh(s, server)) {
+        s->avoid |= 1U << server->pool->node;
+        pool_release(server);
+        if (lease_for_segment(s) == STEP_DONE)
+            session_run(s);
+        return;
+    }
     bool primary = server->pool->node == cluster_view(s->set->cluster).primary;
     struct route route = {.target = primary ? ROUTE_PRIMARY : ROUTE_REPLICA, .reason = s->reason};
     if (s->state == SESSION_READY)
@@ -335,10 +352,11 @@ static void refuse_timeout(struct session *s)
         return;
     }
     if (no_primary) {
-        lease_refuse(s, "57P03", "the database system is not accepting connections",
-                     "PGWEIR-NO-PRIMARY: no node of this database is known to be the primary and answers "
-                     "(failover_wait, queue_timeout).",
-                     "Retry with backoff and jitter; see SHOW NODES on the console.");
+        lease_refuse(
+            s, "57P03", "the database system is not accepting connections",
+            "PGWEIR-NO-PRIMARY: no node of this database is known to be the primary and answers "
+            "(failover_wait, queue_timeout).",
+            "Retry with backoff and jitter; see SHOW NODES on the console.");
         return;
     }
     snprintf(message, sizeof message, "no server connection became available within %" PRIu64 " ms",

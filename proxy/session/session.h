@@ -155,8 +155,8 @@ struct session {
     uint64_t asked_lsn;       /* of tokens: holds with every consistency; 0: none */
     uint32_t asked_timeline;
     uint32_t floor_moved_epoch; /* the cluster's view of that time */
-    uint64_t primary_until;   /* its newest sample when it was used last, but for reads; 0: never */
-    uint64_t half_closed_ms;  /* when the client stopped sending; 0: it has not */
+    uint64_t primary_until;  /* its newest sample when it was used last, but for reads; 0: never */
+    uint64_t half_closed_ms; /* when the client stopped sending; 0: it has not */
     uint64_t serial;
     uint64_t asked_ns; /* when the segment was routed */
     struct tx tx;
@@ -171,10 +171,10 @@ struct session {
     uint32_t pid;
     uint8_t key[PUT_CLIENT_KEY_MAX];
     uint8_t key_n;
-    uint8_t state;     /* enum session_state */
-    uint8_t tx_status; /* of the last ReadyForQuery */
-    uint8_t tries;     /* servers that were lost before a segment of ours was answered */
-    uint8_t reason;    /* enum route_reason of the lease */
+    uint8_t state;       /* enum session_state */
+    uint8_t tx_status;   /* of the last ReadyForQuery */
+    uint8_t tries;       /* servers that were lost before a segment of ours was answered */
+    uint8_t reason;      /* enum route_reason of the lease */
     uint8_t consistency; /* pgweir.consistency: 1 + enum conf_consistency; 0: as configured */
     uint8_t floor_wait;  /* enum floor_wait */
     uint8_t policy;      /* enum route_policy of the database and the user */

@@ -199,8 +199,8 @@ void fleet_sampled(struct fleet *fleet, struct cluster *cluster)
             continue;
         struct control_mail *m = malloc(sizeof *m);
         CHECK(m != NULL);
-        *m = (struct control_mail){.mail.deliver = on_sampled_mail,
-                                   .cluster = cluster_ref(cluster)};
+        *m =
+            (struct control_mail){.mail.deliver = on_sampled_mail, .cluster = cluster_ref(cluster)};
         loop_post(fleet->workers[i].loop, &m->mail);
     }
 }

@@ -39,7 +39,7 @@ struct worker {
     struct loop *loop;
     struct hub hub;
     struct list sessions;
-    struct list floor_waiters; /* sessions that wait for a sample, see floors.c */
+    struct list floor_waiters;   /* sessions that wait for a sample, see floors.c */
     uint32_t session_n, login_n; /* all; those that have not logged in yet */
     struct session **by_pid;     /* open addressing by virtual pid */
     uint32_t by_pid_n, by_pid_cap;

@@ -1,0 +1,111 @@
+"""Read your writes and monotonic reads, over replicas that are held back, restarted and promoted.
+
+PGWEIR_CHECKER_S=600 scripts/integration test_consistency runs the long ones for that many seconds each.
+"""
+import os
+import random
+import threading
+import time
+
+import pytest
+from checker import Checker, prepare
+from conftest import wait_until
+
+SECONDS = float(os.environ.get("PGWEIR_CHECKER_S", 20))
+SHORT_S = max(6.0, SECONDS / 3)
+CLIENTS = 300
+OPTIONS = {"lag_poll_interval": "100ms", "probe_timeout": "500ms", "max_lag": "20s", "default_pool_size": 10}
+
+
+@pytest.fixture(scope="module")
+def three(work_dir):
+    """A primary and two replicas for the tests of this file that promote nobody."""
+    from conftest import Cluster
+    one = Cluster(work_dir / "cluster-consistency", "--replicas", 2, "--max-connections", 300)
+    yield one
+    one.stop()
+
+
+@pytest.fixture
+def registers(three):
+    prepare(three)
+    yield three
+    three.settle()
+
+
+class Trouble:
+    """Holds replicas back and lets them go at random, and restarts them, until the end of the block."""
+
+    def __init__(self, cluster, *replicas, restarts=True, seed=1):
+        self.cluster, self.replicas, self.restarts = cluster, replicas, restarts
+        self.dice, self.stopping, self.done = random.Random(seed), threading.Event(), []
+        self.thread = threading.Thread(target=self._run, daemon=True)
+
+    def _run(self):
+        while not self.stopping.wait(self.dice.random() * 0.5):
+            node = self.dice.choice(self.replicas)
+            if self.restarts and self.dice.random() < 0.15:
+                self.cluster.restart(node)
+                self.done.append("restart")
+                continue
+            self.cluster.pause(node)
+            self.stopping.wait(self.dice.random() * 1.5)
+            self.cluster.resume(node)
+            self.done.append("pause")
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.stopping.set()
+        self.thread.join(60)
+        assert not self.thread.is_alive()
+
+
+@pytest.mark.deadline(SECONDS + 120)
+def test_no_client_is_shown_less_than_it_has_seen(registers, pgweir):
+    weir = pgweir(cluster=registers, **OPTIONS)
+    weir.wait_reads_on_replica()
+    with Checker(weir, CLIENTS, pause_s=0.05) as checker, Trouble(registers, "replica1", "replica2") as trouble:
+        time.sleep(SECONDS)
+    print(checker.report(), len(trouble.done), "troubles")
+    assert checker.violations == [] and checker.errors == [], checker.report()
+    assert trouble.done.count("pause") >= 3
+    assert checker.writes > 200 and min(checker.reads[n] for n in ("replica1", "replica2")) > 200, checker.report()
+
+
+@pytest.mark.deadline(120)
+def test_the_checker_finds_violations_where_they_are_allowed(registers, pgweir):
+    weir = pgweir(cluster=registers, consistency="eventual", **OPTIONS)
+    weir.wait_reads_on_replica()
+    registers.pause("replica1")
+    with Checker(weir, 20, registers=50, pause_s=0.01) as checker:
+        wait_until(lambda: {v.before.how for v in checker.violations} == {"read", "write"}, 30, "violations of both kinds")
+    assert checker.errors == [], checker.report()
+
+
+@pytest.mark.deadline(SHORT_S + 120)
+def test_global_consistency_holds_over_connections(registers, pgweir):
+    """What a client wrote over one connection it reads over every other one."""
+    weir = pgweir(cluster=registers, consistency="global", **OPTIONS)
+    weir.wait_reads_on_replica()
+    with Checker(weir, 60, shared=30, pause_s=0.05) as checker, \
+            Trouble(registers, "replica1", "replica2", restarts=False):
+        time.sleep(SHORT_S)
+    broken = [v for v in checker.violations if v.before.how == "write"]
+    print(checker.report())
+    assert broken == [] and checker.errors == [], (broken[:5], checker.report())
+    assert sum(n for node, n in checker.reads.items() if node != "primary") > 20, checker.report()
+
+
+@pytest.mark.deadline(SHORT_S + 120)
+def test_session_consistency_does_not_hold_over_connections(registers, pgweir):
+    """The control of the test above: without global the same clients are shown less."""
+    weir = pgweir(cluster=registers, consistency="session", **OPTIONS)
+    weir.wait_reads_on_replica()
+    registers.pause("replica1")
+    registers.pause("replica2")
+    with Checker(weir, 20, registers=5, write_share=0.02, shared=20, pause_s=0.01) as checker:
+        wait_until(lambda: any(v.before.how == "write" for v in checker.violations), 30, "a violation")
+    assert checker.errors == [], checker.report()
