@@ -279,7 +279,8 @@ static bool is_still_fresh(struct session *s, const struct server *server)
 {
     struct cluster_view view = cluster_view(s->set->cluster);
     uint32_t node = server->pool->node;
-    if (s->state != SESSION_READY || s->waiter.want != WANT_READ || node == view.primary)
+    if (s->state != SESSION_READY || s->waiter.want != WANT_READ || node == view.primary ||
+        s->floor_ignored)
         return true;
     return (floors_readable(s, view) & 1U << node) != 0;
 }
