@@ -21,6 +21,13 @@
     ".proparallel <> 's' ELSE " p ".provolatile = 'v' OR (" p ".provolatile = 's' AND " p \
     ".proparallel <> 's') END)"
 
+/* A call that leaves arguments out runs their default expressions, whatever the function is marked as. */
+#define BAD_DEFAULT(p)                                                                    \
+    "coalesce(" p ".proargdefaults::text ~ '\\{(?!(CONST|FUNCEXPR|RELABELTYPE|ARRAYEXPR|" \
+    "ARRAY|SQLVALUEFUNCTION)\\M)' OR EXISTS (SELECT 1 FROM regexp_matches(" p             \
+    ".proargdefaults::text, ':funcid ([0-9]+)', 'g') AS m JOIN pg_proc f"                 \
+    " ON f.oid = m[1]::oid WHERE " BAD("f") "), false)"
+
 static const struct {
     unsigned fields;
     const char *sql;
@@ -35,15 +42,27 @@ static const struct {
 #define ROWS_OF(from)                                                              \
     "(SELECT count(*) || '/' || coalesce(sum(hashint8extended((c.oid::int8 << 32)" \
     " | c.xmin::text::int8, 0)), 0) FROM " from ")"
-const char
-    catalog_fingerprint_sql[] =
-        "SELECT pg_is_in_recovery(), concat_ws(' ', " ROWS_OF(
-            "pg_class c WHERE c.oid >= 16384 AND c.relpersistence <> 't'"
-            " AND c.relkind IN ('r', 'p', 'v', 'm', 'S', 'f', 'c')") ", " ROWS_OF("pg_proc c WHERE "
-                                                                                  "c.oid "
-                                                                                  ">= 16384") ","
-                                                                                              " " ROWS_OF("pg_type c WHERE c.oid >= 16384 AND c.typrelid = 0 AND c.typcategory <> 'A'") ", " ROWS_OF("pg_operator c WHERE c.oid >= 16384") ", " ROWS_OF("pg_amop c WHERE c.oid >= 16384") ", " ROWS_OF("pg_amproc c WHERE c.oid >= 16384") ", " ROWS_OF("pg_cast c WHERE c.oid >= 16384") ", " ROWS_OF("pg_policy c") ", " ROWS_OF("pg_rewrite c WHERE c.oid >= 16384") ", " ROWS_OF("pg_constraint c WHERE c.oid >= 16384 AND c.contypid <> 0") ", " ROWS_OF("pg_namespace c WHERE c.nspname !~ '^pg_'") ", " ROWS_OF("(SELECT inhrelid AS oid, xmin FROM pg_inherits) c") ", " ROWS_OF("(SELECT a.attrelid AS oid, a.xmin FROM pg_attribute a JOIN pg_class r"
-                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                         " ON r.oid = a.attrelid WHERE r.relkind = 'c' AND r.oid >= 16384) c") ")";
+const char catalog_fingerprint_sql[] =
+    "SELECT pg_is_in_recovery(), concat_ws(' ', " ROWS_OF(
+        "pg_class c WHERE c.oid >= 16384 AND c.relpersistence <> 't'"
+        " AND c.relkind IN ('r', 'p', 'v', 'm', 'S', 'f', 'c')") ", " ROWS_OF("pg_proc c WHERE "
+                                                                              "c.oid "
+                                                                              ">= 16384") ","
+                                                                                          " " ROWS_OF("pg_type c WHERE c.oid >= 16384 AND c.typrelid = 0 AND c.typcategory <> 'A'") ", " ROWS_OF("pg_operator c WHERE c.oid >= 16384") ", " ROWS_OF("pg_amop c WHERE c.oid >= 16384") ", " ROWS_OF("pg_amproc c WHERE c.oid >= 16384") ", " ROWS_OF("pg_cast c WHERE c.oid >= 16384") ", " ROWS_OF("pg_policy c") ", " ROWS_OF("pg_rewrite c WHERE c.oid >= 16384") ", " ROWS_OF("pg_constraint c WHERE c.oid >= 16384 AND c.contypid <> 0") ", " ROWS_OF(
+                                                                                              "pg_"
+                                                                                              "name"
+                                                                                              "spac"
+                                                                                              "e c "
+                                                                                              "WHER"
+                                                                                              "E "
+                                                                                              "c."
+                                                                                              "nspn"
+                                                                                              "ame "
+                                                                                              "!~ "
+                                                                                              "'^"
+                                                                                              "pg_"
+                                                                                              "'") ", " ROWS_OF("(SELECT inhrelid AS oid, xmin FROM pg_inherits) c") ", " ROWS_OF("(SELECT a.attrelid AS oid, a.xmin FROM pg_attribute a JOIN pg_class r"
+                                                                                                                                                                                  " ON r.oid = a.attrelid WHERE r.relkind = 'c' AND r.oid >= 16384) c") ")";
 
 const char *catalog_rows_sql(enum catalog_query query)
 {

@@ -133,7 +133,8 @@ def test_objects_that_only_the_catalog_tells_apart(quiet, pair):
     reads = on_replica(texts, "--catalog", dsn)
     for text in reads:
         pair.compare(text)
-    assert reads == [t for t in texts if t.endswith("-- read")]
+    expected = [t for t in texts if t.endswith("-- read")]
+    assert (sorted(set(reads) - set(expected)), sorted(set(expected) - set(reads))) == ([], [])
     finish(pair, 5)
 
 
