@@ -70,6 +70,7 @@ def test_why_reads_stayed_on_the_primary(weir):
         for n in range(4):  # in a transaction that could write
             c.query("BEGIN")
             c.query(f"SELECT n + {n} FROM shown")
+            c.query(f"SELECT n - {n} FROM shown")
             c.query("INSERT INTO shown VALUES (2)")
             c.query("COMMIT")
         c.query("SELECT t || 'x' FROM shown")  # right behind a write: has not been replayed
@@ -79,7 +80,8 @@ def test_why_reads_stayed_on_the_primary(weir):
             ("SELECT n FROM shown WHERE n = ? FOR UPDATE", "locking_read"): 5,
             ("SELECT n FROM shown WHERE n = $1::int FOR SHARE", "locking_read"): 3,
             ("SELECT t FROM shown WHERE n = $1::int FOR SHARE", "locking_read"): 3,
-            ("SELECT n + ? FROM shown", "held"): 4}.items() <= found.items(), found
+            ("SELECT n + ? FROM shown", "transaction"): 4,
+            ("SELECT n - ? FROM shown", "held"): 4}.items() <= found.items(), found
     assert "secret" not in str(rows) and "4711" not in str(rows) and "INSERT" not in str(rows) and "COMMIT" not in str(rows)
     assert all(0 <= r["last_seen_ms"] < 60000 and len(r["sample"].encode()) <= 100 for r in rows)
     counts = [r["count"] for r in rows]
