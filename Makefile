@@ -87,7 +87,7 @@ demo: setup ## install, build, start a primary, a replica and pgweir, show routi
 test: setup ## install and run everything: unit tests, fuzz corpora, integration tests
 	@$(MAKE) --no-print-directory test-all
 .PHONY: test-all
-test-all: test-unit test-fuzz-corpus test-integration
+test-all: test-unit test-oracle test-fuzz-corpus test-integration
 
 # The I/O tests must notice when the core is broken on purpose.
 IO_ASAN_OBJ := $(patsubst %.c,$(B)/asan/%.o,$(wildcard base/*.c proxy/io/*.c) tests/unit/port_sim.c tests/unit/test_io_conn.c)
@@ -106,6 +106,14 @@ test-tsan: $(B)/tsan/test_io_mail ## mailboxes and log between threads, under Th
 
 test-unit: $(UNIT_BIN) test-mutants ## unit tests under ASan and UBSan
 	@set -e; for t in $(UNIT_BIN); do echo "== $$t"; $$t; done
+
+# The classifier against PostgreSQL's own parser. The library is found by no other target.
+ORACLE_OBJ := $(patsubst %.c,$(B)/asan/%.o,$(wildcard tests/oracle/*.c router/*.c base/*.c))
+$(B)/oracle: $(ORACLE_OBJ)
+	$(CC) $(SAN) -o $@ $^ -lpg_query -ljansson
+.PHONY: test-oracle
+test-oracle: $(B)/oracle ## 30 000 statements: never a read that PostgreSQL's parser calls something else
+	@$< tests/oracle/statements.sql $(B)/oracle-misses.txt $(SEED)
 
 test-fuzz-corpus: $(REPLAY) ## replay every kept fuzz input
 	@set -e; for t in $(REPLAY); do n=$$(basename $$t); $$t tests/fuzz/corpus/$${n#fuzz_}; done

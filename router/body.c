@@ -48,15 +48,17 @@ struct body {
     struct body_verdict verdict;
     unsigned depth;
     enum after after;
+    enum after after_before; /* in front of the pending name */
     enum pending pending;
     struct schema schema;
     enum place place;
     bool dotted;          /* the last token was the dot of a qualified name */
     bool want_type;       /* behind :: or the AS of a CAST */
-    bool paren_after_as;  /* behind AS ( : a query, a window or column definitions? */
     bool opens_columns;   /* the "(" that is the token opens a column list */
     bool opens_operator;  /* ... the name of an OPERATOR */
+    bool opens_call;      /* ... arguments */
     bool first;           /* no token of the statement was taken yet */
+    bool label;           /* the token is one: SELECT a AS as */
     bool want_relation;   /* the next token may be a relation's name */
     bool at_relation;     /* the token may be */
     bool relation;        /* the pending name is one, unless it is called */
@@ -82,6 +84,12 @@ struct body {
     uint64_t from;        /* we are in a FROM clause, or a join tree, at depth d */
     uint64_t from_word;   /* the parenthesis at depth d is that of EXTRACT(a FROM b) ... */
     uint64_t operator_in; /* ... of OPERATOR(schema.+) */
+    uint64_t called;      /* ... of a function's arguments */
+    uint64_t xml_parse;   /* ... of XMLPARSE, XMLSERIALIZE, which have words of their own */
+    uint64_t xml_root;    /* ... of XMLROOT */
+    uint64_t xml_pass;    /* ... of XMLTABLE, XMLEXISTS */
+    uint64_t window;      /* we are in a WINDOW clause at depth d */
+    uint64_t group;       /* ... in GROUP BY or GROUPING SETS, where CUBE ( is no call */
     enum setting setting;
     unsigned cte_n;
     struct cte ctes[CTES_MAX];
@@ -294,19 +302,54 @@ static void take_form_in_from(struct body *b)
         set_bit(&b->from, b->depth, false);
 }
 
+/* XMLPARSE(DOCUMENT 'a'), XMLROOT(a, VERSION 'b'), XMLTABLE('a' PASSING 'b' COLUMNS c t PATH 'd'):
+ * what looks like a type with its literal, or a call, is a word of the grammar. */
+static bool is_xml_word(const struct body *b)
+{
+    const bool passes = bit(b->xml_pass, b->depth);
+    switch ((unsigned)b->keyword) {
+    case KW_document:
+    case KW_content:
+        return b->mark2 == '(' && bit(b->xml_parse, b->depth);
+    case KW_version:
+        return b->mark2 == ',' && bit(b->xml_root, b->depth);
+    case KW_ref:
+    case KW_value:
+        return passes && b->keyword2 == KW_by;
+    case KW_passing:
+    case KW_path:
+        return passes && b->after_before == AFTER_YES;
+    default:
+        return false;
+    }
+}
+
 /* "(" behind the pending name. */
 static void take_open(struct body *b)
 {
     if (b->pending == PENDING_TYPE)
         take_type(b);
+    else if (is_xml_word(b))
+        return;
     else if (b->place == PLACE_OPERATOR)
         b->opens_operator = true;
     else if (b->place == PLACE_FORM)
         take_form_in_from(b);
     else if (b->place == PLACE_CALL || b->pending == PENDING_INFIX)
-        take_call(b);
+        b->opens_call = true, take_call(b);
     else
         b->opens_columns = true;
+}
+
+/* The pending name is in front of a string. */
+static bool is_type_of_literal(const struct body *b)
+{
+    const enum keyword k = b->keyword;
+    if (b->pending == PENDING_NAME)
+        return !is_xml_word(b);
+    const bool infix = k == KW_like || k == KW_ilike || k == KW_escape || k == KW_uescape ||
+                       (k == KW_similar && bit(b->from_word, b->depth));
+    return !infix || bit(b->xml_pass | b->xml_root | b->xml_parse, b->depth);
 }
 
 /* Now that the next token is known, settle the pending name. */
@@ -326,7 +369,9 @@ static void settle(struct body *b)
     }
     if (c->mark == '(')
         take_open(b);
-    else if (pending == PENDING_TYPE || (pending == PENDING_NAME && c->token.kind == SCAN_STRING))
+    else if (pending == PENDING_TYPE)
+        take_type(b);
+    else if (c->token.kind == SCAN_STRING && is_type_of_literal(b))
         take_type(b);
     else if (pending == PENDING_NAME)
         take_plain(b);
@@ -341,7 +386,8 @@ static enum place place_here(const struct body *b)
         return PLACE_CALL;
     if (b->keyword == KW_as && !bit(b->cast, b->depth))
         return PLACE_COLUMNS;
-    if (b->after_relation || (b->mark == ')' && b->after == AFTER_YES))
+    if (b->after_relation || (b->mark == ')' && b->after == AFTER_YES) ||
+        (b->keyword == KW_ordinality && b->keyword2 == KW_with))
         return PLACE_COLUMNS;
     if (bit(b->with, b->depth) &&
         (b->mark == ',' || b->keyword == KW_with || b->keyword == KW_recursive))
@@ -360,18 +406,17 @@ static void pend(struct body *b, enum after after)
     b->pending = b->want_type ? PENDING_TYPE : PENDING_NAME;
     b->dotted = false;
     b->want_type = false;
+    b->after_before = b->after;
     b->after = after;
 }
 
-/* In a column list, what stands behind a name is a type, or goes on with one. */
+/* In a column list, what stands behind the first name of an item is a type. */
 static bool is_column_type(const struct body *b)
 {
     if (!b->name_before || !bit(b->columns, b->depth))
         return false;
-    const enum keyword k = b->c->keyword;
-    const bool goes_on = k == KW_precision || k == KW_varying || k == KW_with || k == KW_without ||
-                         k == KW_time || k == KW_zone;
-    return k != KW_collate && !(goes_on && b->keyword != KW_NONE);
+    const bool first = b->mark2 == '(' || b->mark2 == ',' || b->keyword2 == KW_columns;
+    return first && b->c->keyword != KW_for; /* a FOR ORDINALITY */
 }
 
 typedef void take_word_fn(struct body *b);
@@ -383,7 +428,9 @@ static void take_ident(struct body *b)
 
 static void take_clause(struct body *b)
 {
-    set_bit(&b->with, b->depth, false);
+    const enum keyword k = b->c->keyword;
+    if (k == KW_select || k == KW_table) /* the query behind the list; VALUES may be a name */
+        set_bit(&b->with, b->depth, false);
     b->after = AFTER_NO;
 }
 
@@ -443,8 +490,12 @@ static void take_dml(struct body *b)
 
 static void take_by(struct body *b)
 {
-    if (b->after == AFTER_NO && b->keyword != KW_group && b->keyword != KW_order)
-        pend(b, AFTER_NO);
+    if (b->keyword != KW_group && b->keyword != KW_order && b->keyword != KW_partition) {
+        pend(b, b->after == AFTER_NO ? AFTER_NO : AFTER_YES);
+        return;
+    }
+    if (b->keyword == KW_group)
+        set_bit(&b->group, b->depth, true);
     b->after = AFTER_NO;
 }
 
@@ -456,6 +507,10 @@ static void take_value(struct body *b)
 /* A name that is never a function's; it may be a column's. */
 static void take_form(struct body *b)
 {
+    if (place_here(b) != PLACE_CALL) { /* an alias, the name of a WITH query */
+        pend(b, AFTER_YES);
+        return;
+    }
     take_overload(b, cursor_word(b->c));
     b->after = AFTER_MAYBE;
 }
@@ -482,8 +537,12 @@ static void take_infix(struct body *b)
 
 static void take_postfix(struct body *b)
 {
-    if (b->after == AFTER_NO)
-        pend(b, AFTER_YES);
+    if (b->after == AFTER_YES)
+        return;
+    const bool maybe = b->after == AFTER_MAYBE;
+    pend(b, AFTER_YES);
+    if (maybe)
+        b->pending = PENDING_INFIX;
 }
 
 static void take_join_side(struct body *b)
@@ -500,16 +559,29 @@ static void take_maybe(struct body *b)
         pend(b, AFTER_MAYBE);
 }
 
+/* AS MATERIALIZED and AS NOT MATERIALIZED */
+static bool in_with_list(const struct body *b)
+{
+    const bool as = b->keyword == KW_as || (b->keyword == KW_not && b->keyword2 == KW_as);
+    return as && (bit(b->with, b->depth) || !b->options.query);
+}
+
+/* At the start of an item of GROUP BY or GROUPING SETS. */
+static bool starts_grouping(const struct body *b)
+{
+    return bit(b->group, b->depth) && (b->mark == ',' || b->mark == '(' || b->keyword == KW_by ||
+                                       b->keyword == KW_all || b->keyword == KW_distinct);
+}
+
 /* Keywords only behind the word that goes before them in the grammar. */
 static void take_after(struct body *b)
 {
     const enum keyword now = b->c->keyword, before = b->keyword;
-    const bool construct =
-        (now == KW_sets && before == KW_grouping) ||
-        ((now == KW_rollup || now == KW_cube) && before == KW_by && b->keyword2 == KW_group) ||
-        (now == KW_materialized && (before == KW_as || before == KW_not)) ||
-        (now == KW_recursive && before == KW_with) ||
-        (now == KW_varying && (keyword_role(before) == KW_ROLE_TYPE));
+    const bool construct = (now == KW_sets && before == KW_grouping) ||
+                           ((now == KW_rollup || now == KW_cube) && starts_grouping(b)) ||
+                           (now == KW_materialized && in_with_list(b)) ||
+                           ((now == KW_recursive || now == KW_ordinality) && before == KW_with) ||
+                           (now == KW_varying && (keyword_role(before) == KW_ROLE_TYPE));
     if (now == KW_recursive && construct)
         set_bit(&b->recursive, b->depth, true);
     if (construct)
@@ -544,7 +616,8 @@ static take_word_fn *const take_word_as[KW_ROLE_N] = {
 static void take_locking(struct body *b)
 {
     const enum keyword k = b->c->keyword;
-    if (b->keyword == KW_for && (k == KW_update || k == KW_share || k == KW_no || k == KW_key))
+    if (b->keyword == KW_for && !bit(b->from_word, b->depth) &&
+        (k == KW_update || k == KW_share || k == KW_no || k == KW_key))
         FORBID(b, LOCKING_READ);
 }
 
@@ -601,6 +674,8 @@ static void take_in_clause(struct body *b)
         return;
     case CLAUSE_OTHER:
         set_bit(&b->from, b->depth, false);
+        set_bit(&b->group, b->depth, false);
+        set_bit(&b->window, b->depth, b->c->keyword == KW_window);
         return;
     case CLAUSE_JOIN:
         b->want_relation = bit(b->from, b->depth);
@@ -652,7 +727,8 @@ static void take_word(struct body *b)
     const struct cursor *c = b->c;
     if (b->options.routine)
         take_atomic(b);
-    if (b->dotted || b->want_type || is_label(b)) {
+    b->label = is_label(b);
+    if (b->dotted || b->want_type || b->label) {
         pend(b, AFTER_YES);
         return;
     }
@@ -665,6 +741,11 @@ static void take_word(struct body *b)
         take_locking(b);
     if (b->keyword == KW_into)
         take_temp(b);
+    if (c->keyword == KW_columns && bit(b->xml_pass, b->depth)) {
+        set_bit(&b->columns, b->depth, true);
+        pend(b, AFTER_NO); /* it may still be a function */
+        return;
+    }
     take_in_clause(b);
     if (b->options.catalog != NULL)
         take_word_operators(b);
@@ -676,23 +757,11 @@ static void take_word(struct body *b)
     take_word_as[keyword_role(c->keyword)](b);
 }
 
-/* Does AS ( open something else than column definitions? */
-static bool opens_query_or_window(const struct cursor *c)
+/* f() AS (a t): neither the query of a WITH nor a window. The bits are those of the depth outside. */
+static bool opens_definitions(const struct body *b)
 {
-    static const uint8_t opens[KW_N] = {
-        [KW_select] = 1, [KW_with] = 1,   [KW_values] = 1, [KW_table] = 1,     [KW_insert] = 1,
-        [KW_update] = 1, [KW_delete] = 1, [KW_merge] = 1,  [KW_partition] = 1, [KW_order] = 1,
-        [KW_rows] = 1,   [KW_range] = 1,  [KW_groups] = 1,
-    };
-    return c->mark == '(' || c->mark == ')' || opens[c->keyword];
-}
-
-/* AS row(a t) and f() row(a t): a name that cannot be a function's can still be an alias. */
-static bool is_form_alias(const struct body *b)
-{
-    const enum kw_role role = keyword_role(b->keyword);
-    return (role == KW_ROLE_FORM || role == KW_ROLE_TYPE) &&
-           (b->keyword2 == KW_as || b->mark2 == ')');
+    return b->options.query && b->keyword == KW_as && !bit(b->with, b->depth - 1) &&
+           !bit(b->window, b->depth - 1);
 }
 
 static void take_open_paren(struct body *b)
@@ -703,22 +772,28 @@ static void take_open_paren(struct body *b)
         b->done = true;
         return;
     }
-    if (k != KW_as && k != KW_materialized && !b->opens_columns)
+    if (k != KW_as && k != KW_materialized && k != KW_recursive && !b->opens_columns)
         set_bit(&b->with, b->depth, false); /* a query, not the next name of the WITH list */
     b->depth++;
-    set_bit(&b->cast, b->depth, k == KW_cast || k == KW_treat || k == KW_xmlserialize);
+    set_bit(&b->cast, b->depth, k == KW_cast || k == KW_xmlserialize);
     set_bit(&b->no_operand, b->depth,
             b->opens_operator || (k == KW_on && b->keyword2 == KW_distinct));
     set_bit(&b->operator_in, b->depth, b->opens_operator);
+    set_bit(&b->called, b->depth, b->opens_call);
+    set_bit(&b->xml_parse, b->depth, k == KW_xmlparse || k == KW_xmlserialize);
+    set_bit(&b->xml_root, b->depth, k == KW_xmlroot);
+    set_bit(&b->xml_pass, b->depth, k == KW_xmltable || k == KW_xmlexists);
+    set_bit(&b->window, b->depth, false);
+    set_bit(&b->group, b->depth, k == KW_sets);
     set_bit(&b->from, b->depth, b->at_relation);
     set_bit(&b->from_word, b->depth,
             k == KW_extract || k == KW_substring || k == KW_trim || k == KW_overlay);
     b->want_relation = b->at_relation;
-    set_bit(&b->columns, b->depth, b->opens_columns || is_form_alias(b));
+    set_bit(&b->columns, b->depth, b->opens_columns || opens_definitions(b));
     set_bit(&b->with, b->depth, false);
-    b->paren_after_as = k == KW_as;
     b->opens_columns = false;
     b->opens_operator = false;
+    b->opens_call = false;
     b->after = AFTER_NO;
 }
 
@@ -855,6 +930,11 @@ static void take_token(struct body *b)
         b->after = AFTER_YES;
         break;
     case SCAN_STRING:
+        /* A type with arguments, f(1) 'x'; and a.N'x', where N is the type a.nchar. */
+        if ((b->mark == ')' && bit(b->called, b->depth + 1)) || b->dotted)
+            forbid(b, SQL_UNKNOWN, ROUTE_WHY_UNKNOWN_TYPE);
+        b->after = AFTER_YES;
+        break;
     case SCAN_NUMBER:
         b->after = AFTER_YES;
         break;
@@ -877,14 +957,12 @@ static void step(struct body *b)
     b->at_relation = b->want_relation;
     b->want_relation = false;
     b->after_relation = false;
+    b->label = false;
     if (b->config_depth != 0)
         note_config(b);
     if (b->setting != SETTING_NONE)
         note_setting(b);
     settle(b);
-    if (b->paren_after_as)
-        set_bit(&b->columns, b->depth, !opens_query_or_window(c));
-    b->paren_after_as = false;
     take_token(b);
     if (was_dotted && c->mark != '.') {
         b->dotted = false;
@@ -892,7 +970,7 @@ static void step(struct body *b)
             b->schema.kind = QUALIFIER_NONE;
     }
     b->keyword2 = b->keyword;
-    b->keyword = was_dotted ? KW_NONE : c->keyword;
+    b->keyword = was_dotted || b->label ? KW_NONE : c->keyword;
     b->mark2 = b->mark;
     b->mark = c->mark;
     b->name_before = c->token.kind == SCAN_WORD || c->token.kind == SCAN_QUOTED;
