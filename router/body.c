@@ -70,6 +70,7 @@ struct body {
     enum keyword keyword2;
     uint8_t mark; /* of the previous token, and of the one before */
     uint8_t mark2;
+    bool operator_before;  /* ... an operator */
     bool name_before;      /* the previous token was a name */
     unsigned atomic;       /* BEGIN ATOMIC and CASE that are still open */
     unsigned config_depth; /* of the set_config() we are in, 0 outside */
@@ -518,7 +519,8 @@ static void take_form(struct body *b)
 static void take_operator_word(struct body *b)
 {
     pend(b, AFTER_YES);
-    b->place = PLACE_OPERATOR;
+    if (!b->at_relation && b->keyword != KW_tablesample) /* there it is a function */
+        b->place = PLACE_OPERATOR;
 }
 
 static void take_infix(struct body *b)
@@ -805,6 +807,8 @@ static void take_close_paren(struct body *b)
             give_up(b, ROUTE_WHY_BAD_TOKEN);
         return;
     }
+    if (bit(b->operator_in, b->depth) && !b->operator_before)
+        forbid(b, SQL_UNKNOWN, ROUTE_WHY_UNKNOWN_OPERATOR);
     b->after = bit(b->no_operand, b->depth) ? AFTER_NO : AFTER_YES;
     close_ctes(b, b->depth);
     b->depth--;
@@ -973,6 +977,7 @@ static void step(struct body *b)
     b->keyword = was_dotted || b->label ? KW_NONE : c->keyword;
     b->mark2 = b->mark;
     b->mark = c->mark;
+    b->operator_before = c->token.kind == SCAN_OPERATOR;
     b->name_before = c->token.kind == SCAN_WORD || c->token.kind == SCAN_QUOTED;
     b->first = false;
 }

@@ -11,37 +11,29 @@
 
 struct name {
     const char *name;
-    bool harmless;
+    const char *class; /* as its list calls it; HARMLESS and KNOWN are what a read may use */
 };
 
-#define CLASS_HARMLESS true
-#define CLASS_CATALOG false
-#define CLASS_NODE false
-#define CLASS_XID false
-#define CLASS_ADVISORY false
-#define CLASS_ADVISORY_SESSION false
-#define CLASS_SET_CONFIG false
-#define CLASS_SESSION false
-#define CLASS_SEED false
-#define CLASS_WRITER false
-#define CLASS_RUNS_SQL false
-#define CLASS_KNOWN true
-
 static const struct name functions[] = {
-#define FN(name, class) {#name, CLASS_##class},
+#define FN(name, class) {#name, #class},
 #include "router/functions.def"
 #undef FN
 };
 static const struct name types[] = {
-#define TYPE(name, class) {#name, CLASS_##class},
+#define TYPE(name, class) {#name, #class},
 #include "router/types.def"
 #undef TYPE
 };
 static const struct name operators[] = {
-#define OP(text) {text, true},
+#define OP(text) {text, "KNOWN"},
 #include "router/operators.def"
 #undef OP
 };
+
+static bool is_harmless(const struct name *name)
+{
+    return strcmp(name->class, "HARMLESS") == 0 || strcmp(name->class, "KNOWN") == 0;
+}
 
 static int compare_names(const void *a, const void *b)
 {
@@ -51,7 +43,7 @@ static int compare_names(const void *a, const void *b)
 /* The generated lists are sorted by Python, as bytes. */
 static const struct name *find(const struct name *names, size_t n, const char *text)
 {
-    const struct name key = {text, false};
+    const struct name key = {text, NULL};
     return bsearch(&key, names, n, sizeof *names, compare_names);
 }
 
@@ -89,7 +81,7 @@ static const char *judge_function(const json_t *call)
     const struct name *known = name == NULL ? NULL : FIND(functions, name);
     if (known == NULL)
         return "unknown function";
-    return known->harmless || is_own_setting(name, call) ? NULL : "function";
+    return is_harmless(known) || is_own_setting(name, call) ? NULL : "function";
 }
 
 static const char *judge_type(const json_t *type)
@@ -98,7 +90,7 @@ static const char *judge_type(const json_t *type)
     const struct name *known = name == NULL ? NULL : FIND(types, name);
     if (known == NULL)
         return "unknown type";
-    return known->harmless ? NULL : "catalog type";
+    return is_harmless(known) ? NULL : "catalog type";
 }
 
 static const char not_postgresql[] = "type $1, which only libpg_query parses";
@@ -142,7 +134,9 @@ static const char *judge_field(const json_t *fields, size_t least)
     const size_t n = json_array_size(fields);
     const char *name = n < least ? NULL : part(fields, n - 1);
     const struct name *known = name == NULL ? NULL : FIND(functions, name);
-    return known == NULL || known->harmless ? NULL : "field that is a function";
+    if (known == NULL || strcmp(known->class, "NODE_ALONE") == 0) /* those take no argument */
+        return NULL;
+    return is_harmless(known) ? NULL : "field that is a function";
 }
 
 static const char *judge_column(const json_t *column)
