@@ -151,37 +151,48 @@ def test_share_of_reads(shop, pgweir, table, app, tx_reads):
     assert share[0] >= app.before.get(tx_reads, 0)
 
 
+TRIES = 5
+
+
+def scans(cluster):
+    """Index scans of pgbench's table on the primary and on the replica, once all servers of pgweir have ended."""
+    def ended():
+        return all(cluster.sql(node, "SELECT count(*) FROM pg_stat_activity WHERE usename = 'app_scram'") == [(0,)]
+                   for node in cluster.nodes)
+    wait_until(ended, what="the servers' statistics are written")
+    return [cluster.sql(node, "SELECT coalesce(sum(idx_scan), 0)::int FROM pg_stat_user_tables "
+                              "WHERE relname = 'pgbench_accounts'")[0][0] for node in ("primary", "replica1")]
+
+
+@pytest.mark.deadline(120)
 @pytest.mark.usefixtures("tables")
 def test_pgbench_select_only_reads_on_replicas(shop, pgweir):
-    """99 % of pgbench -S is read on replicas. The tables' own statistics count; servers report them when they end."""
+    """99 % of pgbench -S is read on the replica: counted by PostgreSQL, the first second included. A machine so busy that
+    the samples of lag come late makes the replica ineligible, and rightly so; then it is tried again."""
     weir = pgweir(cluster=shop, binary=RELEASE)
     code, out = weir.pgbench(shop, "-i", "-q", "-I", "dtgp")
     assert code == 0, out
     for node in shop.nodes:
         shop.sql(node, "ALTER SYSTEM SET log_statement = 'none'")
         shop.sql(node, "SELECT pg_reload_conf()")
-    shop.wait_replayed()
-    weir.wait_reads_on_replica()
-
-    def scans(node):
-        return shop.sql(node, "SELECT coalesce(sum(idx_scan), 0)::int FROM pg_stat_user_tables "
-                              "WHERE relname = 'pgbench_accounts'")[0][0]
-
-    def ended():
-        return all(shop.sql(node, "SELECT count(*) FROM pg_stat_activity WHERE usename = 'app_scram'") == [(0,)]
-                   for node in shop.nodes)
     try:
-        first = {node: scans(node) for node in shop.nodes}
-        code, out = weir.pgbench(shop, "-S", "-c", 8, "-j", 2, "-T", 3)
-        assert code == 0, out
-        weir.stop()
-        wait_until(ended, what="the servers' statistics are written")
-        primary, replica = (scans(node) - first[node] for node in ("primary", "replica1"))
-        done = int(re.search(r"transactions actually processed: (\d+)", out)[1])
-        print(f"pgbench -S: {done} transactions, {replica} on the replica, {primary} on the primary")
-        assert primary + replica >= done
-        assert percent(replica, primary) >= 99
+        for _ in range(TRIES):
+            weir.stop()
+            shop.wait_replayed()
+            before = scans(shop)
+            weir = pgweir(cluster=shop, binary=RELEASE)
+            weir.wait_reads_on_replica()
+            code, out = weir.pgbench(shop, "-S", "-c", 8, "-j", 2, "-T", 2)
+            assert code == 0, out
+            weir.stop()
+            primary, replica = (now - then for now, then in zip(scans(shop), before))
+            done = int(re.search(r"transactions actually processed: (\d+)", out)[1])
+            print(f"pgbench -S: {done} transactions, {replica} on the replica, {primary} on the primary")
+            assert primary + replica >= done
+            if "route.node_ineligible" not in weir.log():
+                break
     finally:
         for node in shop.nodes:
             shop.sql(node, "ALTER SYSTEM SET log_statement = 'all'")
             shop.sql(node, "SELECT pg_reload_conf()")
+    assert percent(replica, primary) >= 99
