@@ -5,6 +5,7 @@
 #include "proxy/control/catalog_load.h"
 #include "router/decide.h"
 #include "router/split.h"
+#include "router/tx.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -44,11 +45,19 @@ static int usage(FILE *out, int code)
 /* ---- explaining ---- */
 
 /* Where the transaction of the statements before this one is. */
-enum open_tx { TX_NONE, TX_ON_PRIMARY, TX_ON_REPLICA };
+enum open_tx {
+    NOT_OPEN,
+    BEGUN /* no statement yet: SET TRANSACTION may change it */,
+    ON_PRIMARY,
+    ON_REPLICA
+};
 
 struct explainer {
     struct sql_env env;
-    enum open_tx tx;
+    enum open_tx open;
+    struct tx_modes said;    /* by the open transaction */
+    struct tx_modes session; /* by SET default_transaction_... and its like */
+    bool stuck;              /* it cannot leave its replica any more */
     bool json;
 };
 
@@ -58,23 +67,47 @@ struct verdict {
     enum route_reason reason;
 };
 
-/* In an open transaction. What is no read cannot stay on a replica. */
-static struct verdict explain_held(enum open_tx tx, const struct sql_facts *facts)
+static enum route_tx place_of(const struct explainer *e, const struct sql_facts *facts)
 {
-    struct verdict v = {.class = (enum sql_class)facts->class, .target = ROUTE_PRIMARY};
-    if (tx == TX_ON_PRIMARY)
-        v.reason = ROUTE_WHY_HELD;
-    else if (facts->flags & SQL_F_NOT_READ)
-        v.reason = (enum route_reason)facts->reason;
-    else
-        v = (struct verdict){v.class, ROUTE_REPLICA, ROUTE_WHY_READ_ONLY_TX};
-    return v;
+    switch (tx_place(e->said, e->session, false)) {
+    case TX_SERIALIZABLE_ON_PRIMARY:
+        return ROUTE_TX_SERIALIZABLE;
+    case TX_ON_REPLICA:
+        return tx_fate(facts) == TX_STAYS ? ROUTE_TX_READ_ONLY : ROUTE_TX_PRIMARY;
+    case TX_ON_ANY:
+    case TX_ON_PRIMARY:
+        break;
+    }
+    return e->open == NOT_OPEN ? ROUTE_TX_BY_CLASS : ROUTE_TX_PRIMARY;
 }
 
-static struct verdict explain_alone(const struct sql_facts *facts)
+/* Of a BEGIN, and of what sets modes right behind it. */
+static enum route_tx place_at_start(const struct explainer *e)
+{
+    static const struct sql_facts nothing = {.class = SQL_READ, .flags = SQL_F_READ | SQL_F_EMPTY};
+    return place_of(e, &nothing);
+}
+
+/* On a replica: the statement may stay, has to move, or the client gets an error where it is. */
+static enum route_tx place_on_replica(const struct explainer *e, const struct sql_facts *facts)
+{
+    enum tx_fate fate = tx_fate(facts);
+    bool stays = fate == TX_STAYS || (fate == TX_MOVES && e->stuck);
+    return stays ? ROUTE_TX_READ_ONLY : ROUTE_TX_MOVED;
+}
+
+static enum route_tx place_in(const struct explainer *e, const struct sql_facts *facts)
+{
+    if (e->open == ON_PRIMARY)
+        return ROUTE_TX_PRIMARY;
+    return e->open == ON_REPLICA ? place_on_replica(e, facts) : place_of(e, facts);
+}
+
+static struct verdict decide(const struct sql_facts *facts, enum route_tx tx)
 {
     struct route_input in = {.read_write_split = true,
                              .segment_complete = true,
+                             .tx = tx,
                              .class = facts->class,
                              .class_reason = facts->reason,
                              .flags = facts->flags,
@@ -86,15 +119,66 @@ static struct verdict explain_alone(const struct sql_facts *facts)
                             (enum route_reason)route.reason};
 }
 
+static void take_session_modes(struct tx_modes *session, const struct tx_statement *st)
+{
+    if (st->reset & TX_RESET_ISOLATION)
+        session->isolation = 0;
+    if (st->reset & TX_RESET_ACCESS)
+        session->access = 0;
+    if (st->reset & TX_RESET_DEFERRABLE)
+        session->deferrable = 0;
+    *session = tx_modes_over(st->modes, *session);
+}
+
+static void begins(struct explainer *e, struct tx_modes said)
+{
+    e->open = BEGUN;
+    e->said = said;
+    e->stuck = false;
+}
+
+static void ends(struct explainer *e)
+{
+    e->open = NOT_OPEN;
+    e->said = (struct tx_modes){0};
+}
+
+/* What the statement leaves behind for the next one. */
+static void step(struct explainer *e, const struct sql_facts *facts, const struct tx_statement *st,
+                 const struct verdict *v)
+{
+    struct tx_modes is = tx_modes_over(e->said, e->session);
+    if (st->kind == TX_SET_SESSION)
+        take_session_modes(&e->session, st);
+    if (e->open == NOT_OPEN && facts->flags & SQL_F_BEGIN)
+        begins(e, st->modes);
+    else if (facts->flags & SQL_F_TX_CLOSED)
+        ends(e);
+    else if (e->open != NOT_OPEN && facts->flags & SQL_F_BEGIN && st->chain)
+        begins(e, e->said);
+    else if (e->open == BEGUN && st->kind == TX_SET)
+        e->said = tx_modes_over(st->modes, e->said);
+    else if (e->open != NOT_OPEN && facts->statements > 0)
+        e->open = v->target == ROUTE_REPLICA ? ON_REPLICA : ON_PRIMARY;
+    e->stuck = e->stuck || tx_leaves_state(facts) || is.isolation == TX_REPEATABLE_READ;
+}
+
 static struct verdict explain(struct explainer *e, struct slice sql)
 {
     struct sql_facts facts;
+    struct tx_statement st;
     sql_classify(sql, &e->env, &facts);
-    struct verdict v = e->tx == TX_NONE ? explain_alone(&facts) : explain_held(e->tx, &facts);
-    if (facts.flags & SQL_F_TX_CLOSED)
-        e->tx = TX_NONE;
-    else if (e->tx != TX_NONE || facts.flags & SQL_F_BEGIN)
-        e->tx = v.target == ROUTE_REPLICA ? TX_ON_REPLICA : TX_ON_PRIMARY;
+    tx_parse(sql, true, &st);
+    struct explainer then = *e; /* BEGIN and SET TRANSACTION go where they lead */
+    bool starts = e->open == NOT_OPEN && st.kind == TX_BEGIN;
+    bool sets = e->open == BEGUN && st.kind == TX_SET;
+    if (starts)
+        begins(&then, st.modes);
+    else if (sets)
+        then.said = tx_modes_over(st.modes, e->said);
+    enum route_tx place = starts || sets ? place_at_start(&then) : place_in(e, &facts);
+    struct verdict v = decide(&facts, place);
+    step(e, &facts, &st, &v);
     return v;
 }
 

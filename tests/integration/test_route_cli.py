@@ -62,16 +62,21 @@ def test_empty_statements_and_comments():
         ("/* a */", "empty"), ("SELECT 1 /* b */", "read")]
 
 
+READ, TX, READ_ONLY = ("replica", "read"), ("primary", "transaction"), ("replica", "read_only_tx")
+
+
 @pytest.mark.parametrize("text,expected", [
-    ("BEGIN; SELECT 1; COMMIT; SELECT 1",
-     [("primary", "tx_control"), ("primary", "held"), ("primary", "held"), ("replica", "read")]),
-    ("BEGIN READ ONLY; SELECT 1; SAVEPOINT s; SELECT 2; COMMIT; SELECT 1",
-     [("replica", "read_only_tx")] * 5 + [("replica", "read")]),
-    ("BEGIN READ ONLY; SELECT pg_advisory_lock(1); SELECT 1; ROLLBACK; SELECT 1",
-     [("replica", "read_only_tx"), ("primary", "session_function"), ("primary", "held"), ("primary", "held"), ("replica", "read")]),
-    ("BEGIN READ ONLY, ISOLATION LEVEL SERIALIZABLE; SELECT 1", [("primary", "tx_control"), ("primary", "held")]),
-    ("BEGIN; COMMIT AND CHAIN; SELECT 1; ROLLBACK; SELECT 1",
-     [("primary", "tx_control")] + [("primary", "held")] * 3 + [("replica", "read")]),
+    ("BEGIN; SELECT 1; COMMIT; SELECT 1", [TX] * 3 + [READ]),
+    ("BEGIN READ ONLY; SELECT 1; SAVEPOINT s; SELECT 2; COMMIT; SELECT 1", [READ_ONLY] * 5 + [READ]),
+    ("BEGIN READ ONLY; SELECT pg_advisory_lock(1); SELECT 1; ROLLBACK; SELECT 1", [READ_ONLY, TX, TX, TX, READ]),
+    ("BEGIN READ ONLY; SELECT 1; SELECT txid_current(); SELECT 2; END", [READ_ONLY] * 2 + [("primary", "tx_moved"), TX, TX]),
+    ("BEGIN READ ONLY, ISOLATION LEVEL SERIALIZABLE; SELECT 1", [("primary", "serializable")] * 2),
+    ("BEGIN; SET TRANSACTION READ ONLY; SELECT 1; COMMIT AND CHAIN; SELECT 2; END; SELECT 3", [TX] + [READ_ONLY] * 5 + [READ]),
+    ("BEGIN; COMMIT AND CHAIN; SELECT 1; ROLLBACK; SELECT 1", [TX] * 4 + [READ]),
+    ("BEGIN READ ONLY; INSERT INTO t VALUES (1); END", [READ_ONLY] * 3),  # its own error, there as here
+    ("SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY; BEGIN; SELECT 1; END; BEGIN READ WRITE; SELECT 1; END",
+     [("primary", "session_state")] + [READ_ONLY] * 3 + [TX] * 3),
+    ("BEGIN; BEGIN READ ONLY; SELECT 1", [TX] * 3),
 ])
 def test_a_transaction_is_one_place(text, expected):
     assert routes(text) == expected
