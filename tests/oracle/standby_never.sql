@@ -79,7 +79,7 @@ SELECT public.lower('x')
 SELECT 1 OPERATOR(public.!!!) 2
 SELECT 1 !!! 2
 SELECT 1::checked
-SELECT CAST(1 AS public.positive)
+SELECT CAST(1 AS public.checked)
 SELECT (i).log_item FROM items i, pg_class
 SELECT * FROM pg_temp.t
 SELECT 'items'::regclass
