@@ -189,6 +189,8 @@ static enum step send_query(struct session *s, const struct message *m, bool col
         settings_may_be(&facts) ? settings_query(s, m, &facts) : SETTINGS_PASS;
     if (ours != SETTINGS_PASS)
         return ours == SETTINGS_WAIT ? STEP_WAIT : STEP_DONE;
+    if (facts.class == SQL_WAIT)
+        floors_waits_for(s, client_query_text(m));
     bool refuse = client_must_refuse(s, &facts);
     if (!refuse && !tx_tracks(s, &facts, collected ? client_query_text(m) : SLICE_NONE))
         client_note_facts(s, &facts);
@@ -382,6 +384,8 @@ static const struct sql_facts *message_facts(struct session *s, const struct mes
         if (!take_cstr(&body, &name) || !take_cstr(&body, &text))
             return NULL;
         sql_classify(text, &env, facts);
+        if (facts->class == SQL_WAIT)
+            floors_waits_for(s, text);
         c->parses = true;
         c->name_at = c->bytes + (uint32_t)(name.p - m->p);
         c->name_n = (uint32_t)name.n;

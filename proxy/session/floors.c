@@ -9,6 +9,7 @@
 #include "proxy/session/session.h"
 
 #include "base/check.h"
+#include "router/wait_lsn.h"
 
 #define MOVE_MS 10000         /* how often a client that reads without a pause may choose anew */
 #define MOVE_AGAIN_MS 2000    /* ... and after it could not */
@@ -336,14 +337,11 @@ void floors_reached(struct session *s)
 
 /* ---- tokens ---- */
 
-bool floors_raise_token(struct session *s, struct slice token)
+/* timeline 0: the primary's. */
+static void raise(struct session *s, uint32_t timeline, uint64_t lsn)
 {
-    uint32_t timeline;
-    uint64_t lsn;
-    if (!floor_token_read(token, &timeline, &lsn))
-        return false;
     if (lsn == 0) /* of a client that had seen nothing */
-        return true;
+        return;
     struct cluster_view view = cluster_view(s->set->cluster);
     struct floor_sample primary = {0};
     if (view.primary != NODE_NONE)
@@ -359,7 +357,23 @@ bool floors_raise_token(struct session *s, struct slice token)
         s->asked_timeline = timeline;
         s->asked_lsn = floor_normalise(lsn);
     }
+}
+
+bool floors_raise_token(struct session *s, struct slice token)
+{
+    uint32_t timeline;
+    uint64_t lsn;
+    if (!floor_token_read(token, &timeline, &lsn))
+        return false;
+    raise(s, timeline, lsn);
     return true;
+}
+
+void floors_waits_for(struct session *s, struct slice sql)
+{
+    uint64_t lsn;
+    if (wait_lsn_read(sql, &lsn))
+        raise(s, 0, lsn);
 }
 
 enum floors_token floors_token(struct session *s, char text[FLOOR_TOKEN_BYTES])

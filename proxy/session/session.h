@@ -381,6 +381,8 @@ void floors_sampled(struct worker *worker, struct cluster *cluster);
 /* Reads must show what this token (SHOW pgweir.lsn_token, or an LSN alone) stands for: SET
  * pgweir.min_lsn, a startup option, a comment. False: it is none. */
 bool floors_raise_token(struct session *s, struct slice token);
+/* The client's own WAIT FOR LSN, which the primary gets: its reads show that much too. */
+void floors_waits_for(struct session *s, struct slice sql);
 /* What the client has seen, as a token. WAIT: not known yet; session_run() is called again when it is, or
  * when probe_timeout has passed: then LATE. */
 enum floors_token { FLOORS_TOKEN_READY, FLOORS_TOKEN_WAIT, FLOORS_TOKEN_LATE };

@@ -1,0 +1,201 @@
+"""Floors and lag: how soon a client is back on a replica, tokens, cascades, and how true the lag is."""
+import re
+import time
+
+import pytest
+from conftest import Cluster, wait_until
+from loads import Readers, Writers
+
+PROBES = {"lag_poll_interval": "100ms", "probe_timeout": "500ms"}
+FLUSHED = "SELECT pg_current_wal_insert_lsn() = pg_current_wal_flush_lsn()"
+SAME_PAGE = ("SELECT (pg_current_wal_insert_lsn() - '0/0')::bigint / 8192 = "
+             "(pg_current_wal_flush_lsn() - '0/0')::bigint / 8192")
+
+
+@pytest.fixture
+def written(cluster):
+    cluster.sql("primary", "DROP TABLE IF EXISTS written; CREATE TABLE written (client int, n int);"
+                           "GRANT ALL ON written TO PUBLIC")
+    cluster.wait_replayed()
+    return cluster
+
+
+def read_node(client):
+    return Cluster.node_of(client.rows(Cluster.WHO)[0][0])
+
+
+# Floors on the primary.
+
+def unflushed(cluster, db):
+    """Leaves WAL that nobody will flush: of an open transaction, and not up to the end of a page."""
+    with db.cursor() as cursor:
+        for _ in range(20):
+            db.rollback()
+            cluster.sql("primary", "SELECT txid_current()")
+            cursor.execute("INSERT INTO written VALUES (0, 0)")
+            if cluster.sql("primary", FLUSHED) == [(False,)] and cluster.sql("primary", SAME_PAGE) == [(True,)]:
+                return
+    raise AssertionError("the primary flushes at once")
+
+
+def test_wal_that_nobody_flushes_does_not_keep_a_client_on_the_primary(written, pgweir):
+    """It would for up to 15 s, PostgreSQL's interval for such WAL. Three times, so that no luck makes it pass."""
+    weir = pgweir(cluster=written, **PROBES)
+    weir.wait_reads_on_replica()
+    db = written.connect()
+    db.autocommit = False
+    took = []
+    for _ in range(3):
+        unflushed(written, db)
+        with weir.raw().login("app_scram", "app", "secret") as c:
+            assert c.rows("SELECT pg_is_in_recovery()") == [["f"]]
+            begun = time.monotonic()
+            wait_until(lambda: read_node(c) == "replica1", 10, "the client reads on the replica")
+            took.append(time.monotonic() - begun)
+    db.rollback()
+    db.close()
+    assert max(took) < 5, took
+
+
+def test_one_write_and_then_reads_without_a_pause(written, pgweir):
+    """Beside a load of writes by others the reads soon go to replicas; the longest wait is bounded."""
+    weir = pgweir(cluster=written, floor_wait="20ms", **PROBES)
+    weir.wait_reads_on_replica()
+    with Writers(weir, 2, pause_s=0.002) as writers, weir.raw().login("app_scram", "app", "secret") as c:
+        def times(seconds, n):
+            """(took, node) of reads; each must show the row that this client wrote."""
+            result, end = [], time.monotonic() + seconds
+            while time.monotonic() < end:
+                begun = time.monotonic()
+                rows = c.rows(f"SELECT (17 - length(pi()::text)) / 2, count(*) FROM written WHERE client = {n}")
+                result.append((time.monotonic() - begun, Cluster.node_of(rows[0][0])))
+                assert rows[0][1] == ("1" if n else "0"), "it does not see its own write"
+            return result
+        c.query("DELETE FROM written WHERE client IN (0, 77)")
+        c.query("INSERT INTO written VALUES (77, 1)")
+        times(1.0, 77)
+        loaded = times(3.0, 77)
+        assert writers.done[0] > 0
+    share = sum(node == "replica1" for _, node in loaded) / len(loaded)
+    took = sorted(t for t, _ in loaded)
+    median, p99 = took[len(took) // 2], took[len(took) * 99 // 100]
+    print(f"{len(loaded)} reads, {share:.1%} on the replica, median {median * 1000:.2f} ms, p99 {p99 * 1000:.2f} ms")
+    assert share >= 0.9
+    assert p99 <= median * 5 + 0.020, "more than floor_wait above what reads take here"
+
+
+def test_a_reader_without_a_pause_moves_to_a_replica_that_came_back(new_cluster, pgweir):
+    three = new_cluster("--replicas", 2)
+    weir = pgweir(cluster=three, **PROBES)
+    weir.wait_reads_on_replica()
+    three.kill("replica2")
+    weir.wait_log(r"node=127\.0\.0\.1:%d .*reason=unreachable" % three.ports["replica2"])
+    with Readers(weir, 8) as readers:
+        readers.wait_all_from("replica1")
+        three.restart("replica2")
+        wait_until(lambda: {node for node, _, _ in readers.answers[-200:]} == {"replica1", "replica2"}, 20, "both read")
+    assert readers.errors == []
+
+
+# Tokens.
+
+def test_a_token_carries_a_write_to_another_connection(written, pgweir):
+    weir = pgweir(cluster=written, **PROBES)
+    weir.wait_reads_on_replica()
+    written.pause("replica1")
+    with weir.raw().login("app_scram", "app", "secret") as writer, weir.raw().login("app_scram", "app", "secret") as c:
+        assert writer.rows("SHOW pgweir.lsn_token") == [["0-0/0"]]
+        writer.query("INSERT INTO written VALUES (1, 1)")
+        ((token,),) = writer.rows("SHOW pgweir.lsn_token")
+        assert re.fullmatch(r"1-[0-9A-F]+/[0-9A-F]+", token)
+        assert c.rows("SELECT count(*) FROM written") == [["0"]]  # it has seen nothing of it
+        c.query(f"SET pgweir.min_lsn = '{token}'")
+        assert c.rows("SELECT count(*) FROM written") == [["1"]]
+        assert read_node(c) == "primary"
+        with weir.raw().login("app_scram", "app", "secret", options=f"-c pgweir.min_lsn={token}") as third:
+            assert third.rows("SELECT count(*) FROM written") == [["1"]]
+        written.resume("replica1")
+        wait_until(lambda: read_node(c) == "replica1", 10, "the replica got there")
+        assert c.rows("SELECT count(*) FROM written") == [["1"]]
+        assert c.rows("SHOW pgweir.lsn_token")[0][0] >= token
+
+
+@pytest.mark.parametrize("token", ["1-FFFFFF/0", "9-0/1", "FFFFFF/0"])
+def test_a_token_that_is_never_reached_sends_reads_to_the_primary_at_once(written, pgweir, token):
+    weir = pgweir(cluster=written, **PROBES)
+    weir.wait_reads_on_replica()
+    with weir.raw().login("app_scram", "app", "secret") as c:
+        c.query(f"SET pgweir.min_lsn = '{token}'")
+        took = []
+        for _ in range(50):
+            begun = time.monotonic()
+            assert read_node(c) == "primary"
+            took.append(time.monotonic() - begun)
+        assert sorted(took)[25] < 0.2
+
+
+@pytest.mark.parametrize("consistency", ["eventual", "session", "global"])
+def test_a_token_holds_whatever_the_consistency(written, pgweir, consistency):
+    weir = pgweir(cluster=written, consistency=consistency, **PROBES)
+    weir.wait_reads_on_replica()
+    written.pause("replica1")
+    ((token,),) = written.sql("primary", "INSERT INTO written VALUES (2, 2); SELECT pg_current_wal_insert_lsn()::text")
+    with weir.raw().login("app_scram", "app", "secret") as c:
+        assert c.rows("SELECT count(*) FROM written") == [["0"]]
+        c.query(f"SET pgweir.min_lsn = '{token}'")
+        assert c.rows("SELECT count(*) FROM written") == [["1"]]
+
+
+def test_a_token_that_cannot_be_told_in_time_is_an_error(written, pgweir):
+    weir = pgweir(cluster=written, lag_poll_interval="2s", probe_timeout="500ms")
+    weir.wait_reads_on_replica()
+    with weir.raw().login("app_scram", "app", "secret") as c:
+        c.query("INSERT INTO written VALUES (3, 3)")
+        written.freeze("primary")
+        begun = time.monotonic()
+        answer = c.query("SHOW pgweir.lsn_token")
+        assert [m.type for m in answer if m.type in "EZ"] == ["E", "Z"]
+        assert time.monotonic() - begun < 5
+        written.thaw("primary")
+        wait_until(lambda: c.query("SHOW pgweir.lsn_token")[0].type == "T", 10, "a token")
+
+
+def test_what_others_wrote_is_seen_at_once_with_global_consistency_only(written, pgweir):
+    weir = pgweir(cluster=written, **PROBES)
+    weir.wait_reads_on_replica()
+    written.pause("replica1")
+    with weir.raw().login("app_scram", "app", "secret") as writer, weir.raw().login("app_scram", "app", "secret") as c:
+        assert c.rows("SELECT count(*) FROM written") == [["0"]]
+        writer.query("INSERT INTO written VALUES (4, 4)")
+        assert c.rows("SELECT count(*) FROM written") == [["0"]]
+        c.query("SET pgweir.consistency = 'global'")
+        assert c.rows("SELECT count(*) FROM written") == [["1"]]
+        c.query("SET pgweir.consistency = 'eventual'")
+        assert c.rows("SELECT count(*) FROM written") == [["0"]]
+
+
+# Cascades.
+
+def lag_row(weir, cluster, node):
+    return next(r for r in weir.show("NODES") if r["node"].endswith(f":{cluster.ports[node]}"))
+
+
+def test_a_replica_of_a_replica(new_cluster, pgweir):
+    three = new_cluster("--replicas", 2)
+    three.sql("primary", "CREATE TABLE written (client int, n int); GRANT ALL ON written TO PUBLIC")
+    three.follow("replica2", "replica1")
+    three.wait_replayed()
+    weir = pgweir(cluster=three, max_lag="500ms", databases={"app": three.entry(["primary", "replica1", "replica2"]),
+                                                             "leaf": three.entry(["primary", "replica2"])}, **PROBES)
+    weir.wait_log(r"route\.node_eligible database=leaf")
+    wait_until(lambda: weir.sql(Cluster.WHO, dbname="leaf") == [(2,)], 10, "reads on the leaf")
+    row = lag_row(weir, three, "replica2")
+    assert (row["role"], row["timeline"], row["reads"]) == ("replica", 1, "yes")
+    since = len(weir.log())
+    with Writers(weir, pause_s=0.01, dbname="leaf") as writers:
+        three.kill("replica1")  # the leaf is well, and gets nothing any more
+        weir.wait_log(r"route\.node_ineligible database=leaf .*reason=lag .*walreceiver=none", 20, since)
+        since = len(weir.log())
+        three.restart("replica1")
+        weir.wait_log(r"route\.node_eligible database=leaf", 20, since)
+    assert writers.errors == []
