@@ -178,7 +178,7 @@ struct session {
     uint8_t consistency; /* pgweir.consistency: 1 + enum conf_consistency; 0: as configured */
     uint8_t floor_wait;  /* enum floor_wait */
     uint8_t policy;      /* enum route_policy of the database and the user */
-    bool counted : 1;  /* in fleet->client_n */
+    bool counted : 1;    /* in fleet->client_n */
     bool console : 1;
     bool admin : 1;
     bool session_pooling : 1;
@@ -218,7 +218,7 @@ struct session {
     bool odd_encoding : 1; /* trail bytes of the client's encoding can be ASCII */
     bool own_read : 1;     /* a read that no budget holds back, see lease.c */
     bool floor_ignored : 1; /* the segment's read may be older than what the client has seen */
-    bool running : 1; /* inside session_run(): it is not entered twice */
+    bool running : 1;       /* inside session_run(): it is not entered twice */
 };
 
 enum step { STEP_DONE, STEP_WAIT };
@@ -389,7 +389,8 @@ enum floors_token { FLOORS_TOKEN_READY, FLOORS_TOKEN_WAIT, FLOORS_TOKEN_LATE };
 enum floors_token floors_token(struct session *s, char text[FLOOR_TOKEN_BYTES]);
 
 /* ---- explain.c ---- */
-void explain_routed(struct session *s, const struct route *route); /* the segment that was collected */
+/* The segment that was collected goes there. */
+void explain_routed(struct session *s, const struct route *route);
 /* A statement on a server that is held. */
 void explain_held(struct session *s, const struct sql_facts *facts, struct slice text);
 

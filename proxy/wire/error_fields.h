@@ -17,7 +17,7 @@ struct error_fields {
     struct slice message;
     struct slice detail;
     struct slice hint;
-    struct slice file;    /* F: the source file that raised it, e.g. postgres.c */
+    struct slice file; /* F: the source file that raised it, e.g. postgres.c */
     struct slice routine;
 };
 
