@@ -9,6 +9,7 @@
 #define ROUTER_DECIDE_H
 
 #include "router/classify.h"
+#include "router/hint.h"
 
 enum route_target {
     ROUTE_PRIMARY,
@@ -46,6 +47,7 @@ struct route_input {
     bool segment_complete; /* false: a Flush or the size bound cut it, more may follow */
     enum route_policy policy;
     enum route_tx tx;
+    enum hint_route hint;      /* of the segment's statements, joined: it beats the policy */
     uint8_t class;             /* sql_facts.class of the segment */
     uint8_t class_reason;      /* sql_facts.reason of the segment */
     uint32_t flags;            /* sql_facts.flags of the segment, joined by sql_facts_join() */
@@ -58,6 +60,9 @@ struct route {
     uint32_t nodes; /* ROUTE_REPLICA: the mask to choose from; else 0 */
     uint8_t reason; /* enum route_reason */
 };
+
+/* What counts: the hint, else the policy. */
+enum route_policy route_policy_of(enum hint_route hint, enum route_policy policy);
 
 void route_decide(const struct route_input *in, struct route *out);
 

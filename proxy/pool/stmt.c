@@ -119,6 +119,7 @@ struct stmt *stmt_intern(struct stmt_table *table, struct slice text, struct sli
     copy_in(s->bytes + text.n + oids.n, env);
     s->catalog = catalog_number(sql_env);
     sql_classify(text, sql_env, &s->facts);
+    hint_read(stmt_text(s), sql_env->standard_conforming_strings, &s->hint);
     *bucket = s;
     table->n++;
     return s;

@@ -17,6 +17,7 @@
 #include "base/list.h"
 #include "base/slice.h"
 #include "router/classify.h"
+#include "router/hint.h"
 
 #define STMT_TEXT_MAX (1U << 20)
 #define STMT_NAME_MAX 40
@@ -31,6 +32,7 @@ struct stmt {
     uint32_t text_n, oids_n, env_n;
     uint64_t catalog; /* the id of the catalog that facts were made with; 0: none */
     struct sql_facts facts; /* by stmt_facts() */
+    struct hint hint; /* its token points into bytes */
     uint8_t bytes[]; /* text, oids (raw, as on the wire), env */
 };
 

@@ -424,12 +424,38 @@ static void note_ours(struct session *s, const struct message *m, struct collect
         c->not_ours = true;
 }
 
+/* What comments ask for: of a text that is here, or that a Bind names. */
+static void join_hint(struct session *s, const struct message *m, struct collecting *c)
+{
+    struct slice body = {m->p + FRAME_HEAD_BYTES, m->bytes - FRAME_HEAD_BYTES}, name, text;
+    struct hint hint;
+    if (m->type == 'Q') {
+        hint_read(client_query_text(m), !s->odd_strings, &hint);
+    } else if (m->type == 'P') {
+        if (!take_cstr(&body, &name) || !take_cstr(&body, &text))
+            return;
+        hint_read(text, !s->odd_strings, &hint);
+    } else if (m->type == 'B' && take_cstr(&body, &text) && take_cstr(&body, &name)) {
+        const struct stmt *stmt = is_parsed_here(c, m, name) ? NULL : statement_find(s, name);
+        if (!stmt)
+            return;
+        hint = stmt->hint;
+    } else {
+        return;
+    }
+    s->hint = (uint8_t)(c->hinted ? hint_join((enum hint_route)s->hint, hint.route) : hint.route);
+    c->hinted = true;
+    if (hint.min_lsn.n)
+        floors_raise_token(s, hint.min_lsn);
+}
+
 static void join_message(struct session *s, const struct message *m, struct collecting *c)
 {
     struct sql_facts facts;
     sql_facts_init(&facts);
     const struct sql_facts *known = message_facts(s, m, c, &facts);
     note_ours(s, m, c, known);
+    join_hint(s, m, c);
     if (!known) {
         facts.flags = SQL_F_NOT_READ;
         facts.class = SQL_UNKNOWN;
@@ -600,6 +626,7 @@ static enum step collect(struct session *s)
     if (s->collecting.bytes == 0) {
         catalogs_begin_segment(s);
         tx_segment_starts(s);
+        s->hint = HINT_NONE;
     }
     do {
         got = collect_one(s, &s->collecting);

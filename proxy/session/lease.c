@@ -39,7 +39,8 @@ static void log_if_asked(struct session *s, const struct route *route, const str
 static enum route_policy policy_of(const struct session *s)
 {
     uint8_t word;
-    return (enum route_policy)(settings_get(s, SETTING_ROUTE, &word) ? word : s->policy);
+    bool set = settings_get(s, SETTING_ROUTE, &word);
+    return (enum route_policy)(set ? word : s->policy);
 }
 
 /* The floor is looked at only where it counts: that costs. */
@@ -65,11 +66,13 @@ static struct route decide(struct session *s)
         .read_write_split = s->set->cluster->node_n > 1,
         .segment_complete = !s->segment_cut,
         .policy = policy,
+        .hint = (enum hint_route)s->hint,
         .class = s->segment.class,
         .class_reason = s->segment.reason,
         .flags = s->segment.flags,
         .tx = tx,
-        .replica_mask = replicas_for(s, view, policy, tx) & ~s->avoid,
+        .replica_mask =
+            replicas_for(s, view, route_policy_of((enum hint_route)s->hint, policy), tx) & ~s->avoid,
         .replica_all_mask = not_primary | view.readable,
     };
     struct route route;

@@ -89,6 +89,7 @@ struct pending {
 struct collecting {
     uint32_t bytes; /* of conn->in that have been looked at */
     uint32_t name_at, name_n;
+    bool hinted;    /* a statement was looked at for a hint */
     bool parses;    /* there is a Parse, and the newest one's name is at name_at */
     bool not_local; /* there is more than Sync and Close */
     bool ours;      /* there is a statement about a setting of ours */
@@ -177,6 +178,7 @@ struct session {
     uint8_t reason;      /* enum route_reason of the lease */
     uint8_t consistency; /* pgweir.consistency: 1 + enum conf_consistency; 0: as configured */
     uint8_t floor_wait;  /* enum floor_wait */
+    uint8_t hint;        /* enum hint_route of the segment */
     uint8_t policy;      /* enum route_policy of the database and the user */
     bool counted : 1;    /* in fleet->client_n */
     bool console : 1;

@@ -386,3 +386,65 @@ def test_read_only_name(policies, cluster):
 def test_wrong_route_in_the_configuration(cluster, pgweir):
     with pytest.raises(AssertionError, match="route: .*auto, primary, replica"):
         pgweir(databases={"app": cluster.entry(route="nowhere")})
+
+
+# ---- hints ----
+
+def where_hinted(run, front="", behind=""):
+    if Cluster.node_of(run(f"{front}{NODE}{behind}")) == "primary":
+        return "primary"
+    return "replica" if run(f"{front}{IN_RECOVERY}{behind}") == "t" else "auto"
+
+
+def run_simple(client):
+    return lambda sql: client.rows(sql)[0][0]
+
+
+def run_extended(client):
+    return lambda sql: next(m.row()[0].decode() for m in extended(client, sql) if m.type == "D")
+
+
+def run_prepared(client):
+    def run(sql):
+        client.send(parse("h", sql), sync(), bind("", "h"), execute(), sync(), close("S", "h"), sync())
+        got = client.read_until("Z") + client.read_until("Z") + client.read_until("Z")
+        return next(m.row()[0].decode() for m in got if m.type == "D")
+    return run
+
+
+@pytest.mark.parametrize("how", [run_simple, run_extended, run_prepared])
+@pytest.mark.parametrize("setting, comment, wanted", [
+    ("auto", "/* route=primary */", "primary"),
+    ("auto", "/* pgweir: route=replica */", "replica"),
+    ("primary", "/* route=any */", "auto"),        # hint > SET
+    ("primary", "/* route=replica */", "replica"),
+    ("replica", "/* route=primary */", "primary"),
+    ("replica", "/* route=any */", "auto"),
+    ("auto", "/*route='%2Fpolls',controller='x'*/", "auto"),
+    ("auto", "/*controller='x',route='primary'*/", "auto"),
+    ("replica", "/*route='primary'*/", "replica"),
+    ("auto", "/* pgweir: route=nowhere */", "primary"),  # ours, and not understood
+    ("auto", "/* route=nowhere */", "auto"),
+    ("auto", "-- route=primary\n", "auto"),
+])
+def test_hints(client, how, setting, comment, wanted):
+    client.query(f"SET pgweir.route = {setting}")
+    run = how(client)
+    wait_until(lambda: where_hinted(run, front=comment) == wanted, 10, wanted)
+    if not comment.startswith("--"):
+        wait_until(lambda: where_hinted(run, behind=comment) == wanted, 10, wanted)
+
+
+def test_a_hint_does_not_send_writes_to_a_replica(client):
+    for hint in ("replica", "replica!", "any"):
+        assert error(client.query(f"/* route={hint} */ CREATE TEMP TABLE hinted (n int); DROP TABLE hinted")) == {}
+        assert error(client.query(f"/* route={hint} */ SELECT txid_current()")) == {}
+        assert error(client.query(f"/* route={hint} */ SELECT pg_advisory_xact_lock(1)")) == {}
+
+
+def test_min_lsn_as_a_hint(client, weir):
+    client.query("SELECT txid_current()")
+    token = show(client, "lsn_token")
+    with weir.raw().login("app_scram", "app", "secret") as other:
+        other.query(f"/* pgweir: min_lsn={token} */ SELECT 1")
+        assert show(other, "min_lsn") == token
