@@ -137,6 +137,14 @@ bench: ## pgbench side by side: direct, PgBouncer, bench/relay, pgweir (QUICK=1,
 	@$(MAKE) --no-print-directory -s all $(B)/relay
 	@bench/run --runs $(or $(RUNS),3) --seconds $(or $(SECONDS),3) $(if $(QUICK),--quick)
 
+# libpg_query's parser in the same run is the yardstick.
+BENCH_ROUTER_OBJ := $(patsubst %.c,$(B)/rel/%.o,bench/bench_router.c $(wildcard router/*.c base/*.c))
+$(B)/bench_router: $(BENCH_ROUTER_OBJ)
+	$(CC) $(LDHARDEN) -o $@ $^ -lpg_query
+.PHONY: bench-router
+bench-router: $(B)/bench_router ## classification: ns for typical statements, MB/s for long ones, libpg_query beside it
+	@$<
+
 fuzz: ## run the fuzzers, 60 s each (T=name for one, S=seconds)
 	@scripts/setup build fuzz
 	@$(MAKE) --no-print-directory -s $(if $(T),$(B)/fuzz/fuzz_$(T),fuzz-build)

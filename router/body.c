@@ -42,6 +42,24 @@ struct cte {
     unsigned depth;
 };
 
+/* What is so at one depth of parentheses. */
+enum at {
+    AT_CAST = 1 << 0,        /* bit d: the parenthesis at depth d is that of CAST, TREAT ... */
+    AT_NO_OPERAND = 1 << 1,  /* ... of DISTINCT ON, OPERATOR: no operand ends with it */
+    AT_COLUMNS = 1 << 2,     /* ... of a column list: a name behind a name is a type */
+    AT_WITH = 1 << 3,        /* we are in the list of a WITH at depth d */
+    AT_RECURSIVE = 1 << 4,   /* ... of a WITH RECURSIVE */
+    AT_FROM = 1 << 5,        /* we are in a FROM clause, or a join tree, at depth d */
+    AT_FROM_WORD = 1 << 6,   /* the parenthesis at depth d is that of EXTRACT(a FROM b) ... */
+    AT_OPERATOR_IN = 1 << 7, /* ... of OPERATOR(schema.+) */
+    AT_CALLED = 1 << 8,      /* ... of a function's arguments */
+    AT_XML_PARSE = 1 << 9,   /* ... of XMLPARSE, XMLSERIALIZE, which have words of their own */
+    AT_XML_ROOT = 1 << 10,   /* ... of XMLROOT */
+    AT_XML_PASS = 1 << 11,   /* ... of XMLTABLE, XMLEXISTS */
+    AT_WINDOW = 1 << 12,     /* we are in a WINDOW clause at depth d */
+    AT_GROUP = 1 << 13,      /* ... in GROUP BY or GROUPING SETS, where CUBE ( is no call */
+};
+
 struct body {
     struct cursor *c;
     struct body_options options;
@@ -76,34 +94,21 @@ struct body {
     unsigned config_depth; /* of the set_config() we are in, 0 outside */
     unsigned config_commas;
     enum local config_local;
-    bool config_odd;      /* its name or value is more than a constant */
-    uint64_t cast;        /* bit d: the parenthesis at depth d is that of CAST, TREAT ... */
-    uint64_t no_operand;  /* ... of DISTINCT ON, OPERATOR: no operand ends with it */
-    uint64_t columns;     /* ... of a column list: a name behind a name is a type */
-    uint64_t with;        /* we are in the list of a WITH at depth d */
-    uint64_t recursive;   /* ... of a WITH RECURSIVE */
-    uint64_t from;        /* we are in a FROM clause, or a join tree, at depth d */
-    uint64_t from_word;   /* the parenthesis at depth d is that of EXTRACT(a FROM b) ... */
-    uint64_t operator_in; /* ... of OPERATOR(schema.+) */
-    uint64_t called;      /* ... of a function's arguments */
-    uint64_t xml_parse;   /* ... of XMLPARSE, XMLSERIALIZE, which have words of their own */
-    uint64_t xml_root;    /* ... of XMLROOT */
-    uint64_t xml_pass;    /* ... of XMLTABLE, XMLEXISTS */
-    uint64_t window;      /* we are in a WINDOW clause at depth d */
-    uint64_t group;       /* ... in GROUP BY or GROUPING SETS, where CUBE ( is no call */
+    bool config_odd; /* its name or value is more than a constant */
     enum setting setting;
     unsigned cte_n;
-    struct cte ctes[CTES_MAX];
+    uint32_t at[BODY_DEPTH_MAX + 1]; /* enum at; of depths up to this one only */
+    struct cte ctes[CTES_MAX];       /* the first cte_n of them */
 };
 
-static bool bit(uint64_t bits, unsigned depth)
+static inline bool bit(const struct body *b, enum at at, unsigned depth)
 {
-    return (bits >> depth & 1) != 0;
+    return (b->at[depth] & at) != 0;
 }
 
-static void set_bit(uint64_t *bits, unsigned depth, bool on)
+static inline void set_bit(struct body *b, enum at at, unsigned depth, bool on)
 {
-    *bits = (*bits & ~(UINT64_C(1) << depth)) | (uint64_t)on << depth;
+    b->at[depth] = (b->at[depth] & ~(uint32_t)at) | (on ? (uint32_t)at : 0);
 }
 
 static void forbid(struct body *b, enum sql_class class, enum route_reason reason)
@@ -219,7 +224,7 @@ static void push_cte(struct body *b)
         return;
     b->ctes[b->cte_n++] = (struct cte){.name = word->text,
                                        .quoted = word->quoted,
-                                       .open = !bit(b->recursive, b->depth),
+                                       .open = !bit(b, AT_RECURSIVE, b->depth),
                                        .depth = b->depth};
 }
 
@@ -228,7 +233,7 @@ static void close_ctes(struct body *b, unsigned depth)
 {
     while (b->cte_n > 0 && b->ctes[b->cte_n - 1].depth >= depth)
         b->cte_n--;
-    if (b->cte_n > 0 && b->ctes[b->cte_n - 1].depth == depth - 1 && !bit(b->columns, depth))
+    if (b->cte_n > 0 && b->ctes[b->cte_n - 1].depth == depth - 1 && !bit(b, AT_COLUMNS, depth))
         b->ctes[b->cte_n - 1].open = false;
 }
 
@@ -300,20 +305,20 @@ static void take_form_in_from(struct body *b)
 {
     take_overload(b, cursor_word_before(b->c));
     if (b->keyword == KW_values) /* its commas part rows */
-        set_bit(&b->from, b->depth, false);
+        set_bit(b, AT_FROM, b->depth, false);
 }
 
 /* XMLPARSE(DOCUMENT 'a'), XMLROOT(a, VERSION 'b'), XMLTABLE('a' PASSING 'b' COLUMNS c t PATH 'd'):
  * what looks like a type with its literal, or a call, is a word of the grammar. */
 static bool is_xml_word(const struct body *b)
 {
-    const bool passes = bit(b->xml_pass, b->depth);
+    const bool passes = bit(b, AT_XML_PASS, b->depth);
     switch ((unsigned)b->keyword) {
     case KW_document:
     case KW_content:
-        return b->mark2 == '(' && bit(b->xml_parse, b->depth);
+        return b->mark2 == '(' && bit(b, AT_XML_PARSE, b->depth);
     case KW_version:
-        return b->mark2 == ',' && bit(b->xml_root, b->depth);
+        return b->mark2 == ',' && bit(b, AT_XML_ROOT, b->depth);
     case KW_ref:
     case KW_value:
         return passes && b->keyword2 == KW_by;
@@ -349,8 +354,8 @@ static bool is_type_of_literal(const struct body *b)
     if (b->pending == PENDING_NAME)
         return !is_xml_word(b);
     const bool infix = k == KW_like || k == KW_ilike || k == KW_escape || k == KW_uescape ||
-                       (k == KW_similar && bit(b->from_word, b->depth));
-    return !infix || bit(b->xml_pass | b->xml_root | b->xml_parse, b->depth);
+                       (k == KW_similar && bit(b, AT_FROM_WORD, b->depth));
+    return !infix || bit(b, (enum at)(AT_XML_PASS | AT_XML_ROOT | AT_XML_PARSE), b->depth);
 }
 
 /* Now that the next token is known, settle the pending name. */
@@ -385,12 +390,12 @@ static enum place place_here(const struct body *b)
 {
     if (b->dotted)
         return PLACE_CALL;
-    if (b->keyword == KW_as && !bit(b->cast, b->depth))
+    if (b->keyword == KW_as && !bit(b, AT_CAST, b->depth))
         return PLACE_COLUMNS;
     if (b->after_relation || (b->mark == ')' && b->after == AFTER_YES) ||
         (b->keyword == KW_ordinality && b->keyword2 == KW_with))
         return PLACE_COLUMNS;
-    if (bit(b->with, b->depth) &&
+    if (bit(b, AT_WITH, b->depth) &&
         (b->mark == ',' || b->keyword == KW_with || b->keyword == KW_recursive))
         return PLACE_CTE;
     return PLACE_CALL;
@@ -414,7 +419,7 @@ static void pend(struct body *b, enum after after)
 /* In a column list, what stands behind the first name of an item is a type. */
 static bool is_column_type(const struct body *b)
 {
-    if (!b->name_before || !bit(b->columns, b->depth))
+    if (!b->name_before || !bit(b, AT_COLUMNS, b->depth))
         return false;
     const bool first = b->mark2 == '(' || b->mark2 == ',' || b->keyword2 == KW_columns;
     return first && b->c->keyword != KW_for; /* a FOR ORDINALITY */
@@ -431,13 +436,13 @@ static void take_clause(struct body *b)
 {
     const enum keyword k = b->c->keyword;
     if (k == KW_select || k == KW_table) /* the query behind the list; VALUES may be a name */
-        set_bit(&b->with, b->depth, false);
+        set_bit(b, AT_WITH, b->depth, false);
     b->after = AFTER_NO;
 }
 
 static void take_as(struct body *b)
 {
-    b->want_type = bit(b->cast, b->depth);
+    b->want_type = bit(b, AT_CAST, b->depth);
     b->after = AFTER_NO;
 }
 
@@ -445,10 +450,10 @@ static void take_as(struct body *b)
 static void take_with(struct body *b)
 {
     const bool list = b->first || b->mark == '(';
-    set_bit(&b->with, b->depth, list);
-    set_bit(&b->recursive, b->depth, false);
+    set_bit(b, AT_WITH, b->depth, list);
+    set_bit(b, AT_RECURSIVE, b->depth, false);
     if (list)
-        set_bit(&b->from, b->depth, false);
+        set_bit(b, AT_FROM, b->depth, false);
     b->after = AFTER_NO;
 }
 
@@ -476,8 +481,8 @@ static bool starts_statement(const struct body *b)
         return true;
     if (b->mark == '(')
         return (b->keyword2 == KW_as || b->keyword2 == KW_materialized) &&
-               bit(b->with, b->depth - 1);
-    return bit(b->with, b->depth) && b->mark != ',' && b->keyword != KW_with &&
+               bit(b, AT_WITH, b->depth - 1);
+    return bit(b, AT_WITH, b->depth) && b->mark != ',' && b->keyword != KW_with &&
            b->keyword != KW_recursive;
 }
 
@@ -496,7 +501,7 @@ static void take_by(struct body *b)
         return;
     }
     if (b->keyword == KW_group)
-        set_bit(&b->group, b->depth, true);
+        set_bit(b, AT_GROUP, b->depth, true);
     b->after = AFTER_NO;
 }
 
@@ -565,14 +570,14 @@ static void take_maybe(struct body *b)
 static bool in_with_list(const struct body *b)
 {
     const bool as = b->keyword == KW_as || (b->keyword == KW_not && b->keyword2 == KW_as);
-    return as && (bit(b->with, b->depth) || !b->options.query);
+    return as && (bit(b, AT_WITH, b->depth) || !b->options.query);
 }
 
 /* At the start of an item of GROUP BY or GROUPING SETS. */
 static bool starts_grouping(const struct body *b)
 {
-    return bit(b->group, b->depth) && (b->mark == ',' || b->mark == '(' || b->keyword == KW_by ||
-                                       b->keyword == KW_all || b->keyword == KW_distinct);
+    return bit(b, AT_GROUP, b->depth) && (b->mark == ',' || b->mark == '(' || b->keyword == KW_by ||
+                                          b->keyword == KW_all || b->keyword == KW_distinct);
 }
 
 /* Keywords only behind the word that goes before them in the grammar. */
@@ -585,7 +590,7 @@ static void take_after(struct body *b)
                            ((now == KW_recursive || now == KW_ordinality) && before == KW_with) ||
                            (now == KW_varying && (keyword_role(before) == KW_ROLE_TYPE));
     if (now == KW_recursive && construct)
-        set_bit(&b->recursive, b->depth, true);
+        set_bit(b, AT_RECURSIVE, b->depth, true);
     if (construct)
         b->after = now == KW_varying ? AFTER_YES : AFTER_NO;
     else
@@ -618,7 +623,7 @@ static take_word_fn *const take_word_as[KW_ROLE_N] = {
 static void take_locking(struct body *b)
 {
     const enum keyword k = b->c->keyword;
-    if (b->keyword == KW_for && !bit(b->from_word, b->depth) &&
+    if (b->keyword == KW_for && !bit(b, AT_FROM_WORD, b->depth) &&
         (k == KW_update || k == KW_share || k == KW_no || k == KW_key))
         FORBID(b, LOCKING_READ);
 }
@@ -658,11 +663,11 @@ static const uint8_t clauses[KW_N] = {
 
 static void take_from(struct body *b)
 {
-    if (bit(b->from_word, b->depth)) /* EXTRACT(a FROM b) */
+    if (bit(b, AT_FROM_WORD, b->depth)) /* EXTRACT(a FROM b) */
         return;
     if (b->keyword == KW_distinct && (b->keyword2 == KW_is || b->keyword2 == KW_not))
         return;
-    set_bit(&b->from, b->depth, true);
+    set_bit(b, AT_FROM, b->depth, true);
     b->want_relation = true;
 }
 
@@ -675,12 +680,12 @@ static void take_in_clause(struct body *b)
         take_from(b);
         return;
     case CLAUSE_OTHER:
-        set_bit(&b->from, b->depth, false);
-        set_bit(&b->group, b->depth, false);
-        set_bit(&b->window, b->depth, b->c->keyword == KW_window);
+        set_bit(b, AT_FROM, b->depth, false);
+        set_bit(b, AT_GROUP, b->depth, false);
+        set_bit(b, AT_WINDOW, b->depth, b->c->keyword == KW_window);
         return;
     case CLAUSE_JOIN:
-        b->want_relation = bit(b->from, b->depth);
+        b->want_relation = bit(b, AT_FROM, b->depth);
         return;
     case CLAUSE_TABLE:
         b->want_relation = true;
@@ -720,8 +725,8 @@ static bool is_form(enum keyword k)
 /* Any word may be a label: SELECT a AS select. Not so AS MATERIALIZED, nor AS in a CAST. */
 static bool is_label(const struct body *b)
 {
-    return b->options.query && b->keyword == KW_as && !bit(b->cast, b->depth) &&
-           !bit(b->with, b->depth);
+    return b->options.query && b->keyword == KW_as && !bit(b, AT_CAST, b->depth) &&
+           !bit(b, AT_WITH, b->depth);
 }
 
 static void take_word(struct body *b)
@@ -743,8 +748,8 @@ static void take_word(struct body *b)
         take_locking(b);
     if (b->keyword == KW_into)
         take_temp(b);
-    if (c->keyword == KW_columns && bit(b->xml_pass, b->depth)) {
-        set_bit(&b->columns, b->depth, true);
+    if (c->keyword == KW_columns && bit(b, AT_XML_PASS, b->depth)) {
+        set_bit(b, AT_COLUMNS, b->depth, true);
         pend(b, AFTER_NO); /* it may still be a function */
         return;
     }
@@ -762,9 +767,18 @@ static void take_word(struct body *b)
 /* f() AS (a t): neither the query of a WITH nor a window. The bits are those of the depth outside. */
 static bool opens_definitions(const struct body *b)
 {
-    return b->options.query && b->keyword == KW_as && !bit(b->with, b->depth - 1) &&
-           !bit(b->window, b->depth - 1);
+    return b->options.query && b->keyword == KW_as && !bit(b, AT_WITH, b->depth - 1) &&
+           !bit(b, AT_WINDOW, b->depth - 1);
 }
+
+static const uint16_t opened_by[KW_N] = {
+    [KW_cast] = AT_CAST,           [KW_xmlserialize] = AT_CAST | AT_XML_PARSE,
+    [KW_xmlparse] = AT_XML_PARSE,  [KW_xmlroot] = AT_XML_ROOT,
+    [KW_xmltable] = AT_XML_PASS,   [KW_xmlexists] = AT_XML_PASS,
+    [KW_sets] = AT_GROUP,          [KW_extract] = AT_FROM_WORD,
+    [KW_substring] = AT_FROM_WORD, [KW_trim] = AT_FROM_WORD,
+    [KW_overlay] = AT_FROM_WORD,
+};
 
 static void take_open_paren(struct body *b)
 {
@@ -775,24 +789,16 @@ static void take_open_paren(struct body *b)
         return;
     }
     if (k != KW_as && k != KW_materialized && k != KW_recursive && !b->opens_columns)
-        set_bit(&b->with, b->depth, false); /* a query, not the next name of the WITH list */
+        set_bit(b, AT_WITH, b->depth, false); /* a query, not the next name of the WITH list */
     b->depth++;
-    set_bit(&b->cast, b->depth, k == KW_cast || k == KW_xmlserialize);
-    set_bit(&b->no_operand, b->depth,
-            b->opens_operator || (k == KW_on && b->keyword2 == KW_distinct));
-    set_bit(&b->operator_in, b->depth, b->opens_operator);
-    set_bit(&b->called, b->depth, b->opens_call);
-    set_bit(&b->xml_parse, b->depth, k == KW_xmlparse || k == KW_xmlserialize);
-    set_bit(&b->xml_root, b->depth, k == KW_xmlroot);
-    set_bit(&b->xml_pass, b->depth, k == KW_xmltable || k == KW_xmlexists);
-    set_bit(&b->window, b->depth, false);
-    set_bit(&b->group, b->depth, k == KW_sets);
-    set_bit(&b->from, b->depth, b->at_relation);
-    set_bit(&b->from_word, b->depth,
-            k == KW_extract || k == KW_substring || k == KW_trim || k == KW_overlay);
+    const bool definitions = b->opens_columns || opens_definitions(b);
+    uint32_t at = opened_by[k] | (b->opens_operator ? AT_OPERATOR_IN | AT_NO_OPERAND : 0);
+    at |= (definitions ? AT_COLUMNS : 0) | (b->opens_call ? AT_CALLED : 0);
+    at |= (b->at_relation ? AT_FROM : 0);
+    if (k == KW_on && b->keyword2 == KW_distinct)
+        at |= AT_NO_OPERAND;
+    b->at[b->depth] = at;
     b->want_relation = b->at_relation;
-    set_bit(&b->columns, b->depth, b->opens_columns || opens_definitions(b));
-    set_bit(&b->with, b->depth, false);
     b->opens_columns = false;
     b->opens_operator = false;
     b->opens_call = false;
@@ -807,9 +813,9 @@ static void take_close_paren(struct body *b)
             give_up(b, ROUTE_WHY_BAD_TOKEN);
         return;
     }
-    if (bit(b->operator_in, b->depth) && !b->operator_before)
+    if (bit(b, AT_OPERATOR_IN, b->depth) && !b->operator_before)
         forbid(b, SQL_UNKNOWN, ROUTE_WHY_UNKNOWN_OPERATOR);
-    b->after = bit(b->no_operand, b->depth) ? AFTER_NO : AFTER_YES;
+    b->after = bit(b, AT_NO_OPERAND, b->depth) ? AFTER_NO : AFTER_YES;
     close_ctes(b, b->depth);
     b->depth--;
 }
@@ -837,7 +843,7 @@ static void take_punct(struct body *b)
         b->after = AFTER_NO;
         break;
     case ',':
-        b->want_relation = bit(b->from, b->depth);
+        b->want_relation = bit(b, AT_FROM, b->depth);
         b->after = AFTER_NO;
         break;
     default:
@@ -851,7 +857,7 @@ static void take_operator(struct body *b)
     static const struct schema any = {.kind = QUALIFIER_NONE};
     const struct cursor *c = b->c;
     const struct slice op = c->token.text;
-    const bool named = bit(b->operator_in, b->depth);
+    const bool named = bit(b, AT_OPERATOR_IN, b->depth);
     const bool star = c->mark == '*' && (b->dotted || b->after == AFTER_NO);
     if (op.n == 2 && op.p[0] == ':' && op.p[1] == ':')
         b->want_type = true;
@@ -935,7 +941,7 @@ static void take_token(struct body *b)
         break;
     case SCAN_STRING:
         /* A type with arguments, f(1) 'x'; and a.N'x', where N is the type a.nchar. */
-        if ((b->mark == ')' && bit(b->called, b->depth + 1)) || b->dotted)
+        if ((b->mark == ')' && bit(b, AT_CALLED, b->depth + 1)) || b->dotted)
             forbid(b, SQL_UNKNOWN, ROUTE_WHY_UNKNOWN_TYPE);
         b->after = AFTER_YES;
         break;
@@ -991,12 +997,13 @@ static bool at_end(const struct body *b)
 
 void body_prove(struct cursor *c, const struct body_options *options, struct body_verdict *out)
 {
-    struct body b = {
-        .c = c,
-        .options = *options,
-        .verdict = {SQL_READ, ROUTE_WHY_READ, 0, false},
-        .first = true,
-    };
+    struct body b;
+    memset(&b, 0,
+           offsetof(struct body, at) + sizeof b.at[0]); /* the rest is set before it is read */
+    b.c = c;
+    b.options = *options;
+    b.verdict = (struct body_verdict){SQL_READ, ROUTE_WHY_READ, 0, false};
+    b.first = true;
     while (!at_end(&b)) {
         step(&b);
         cursor_next(c);

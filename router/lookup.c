@@ -124,11 +124,11 @@ struct effect lookup_operator(const struct catalog *catalog, const struct schema
                               struct slice text)
 {
     static const struct slice not_equal = {(const uint8_t *)"<>", 2};
+    const bool builtin = schema->kind != QUALIFIER_OTHER && operator_known(text);
+    if (builtin && (catalog == NULL || schema->kind == QUALIFIER_PG_CATALOG))
+        return harmless;
     const struct word word = {.text = slice_is(text, "!=") ? not_equal : text, /* as the lexer */
                               .quoted = true};
-    const bool builtin = schema->kind != QUALIFIER_OTHER && operator_known(text);
-    if (builtin && schema->kind == QUALIFIER_PG_CATALOG)
-        return harmless;
     return find(catalog, CATALOG_OPERATOR, schema, &word,
                 builtin ? harmless : unknown(ROUTE_WHY_UNKNOWN_OPERATOR));
 }
