@@ -196,6 +196,7 @@ static void read_begin(struct reader *r, struct tx_statement *st)
 
 static void read_start(struct reader *r, struct tx_statement *st)
 {
+    st->start = true;
     if (accept(r, "transaction") && read_modes(r, &st->modes, false))
         st->kind = TX_BEGIN;
 }

@@ -52,6 +52,7 @@ enum { TX_RESET_ISOLATION = 1, TX_RESET_ACCESS = 2, TX_RESET_DEFERRABLE = 4 };
 struct tx_statement {
     uint8_t kind;  /* enum tx_statement_kind */
     bool chain;    /* COMMIT or ROLLBACK: AND CHAIN */
+    bool start;    /* BEGIN: it said START TRANSACTION, and so does its tag */
     uint8_t reset; /* TX_SET_SESSION: modes that go back to their default, TX_RESET_* */
     struct tx_modes modes;
 };

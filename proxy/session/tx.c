@@ -181,6 +181,11 @@ enum route_tx tx_route(const struct session *s)
         return route_of(s, tx_modes_over(tx->said, tx->modes));
     if (tx->begins) {
         enum route_tx route = route_of(s, tx->said);
+        bool all_on_standby =
+            s->segment.flags & SQL_F_BEGIN_READ_ONLY || tx->said.access == TX_ACCESS_NONE;
+        if (route == ROUTE_TX_READ_ONLY &&
+            !all_on_standby) /* READ WRITE, READ ONLY: as it is written */
+            return ROUTE_TX_PRIMARY;
         return route == ROUTE_TX_PRIMARY ? ROUTE_TX_BY_CLASS : route;
     }
     /* Autocommit, or a BEGIN among other statements of one message. */
@@ -437,7 +442,7 @@ void tx_forget_settings(struct session *s)
 
 /* ---- answers of ours ---- */
 
-static void say(struct session *s, enum tx_answer answer)
+static void say(struct session *s, enum tx_answer answer, bool start)
 {
     uint8_t bytes[WARNING_MAX];
     struct put o = put_into(bytes, sizeof bytes);
@@ -449,6 +454,7 @@ static void say(struct session *s, enum tx_answer answer)
                                         "there is already a transaction in progress", NULL, NULL});
     put_command_complete(&o, answer == TX_SAYS_COMMIT     ? "COMMIT"
                              : answer == TX_SAYS_ROLLBACK ? "ROLLBACK"
+                             : start                      ? "START TRANSACTION"
                                                           : "BEGIN");
     CHECK(!o.full);
     conn_out_copy(s->conn, o.p, o.n);
@@ -489,7 +495,7 @@ static void run_here(struct session *s, const struct tx_statement *st)
     s->worker->stats.queries++;
     if (answer == TX_SAYS_COMMIT || answer == TX_SAYS_ROLLBACK)
         settings_tag(s, slice_of(answer == TX_SAYS_COMMIT ? "COMMIT" : "ROLLBACK"));
-    say(s, answer);
+    say(s, answer, st->start);
 }
 
 /* A lone statement that needs no server in this state. */

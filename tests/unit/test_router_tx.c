@@ -31,7 +31,7 @@ static const struct form forms[] = {
     {";;BEGIN", {.kind = TX_BEGIN}},
     {"BEGIN WORK", {.kind = TX_BEGIN}},
     {"BEGIN TRANSACTION", {.kind = TX_BEGIN}},
-    {"START TRANSACTION", {.kind = TX_BEGIN}},
+    {"START TRANSACTION", {.kind = TX_BEGIN, .start = true}},
     {"BEGIN READ ONLY", {.kind = TX_BEGIN, .modes = MODES(0, TX_READ_ONLY, 0)}},
     {"BEGIN READ WRITE", {.kind = TX_BEGIN, .modes = MODES(0, TX_READ_WRITE, 0)}},
     {"BEGIN READ WRITE READ ONLY", {.kind = TX_BEGIN, .modes = MODES(0, TX_READ_ONLY, 0)}},
@@ -43,7 +43,9 @@ static const struct form forms[] = {
     {"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
      {.kind = TX_BEGIN, .modes = MODES(TX_REPEATABLE_READ, TX_READ_ONLY, 0)}},
     {"START TRANSACTION READ ONLY, ISOLATION LEVEL SERIALIZABLE, NOT DEFERRABLE",
-     {.kind = TX_BEGIN, .modes = MODES(TX_SERIALIZABLE, TX_READ_ONLY, TX_NOT_DEFERRABLE)}},
+     {.kind = TX_BEGIN,
+      .start = true,
+      .modes = MODES(TX_SERIALIZABLE, TX_READ_ONLY, TX_NOT_DEFERRABLE)}},
     {"BEGIN NOT DEFERRABLE DEFERRABLE", {.kind = TX_BEGIN, .modes = MODES(0, 0, TX_DEFERRABLE)}},
     {"BEGIN ISOLATION LEVEL SERIALIZABLE, ISOLATION LEVEL READ COMMITTED",
      {.kind = TX_BEGIN, .modes = MODES(TX_READ_COMMITTED, 0, 0)}},
@@ -143,8 +145,8 @@ static void each_form_is_read(void **state)
         struct tx_statement st;
         tx_parse(slice_of(forms[i].sql), true, &st);
         const struct tx_statement *is = &forms[i].is;
-        if (st.kind != is->kind || st.chain != is->chain || st.reset != is->reset ||
-            memcmp(&st.modes, &is->modes, sizeof st.modes) != 0)
+        if (st.kind != is->kind || st.chain != is->chain || st.start != is->start ||
+            st.reset != is->reset || memcmp(&st.modes, &is->modes, sizeof st.modes) != 0)
             fail_msg("%s", forms[i].sql);
     }
 }
