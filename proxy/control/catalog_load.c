@@ -168,8 +168,9 @@ static enum catalog_progress wait_and_step(struct catalog_load *load)
 
 static PGconn *connect_blocking(const char *dsn)
 {
+    static const char options[] = CATALOG_OPTIONS;
     const char *const keys[] = {"dbname", "application_name", "options", "connect_timeout", NULL};
-    const char *const values[] = {dsn, CATALOG_APPLICATION, CATALOG_OPTIONS, "10", NULL};
+    const char *const values[] = {dsn, CATALOG_APPLICATION, options, "10", NULL};
     PGconn *conn = PQconnectdbParams(keys, values, 1);
     CHECK(conn != NULL);
     return conn;

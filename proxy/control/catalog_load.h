@@ -15,8 +15,8 @@
 #define CATALOG_ERROR_BYTES 256
 /* What each session of ours is set to. A query that takes longer is given up. */
 #define CATALOG_STATEMENT_MS 60000
-#define CATALOG_OPTIONS                                                                \
-    "-c search_path=pg_catalog -c standard_conforming_strings=on -c lock_timeout=5000" \
+#define CATALOG_OPTIONS                                                                           \
+    "-c search_path=pg_catalog -c standard_conforming_strings=on -c lock_timeout=5000 -c jit=off" \
     " -c statement_timeout=60000 -c default_transaction_read_only=on -c quote_all_identifiers=off"
 #define CATALOG_APPLICATION "pgweir catalog"
 
