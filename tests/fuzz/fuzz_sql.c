@@ -8,7 +8,9 @@
 #include "base/check.h"
 #include "router/classify.h"
 #include "router/decide.h"
+#include "router/hint.h"
 #include "router/scan.h"
+#include "router/setting.h"
 
 #define TEXT_MAX 8192
 
@@ -45,6 +47,31 @@ static void check_facts(const struct sql_facts *f)
           !(f->flags & (SQL_F_PIN | SQL_F_SET | SQL_F_SET_FUNCTION | SQL_F_TAINT)));
 }
 
+/* A hint lies in the text, and there is none without a comment. */
+static void check_hint(struct slice sql, bool standard_strings)
+{
+    struct hint hint;
+    hint_read(sql, standard_strings, &hint);
+    CHECK(hint.route < HINT_ROUTE_N);
+    CHECK(hint.min_lsn.n == 0 || (hint.min_lsn.p >= sql.p &&
+                                  hint.min_lsn.p + hint.min_lsn.n <= sql.p + sql.n));
+    const bool possible = memmem(sql.p, sql.n, "/*", 2) && memmem(sql.p, sql.n, "*/", 2);
+    CHECK(possible || (hint.route == HINT_NONE && hint.min_lsn.n == 0));
+}
+
+static void check_setting(struct slice sql, bool standard_strings)
+{
+    struct setting_statement st;
+    setting_read(sql, standard_strings, &st);
+    CHECK(st.name_n <= SETTING_NAME_MAX && st.name[st.name_n] == '\0');
+    CHECK(st.value.n == 0 ||
+          (st.value.p >= sql.p && st.value.p + st.value.n <= sql.p + sql.n));
+    const bool ours = st.kind != SETTING_NONE && st.kind != SETTING_RESET_ALL;
+    CHECK(!ours || setting_is_ours((struct slice){(const uint8_t *)st.name, st.name_n}));
+    if (st.kind == SETTING_SET || st.kind == SETTING_RESET)
+        CHECK(setting_within(sql, standard_strings));
+}
+
 /* The facts of "before sql after". */
 static struct sql_facts facts_around(const char *before, struct slice sql, const char *after,
                                      const struct sql_env *env)
@@ -73,6 +100,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     sql_classify(sql, &env, &f);
     sql_classify(sql, &env, &again);
     check_facts(&f);
+    check_hint(sql, env.standard_conforming_strings);
+    check_setting(sql, env.standard_conforming_strings);
     CHECK(memcmp(&f, &again, sizeof f) == 0);
     CHECK(complete || !(f.flags & SQL_F_READ));
 
