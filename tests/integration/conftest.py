@@ -168,6 +168,30 @@ class Cluster:
     def follow(self, node, upstream):
         self._run("follow", node, upstream)
 
+    def rejoin(self, node, upstream):
+        """A node that is down becomes a new replica of another one."""
+        self._run("rejoin", node, upstream)
+        self.changed.discard(("restart", node))
+        self._read_env(self._run("env"))
+
+    def skew(self, node, offset):
+        """Restarts it with its clock off by "+1h" or the like."""
+        self.changed.add(("unskew", node))
+        self._run("skew", node, offset)
+        self._read_env(self._run("env"))
+
+    def unskew(self, node):
+        self._run("skew", node, 0)
+        self.changed.discard(("unskew", node))
+        self._read_env(self._run("env"))
+
+    def synchronous(self, *replicas):
+        """From now on the primary tells of a commit when all of these have it."""
+        self.sql("primary", f"ALTER SYSTEM SET synchronous_standby_names = '{len(replicas)} ({', '.join(replicas)})'")
+        self.sql("primary", "SELECT pg_reload_conf()")
+        wait_until(lambda: self.sql("primary", "SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync'")
+                   == [(len(replicas),)], what="synchronous standbys")
+
     def settle(self):
         """Undo what a test did to the nodes, so that the next test finds them well."""
         for undo, node in sorted(self.changed, reverse=True):  # thaw before resume

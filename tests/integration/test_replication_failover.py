@@ -180,3 +180,119 @@ def test_two_replicas_share_the_reads_and_one_takes_over(three, pgweir):
         wait_shared(weir, "replica1", "replica2")
         wait_until(lambda: "primary" not in {node for node, _, _ in readers.answers[-50:]}, 20, "readers leave the primary")
     assert readers.errors == [] and writers.errors == []
+
+
+# Failover under load, with what each client was told.
+
+class Ledger(Looping):
+    """Writers that are told of each row (client, n) or not, and readers that never may fail.
+
+    `acknowledged` and `unknown` are rows; `waited` the longest time that an acknowledged write took."""
+
+    def __init__(self, weir, writers=6, readers=6):
+        super().__init__(weir, writers + readers)
+        self.writer_n = writers
+        self.acknowledged, self.unknown, self.refused, self.read_errors = set(), set(), [], []
+        self.reads, self.waited = 0, 0.0
+
+    def _run(self, number):
+        work = self._write if number < self.writer_n else self._read
+        n = 0
+        while not self.stopping:
+            try:
+                db = self.weir.connect()
+                with db.cursor() as cursor:
+                    while not self.stopping:
+                        n += 1
+                        work(cursor, number, n)
+                db.close()
+            except psycopg2.Error as e:
+                self._told(number, n, e.pgcode or e.diag.sqlstate, str(e))
+
+    def _write(self, cursor, number, n):
+        begun = time.monotonic()
+        cursor.execute("INSERT INTO written VALUES (%s, %s)", (number, n))
+        self.waited = max(self.waited, time.monotonic() - begun)
+        self.acknowledged.add((number, n))
+        time.sleep(0.01)
+
+    def _read(self, cursor, *_):
+        cursor.execute("SELECT count(*) FROM written")
+        self.reads += 1
+        time.sleep(0.005)
+
+    def _told(self, number, n, code, text):
+        if number >= self.writer_n:
+            self.read_errors.append((code, text))
+        elif code in ("53300", "57P03", "25006"):
+            self.refused.append((code, text))
+        else:
+            self.unknown.add((number, n))
+
+    def wait_more(self, writes=30, reads=30, deadline_s=30):
+        w, r = len(self.acknowledged), self.reads
+        wait_until(lambda: len(self.acknowledged) > w + writes and self.reads > r + reads, deadline_s, "writes and reads go on")
+
+
+def rows_of(cluster, node):
+    return set(cluster.sql(node, "SELECT client, n FROM written"))
+
+
+@pytest.mark.deadline(120)
+@pytest.mark.parametrize("comes_back_as", ["replica", "primary"])
+def test_failover_under_load(new_cluster, pgweir, comes_back_as):
+    """Synchronous standbys, so nothing acknowledged may be lost; clients see a pause."""
+    three = new_cluster("--replicas", 2)
+    three.sql("primary", "CREATE TABLE written (client int, n int); GRANT ALL ON written TO PUBLIC")
+    three.wait_replayed()
+    three.synchronous("replica1", "replica2")
+    weir = pgweir(cluster=three, queue_timeout="2s", failover_wait="30s", **PROBES)
+    wait_shared(weir, "replica1", "replica2")
+    with Ledger(weir) as ledger:
+        ledger.wait_more()
+        since = len(weir.log())
+        three.kill("primary")
+        promote(three)
+        weir.wait_log(r"cluster\.primary_changed .*primary=127\.0\.0\.1:%d" % three.ports["replica1"], 20, since)
+        ledger.wait_more()
+        since = len(weir.log())
+        if comes_back_as == "replica":
+            three.rejoin("primary", "replica1")
+            weir.wait_log(r"route\.node_eligible .*node=127\.0\.0\.1:%d" % three.ports["primary"], 30, since)
+        else:
+            three.restart("primary")
+            weir.wait_log(r"node\.old_timeline .*node=127\.0\.0\.1:%d" % three.ports["primary"], 30, since)
+        on_old = rows_of(three, "primary") if comes_back_as == "primary" else set()
+        ledger.wait_more()
+        if comes_back_as == "primary":
+            assert rows_of(three, "primary") == on_old, "a write went to the older timeline"
+    there = rows_of(three, "replica1")
+    lost = ledger.acknowledged - there
+    print(f"{len(ledger.acknowledged)} acknowledged, {len(ledger.unknown)} unknown ({len(ledger.unknown & there)} of them "
+          f"there), {len(lost)} lost, longest write {ledger.waited:.1f} s, {ledger.reads} reads")
+    assert lost == set()
+    assert there <= ledger.acknowledged | ledger.unknown
+    assert ledger.read_errors == [], ledger.read_errors[:3]
+    assert ledger.refused == [], ledger.refused[:3]
+    assert len(ledger.unknown) <= 6, "no more than one write of each client was under way"
+
+
+def test_writes_wait_for_failover_wait_and_no_longer(three, pgweir):
+    """Longer than queue_timeout, which is about servers; then 57P03."""
+    weir = pgweir(cluster=three, queue_timeout="300ms", failover_wait="1500ms", **PROBES)
+    weir.wait_reads_on_replica()
+    with weir.raw().login("app_scram", "app", "secret") as c:
+        three.kill("primary")
+        for _ in range(2):  # the first is there before pgweir knows, the second after
+            begun = time.monotonic()
+            answer = c.query("INSERT INTO written VALUES (7, 1)")
+            assert [m.type for m in answer] == ["E", "Z"] and answer[0].fields()["C"] == "57P03", answer
+            assert "failover_wait" in answer[0].fields()["D"]
+            assert 1.2 < time.monotonic() - begun < 6
+        assert c.rows(Cluster.WHO)[0][0] in ("1", "2")
+    weir.reload(failover_wait="200ms", queue_timeout="30s")
+    weir.wait_log(r"config\.reload")
+    begun = time.monotonic()
+    with pytest.raises(psycopg2.Error) as told:
+        weir.sql("INSERT INTO written VALUES (7, 2)")
+    assert told.value.pgcode == "57P03" and time.monotonic() - begun < 10
