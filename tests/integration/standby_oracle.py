@@ -27,9 +27,12 @@ CLOCKS = re.compile(r"\b(explain .*analy[sz]e|now|\w+_timestamp|localtime(stamp)
 LEFT = """SELECT (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'),
     (SELECT count(*) FROM pg_listening_channels()), (SELECT count(*) FROM pg_prepared_statements),
     (SELECT count(*) FROM pg_cursors), (SELECT count(*) FROM pg_prepared_xacts), pg_my_temp_schema(), current_user,
-    (SELECT md5(string_agg(name || coalesce(setting, ''), ' ' ORDER BY name)) FROM pg_settings),
+    (SELECT md5(string_agg(name || coalesce(setting, ''), ' ' ORDER BY name)) FROM pg_settings
+        WHERE name NOT LIKE 'plpgsql.%'), /* they come when the first body in that language runs */
     pg_snapshot_xmax(pg_current_snapshot()), (SELECT count(*) FROM pg_largeobject_metadata)"""
 PACKAGED = sorted((ROOT / "build/postgres").glob("*/native/bin"))  # other versions, if scripts/gen-functions fetched them
+END = "ROLLBACK"
+SESSION_MODE = re.compile(r"default_transaction|characteristics|\bset\b.*transaction|reset all|discard all", re.I)
 MARK = "SELECT 'behind statement {}'"
 BATCH = 200
 
@@ -38,13 +41,16 @@ def route(texts, *options, binary=BINARY):
     """For each text what `pgweir route` says of its statements: lists of dicts. Empty: it has no statement, or no end."""
     result = []
     while len(result) < len(texts):
-        result += route_up_to_unended(texts[len(result):], options, binary)
+        rest = texts[len(result):]
+        first = next((i for i, text in enumerate(rest) if SESSION_MODE.search(text)), len(rest))
+        result += route_up_to_unended(rest[:first] or rest[:1], options, binary)  # a session's default would go on
     return result
 
 
 def route_up_to_unended(texts, options, binary):
-    """The same up to the first text that swallows those behind it, as an unterminated literal does."""
-    feed = "".join(f"{text}\n;{MARK.format(i)};\n" for i, text in enumerate(texts))
+    """The same up to the first text that swallows those behind it, as an unterminated literal does. Each begins outside
+    of a transaction."""
+    feed = "".join(f"{text}\n;{END};{MARK.format(i)};\n" for i, text in enumerate(texts))
     done = subprocess.run([binary, "route", "--json", *options], input=feed, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     answers = [json.loads(line) for line in done.stdout.splitlines()]
@@ -54,7 +60,8 @@ def route_up_to_unended(texts, options, binary):
         end = ends.get(MARK.format(i))
         if end is None:
             return result + [[]]
-        result.append(answers[at:end])
+        assert answers[end - 1]["sql"] == END
+        result.append(answers[at:end - 1])
         at = end + 1
     return result
 
@@ -66,9 +73,11 @@ def on_replica(texts, *options, **more):
 
 
 def in_read_only_transaction(texts, *options, **more):
-    """Those that stay on the replica on which a READ ONLY transaction began."""
+    """Those that stay on the replica on which a READ ONLY transaction began, each with: must the rows be the same? Who asks
+    for a node's identity or state there gets that node's."""
     answers = route([f"BEGIN READ ONLY; {text}\n; COMMIT" for text in texts], *options, **more)
-    return [t for t, parts in zip(texts, answers) if parts and all(p["route"] == "replica" for p in parts)]
+    stay = [(t, parts[1:-1]) for t, parts in zip(texts, answers) if parts and all(p["route"] == "replica" for p in parts)]
+    return [(t, all(p["class"] in ("read", "copy_out") for p in parts)) for t, parts in stay]
 
 
 def answer_of(connection, text):
@@ -107,7 +116,7 @@ class Pair:
             return flushed == self.cluster.sql(self.nodes[1], "SELECT pg_last_wal_replay_lsn()")
         wait_until(same, 20, "the standby has replayed all that the primary flushed")
 
-    def compare(self, text, before="", after=""):
+    def compare(self, text, before="", after="", rows=True):
         """Runs it on both, between what comes before and after. True: both gave an answer, and the same."""
         answers = []
         for connection in self.connections:
@@ -118,7 +127,7 @@ class Pair:
                 answer_of(connection, after)
         self.ran += 1
         self.since_check.append((text, before, after))
-        same = self.same(text, *answers)
+        same = self.same(text, *answers) if rows else answers[0][0] == answers[1][0]
         if not same:
             self.differences.append(f"{before}{text}: {self.nodes[0]} {show(answers[0])}, {self.nodes[1]} {show(answers[1])}")
         if len(self.since_check) >= BATCH:
@@ -221,9 +230,9 @@ class BarePair:
 
 
 def corpus(name):
-    """One text per line; lines that begin with -- are comments."""
+    """One text per line; lines that begin with -- or # are comments."""
     with open(ROOT / "tests/oracle" / name) as f:
-        return [line.strip() for line in f if line.strip() and not line.startswith("--")]
+        return [line.strip() for line in f if line.strip() and not line.startswith(("--", "#"))]
 
 
 def unit_test_statements():
