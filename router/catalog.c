@@ -58,10 +58,12 @@ static uint64_t fold(uint64_t w)
     return w | (upper & ones * 0x80) >> 2;
 }
 
+/* Both halves of the product: names often differ in their last bytes alone, which a product's lower half
+ * would lose. */
 static uint64_t mix(uint64_t h, uint64_t w)
 {
-    h = (h ^ w) * UINT64_C(0x9E3779B97F4A7C15);
-    return h ^ h >> 32;
+    const unsigned __int128 product = (unsigned __int128)(h ^ w) * UINT64_C(0x9E3779B97F4A7C15);
+    return (uint64_t)product ^ (uint64_t)(product >> 64);
 }
 
 /* False: no stored name can be this one. */
