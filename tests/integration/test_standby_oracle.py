@@ -9,7 +9,7 @@ from rawpg import copy_fail, query
 from standby_oracle import (PACKAGED, BarePair, Pair, answer_of, corpus, generated, in_read_only_transaction,
                             on_replica, unit_test_statements)
 
-ROUNDS = 12 if os.environ.get("PGWEIR_FULL") else 3
+ROUNDS = 12 if os.environ.get("PGWEIR_FULL") else 2
 TRANSACTIONS = ("BEGIN READ ONLY", "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
 KNOWS_CATALOG = "--catalog" in subprocess.run([BINARY, "route", "--help"], capture_output=True, text=True).stdout
 
