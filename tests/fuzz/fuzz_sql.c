@@ -88,6 +88,77 @@ static struct sql_facts facts_around(const char *before, struct slice sql, const
     return f;
 }
 
+/* Where the text lies changes nothing: at another alignment, in a block that ends with it. */
+static void check_copies(struct slice sql, const struct sql_env *env, const struct sql_facts *facts)
+{
+    for (size_t shift = 0; shift < 8; shift += 3) {
+        uint8_t *block = malloc(sql.n + shift + 1);
+        struct sql_facts f;
+        CHECK(block != NULL);
+        memset(block, '\'', sql.n + shift + 1);
+        memcpy(block + shift + (shift == 0), sql.p, sql.n); /* 0: the block ends with the text */
+        sql_classify((struct slice){block + shift + (shift == 0), sql.n}, env, &f);
+        CHECK(memcmp(&f, facts, sizeof f) == 0);
+        free(block);
+    }
+}
+
+/* The statements one by one, joined, are the whole: for a text without ; inside of them. */
+static void check_joined(struct slice sql, const struct sql_env *env, const struct sql_facts *facts)
+{
+    struct scan s;
+    struct scan_token t = {SCAN_PUNCT, {sql.p, 0}};
+    struct sql_facts joined, one;
+    const uint8_t *from = sql.p;
+    int depth = 0;
+    sql_facts_init(&joined);
+    scan_init(&s, sql, env->standard_conforming_strings);
+    while (t.kind != SCAN_END) {
+        scan_next(&s, &t);
+        const uint8_t mark = t.kind == SCAN_PUNCT ? t.text.p[0] : 0;
+        depth += (mark == '(') - (mark == ')');
+        if (depth < 0 || (mark == ';' && depth != 0))
+            return; /* in a rule's list, or unbalanced */
+        if (mark != ';' && t.kind != SCAN_END)
+            continue;
+        sql_classify((struct slice){from, (size_t)(t.text.p - from)}, env, &one);
+        if (one.flags & SQL_F_DDL)
+            return; /* BEGIN ATOMIC holds semicolons of its own */
+        sql_facts_join(&joined, &one);
+        from = s.at;
+    }
+    CHECK(joined.class == facts->class && joined.reason == facts->reason);
+    CHECK(joined.flags == facts->flags && joined.statements == facts->statements);
+}
+
+static const struct catalog *catalog_of_some_names(void)
+{
+    static struct catalog *catalog;
+    if (catalog != NULL)
+        return catalog;
+    catalog = catalog_new(1);
+    static const char *const names[] = {"t", "u", "a", "b", "f", "x"};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+        for (int kind = 0; kind < CATALOG_KIND_N; kind++)
+            catalog_put(catalog, (enum catalog_kind)kind, slice_of("public"), slice_of(names[i]),
+                        i % 3 == 2 ? SQL_WRITER_FUNCTION : SQL_READ,
+                        i % 3 == 2 ? ROUTE_WHY_USER_FUNCTION : ROUTE_WHY_READ);
+    return catalog;
+}
+
+/* Never better than without: only names that are not built in may become reads. */
+static void check_catalog(struct slice sql, struct sql_env env, const struct sql_facts *without)
+{
+    struct sql_facts with;
+    env.catalog = catalog_of_some_names();
+    sql_classify(sql, &env, &with);
+    check_facts(&with);
+    check_copies(sql, &env, &with);
+    CHECK(with.fingerprint == without->fingerprint && with.statements == without->statements);
+    if (with.flags & SQL_F_READ)
+        CHECK((without->flags & SQL_F_READ) || without->class == SQL_UNKNOWN);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     if (size == 0 || size > TEXT_MAX)
@@ -104,15 +175,19 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     check_setting(sql, env.standard_conforming_strings);
     CHECK(memcmp(&f, &again, sizeof f) == 0);
     CHECK(complete || !(f.flags & SQL_F_READ));
+    check_copies(sql, &env, &f);
+    check_catalog(sql, env, &f);
+    if (complete && !env.ascii_trail_bytes && memchr(sql.p, 0, sql.n) == NULL)
+        check_joined(sql, &env, &f);
 
     /* A write in front or behind is never a read; the newline ends a comment. */
     CHECK(!(facts_around("", sql, "\n; DELETE FROM t", &env).flags & SQL_F_READ));
     CHECK(!(facts_around("DELETE FROM t;", sql, "", &env).flags & SQL_F_READ));
     if (!complete || env.ascii_trail_bytes)
         return 0;
-    /* Nor is a locking clause, an INTO, or a call of what we do not know. */
+    /* Nor is a locking clause (x: behind AS any word is a label), an INTO, or a call of what we do not know. */
     if (f.class == SQL_READ)
-        CHECK(!(facts_around("", sql, "\n FOR UPDATE", &env).flags & SQL_F_READ));
+        CHECK(!(facts_around("", sql, "\n x FOR UPDATE", &env).flags & SQL_F_READ));
     CHECK(!(facts_around("SELECT (", sql, "\n), unknown_function(1)", &env).flags & SQL_F_READ));
     CHECK(!(facts_around("SELECT nextval('s'), (", sql, "\n)", &env).flags & SQL_F_READ));
     /* Blanks and comments around change nothing. */

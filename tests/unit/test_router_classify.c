@@ -226,6 +226,31 @@ static void every_example_has_its_class(void **state)
     }
 }
 
+/* The table that people read is the one that the code has: run from the top of the tree, as make does. */
+static void the_readme_lists_every_class_with_its_example(void **state)
+{
+    (void)state;
+    static char readme[65536];
+    FILE *file = fopen("router/README.md", "r");
+    assert_non_null(file);
+    const size_t n = fread(readme, 1, sizeof readme - 1, file);
+    fclose(file);
+    readme[n] = 0;
+    const char *at = strstr(readme, "## Classes");
+    assert_non_null(at);
+    for (unsigned i = 0; i < SQL_CLASS_N; i++) { /* in this order */
+        char row[512];
+        const enum sql_class class = (enum sql_class)i;
+        snprintf(row, sizeof row, "\n| %s | %s | `%s` |\n", sql_class_text(class),
+                 sql_class_on_replica(class) ? "yes" : "", sql_class_example(class));
+        const char *found = strstr(at, row);
+        if (found == NULL)
+            print_error("not in router/README.md:%s", row);
+        assert_non_null(found);
+        at = found;
+    }
+}
+
 /* A prefix may be a shorter statement, but never one that ends inside a token or a parenthesis. */
 static void no_cut_statement_is_a_read(void **state)
 {
@@ -451,6 +476,7 @@ int main(void)
         cmocka_unit_test(every_statement_has_its_class),
         cmocka_unit_test(every_flag_is_set_and_clear_as_told),
         cmocka_unit_test(every_example_has_its_class),
+        cmocka_unit_test(the_readme_lists_every_class_with_its_example),
         cmocka_unit_test(no_cut_statement_is_a_read),
         cmocka_unit_test(blanks_and_comments_change_nothing),
         cmocka_unit_test(case_changes_nothing),
