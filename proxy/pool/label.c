@@ -205,7 +205,7 @@ static void put_literal(struct put *out, const char *text)
 
 bool label_sql(const struct label *label, struct put *out)
 {
-    put_bytes(out, slice_of("RESET SESSION AUTHORIZATION;RESET ALL"));
+    put_bytes(out, slice_of(LABEL_SQL_FIRST "RESET SESSION AUTHORIZATION;RESET ALL"));
     const char *at = (const char *)label->text, *end = at + label->bytes;
     while (at < end) {
         const char *value = at + strlen(at) + 1;

@@ -51,6 +51,8 @@ void label_unref(struct label *label);
 /* Remember what a server with this label reported. */
 void label_set_greeting(struct label *label, struct slice messages);
 
+/* What pgweir asks of a server on its own account runs on a standby too, whatever default_transaction_isolation is. */
+#define LABEL_SQL_FIRST "SET TRANSACTION ISOLATION LEVEL READ COMMITTED;"
 /* The SQL that gives a server this label from any other. False: it does not fit. */
 bool label_sql(const struct label *label, struct put *out);
 #define LABEL_SQL_MAX (6 * LABEL_BYTES_MAX)

@@ -179,7 +179,7 @@ def test_the_roles_own_defaults(cluster, schema, pgweir):
             assert who(c) == PRIMARY and c.rows("SHOW transaction_isolation") == [["serializable"]]
             c.query("COMMIT")
             c.query("COMMIT")
-        with login(weir.port, "app_md5") as c:  # a new one, that has seen nothing of the primary
+        with login(weir.port, "app_md5", application_name="with settings") as c:  # a new one, that has seen nothing of the primary
             c.query("BEGIN READ ONLY ISOLATION LEVEL REPEATABLE READ")
             assert who(c) == REPLICA
     finally:

@@ -2,6 +2,7 @@
 
 #include "base/check.h"
 #include "base/slice.h"
+#include "proxy/pool/label.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -237,6 +238,10 @@ static void quoted_after(const char *text, const char *before, char *to, size_t 
 /* What pgweir itself asks: the settings of a label; which instance this is. */
 static bool run_internal(struct backend *b, const char *sql)
 {
+    if (!starts(sql, LABEL_SQL_FIRST))
+        return false;
+    sql += strlen(LABEL_SQL_FIRST);
+    complete(b, "SET");
     if (starts(sql, "RESET SESSION AUTHORIZATION;RESET ALL")) {
         reset_settings(b);
         quoted_after(sql, "E'application_name',E'", b->application_name,
