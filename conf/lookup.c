@@ -36,8 +36,7 @@ enum conf_access conf_cut_access(const struct conf *conf, struct slice *name)
 {
     static const char read_only[] = "@ro", primary[] = "@rw";
     const size_t n = sizeof read_only - 1;
-    if (name->n <= n ||
-        find(*name, conf->databases, conf->database_n, sizeof *conf->databases))
+    if (name->n <= n || find(*name, conf->databases, conf->database_n, sizeof *conf->databases))
         return CONF_ACCESS_PLAIN;
     struct slice cut = {name->p, name->n - n}, suffix = slice_skip(*name, name->n - n);
     bool ro = slice_is(suffix, read_only), rw = slice_is(suffix, primary);

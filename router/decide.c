@@ -49,23 +49,22 @@ static bool answers_for_itself(const struct route_input *in)
 static bool may_be_forced(const struct route_input *in)
 {
     static const bool classes[SQL_CLASS_N] = {
-        [SQL_PRIMARY_RELATION] = true, [SQL_EXPLAIN] = true,  [SQL_WRITER_FUNCTION] = true,
+        [SQL_PRIMARY_RELATION] = true, [SQL_EXPLAIN] = true, [SQL_WRITER_FUNCTION] = true,
         [SQL_RUNS_SQL] = true,         [SQL_UNKNOWN] = true,
     };
     const uint32_t harmless = SQL_F_EMPTY | SQL_F_MULTI | SQL_F_NOT_READ;
-    bool unread = in->class_reason == ROUTE_WHY_UNKNOWN || in->class_reason == ROUTE_WHY_BAD_TOKEN ||
-                  in->class_reason == ROUTE_WHY_ENCODING || in->class_reason == ROUTE_WHY_TOO_DEEP ||
-                  in->class_reason == ROUTE_WHY_UNKNOWN_NAME;
+    bool unread =
+        in->class_reason == ROUTE_WHY_UNKNOWN || in->class_reason == ROUTE_WHY_BAD_TOKEN ||
+        in->class_reason == ROUTE_WHY_ENCODING || in->class_reason == ROUTE_WHY_TOO_DEEP ||
+        in->class_reason == ROUTE_WHY_UNKNOWN_NAME;
     return classes[in->class] && !unread && !(in->flags & ~harmless);
 }
 
 enum route_policy route_policy_of(enum hint_route hint, enum route_policy policy)
 {
     static const enum route_policy policies[HINT_ROUTE_N] = {
-        [HINT_PRIMARY] = ROUTE_POLICY_PRIMARY,
-        [HINT_UNREADABLE] = ROUTE_POLICY_PRIMARY,
-        [HINT_REPLICA] = ROUTE_POLICY_REPLICA,
-        [HINT_REPLICA_FORCED] = ROUTE_POLICY_REPLICA,
+        [HINT_PRIMARY] = ROUTE_POLICY_PRIMARY, [HINT_UNREADABLE] = ROUTE_POLICY_PRIMARY,
+        [HINT_REPLICA] = ROUTE_POLICY_REPLICA, [HINT_REPLICA_FORCED] = ROUTE_POLICY_REPLICA,
         [HINT_ANY] = ROUTE_POLICY_ANY,
     };
     return hint == HINT_NONE ? policy : policies[hint];
@@ -80,10 +79,8 @@ static enum route_reason asked_reason(const struct route_input *in)
         [ROUTE_POLICY_ANY] = ROUTE_WHY_POLICY_ANY,
     };
     static const enum route_reason by_hint[HINT_ROUTE_N] = {
-        [HINT_PRIMARY] = ROUTE_WHY_HINT_PRIMARY,
-        [HINT_UNREADABLE] = ROUTE_WHY_HINT_UNREADABLE,
-        [HINT_REPLICA] = ROUTE_WHY_HINT_REPLICA,
-        [HINT_REPLICA_FORCED] = ROUTE_WHY_HINT_REPLICA,
+        [HINT_PRIMARY] = ROUTE_WHY_HINT_PRIMARY, [HINT_UNREADABLE] = ROUTE_WHY_HINT_UNREADABLE,
+        [HINT_REPLICA] = ROUTE_WHY_HINT_REPLICA, [HINT_REPLICA_FORCED] = ROUTE_WHY_HINT_REPLICA,
         [HINT_ANY] = ROUTE_WHY_HINT_ANY,
     };
     return in->hint == HINT_NONE ? by_policy[in->policy] : by_hint[in->hint];
@@ -135,9 +132,8 @@ static struct route route_free(const struct route_input *in)
     if (opens_read_only(in->flags))
         return route_replica(in, ROUTE_WHY_READ_ONLY_TX);
     if (in->flags & SQL_F_READ)
-        return route_replica(in, policy == ROUTE_POLICY_ANY
-                                     ? asked_reason(in)
-                                     : (enum route_reason)in->class_reason);
+        return route_replica(in, policy == ROUTE_POLICY_ANY ? asked_reason(in)
+                                                            : (enum route_reason)in->class_reason);
     if (policy == ROUTE_POLICY_REPLICA && answers_for_itself(in))
         return route_replica(in, asked_reason(in));
     if (in->hint == HINT_REPLICA_FORCED && may_be_forced(in))

@@ -19,10 +19,10 @@ enum route_target {
 };
 
 /* What somebody asks for: in the configuration, by the database's name, a setting or a hint. */
-#define ROUTE_POLICIES(V)                                                               \
-    V(ROUTE_POLICY_AUTO, "auto")       /* by class */                                   \
-    V(ROUTE_POLICY_PRIMARY, "primary") /* everything to the primary */                  \
-    V(ROUTE_POLICY_REPLICA, "replica") /* also reads of the catalog and of the node */  \
+#define ROUTE_POLICIES(V)                                                              \
+    V(ROUTE_POLICY_AUTO, "auto")       /* by class */                                  \
+    V(ROUTE_POLICY_PRIMARY, "primary") /* everything to the primary */                 \
+    V(ROUTE_POLICY_REPLICA, "replica") /* also reads of the catalog and of the node */ \
     V(ROUTE_POLICY_ANY, "any")         /* by class; reads need not wait for the floor */
 #define ROUTE_POLICY_CONSTANT(constant, text) constant,
 enum route_policy { ROUTE_POLICIES(ROUTE_POLICY_CONSTANT) ROUTE_POLICY_N };

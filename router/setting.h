@@ -10,7 +10,8 @@
 #include "base/slice.h"
 
 #define SETTING_PREFIX "pgweir."
-#define SETTING_NAME_MAX 63 /* of the whole name, as PostgreSQL's NAMEDATALEN; a longer one is cut */
+#define SETTING_NAME_MAX \
+    63 /* of the whole name, as PostgreSQL's NAMEDATALEN; a longer one is cut */
 
 enum setting_kind {
     SETTING_NONE, /* nothing of ours: PostgreSQL's */

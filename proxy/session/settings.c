@@ -35,7 +35,8 @@ static const struct setting {
     const char *const *words;
     uint8_t word_n;
     uint8_t (*base)(const struct session *s); /* while nothing is set */
-    bool (*raise)(struct session *s, struct slice value); /* of those without words; NULL: not to be set */
+    bool (*raise)(struct session *s,
+                  struct slice value); /* of those without words; NULL: not to be set */
 } table[SETTING_N] = {
     [SETTING_ROUTE] = {"pgweir.route", routes, sizeof routes / sizeof *routes, base_route, NULL},
     [SETTING_CONSISTENCY] = {"pgweir.consistency", consistencies,
@@ -576,7 +577,8 @@ static void answer_bind(struct session *s, const struct message *m)
     drop_portal(t);
     bool parameters = slice_u16(body.p + 2 + 2 * (size_t)slice_u16(body.p)) > 0;
     if (parameters || portal.n > PORTAL_NAME_MAX) {
-        fails(&f, "08P01", "a statement about pgweir.* takes no parameters and a short portal name");
+        fails(&f, "08P01",
+              "a statement about pgweir.* takes no parameters and a short portal name");
         refuse(s, &f);
         return;
     }

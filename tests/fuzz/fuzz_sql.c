@@ -53,8 +53,8 @@ static void check_hint(struct slice sql, bool standard_strings)
     struct hint hint;
     hint_read(sql, standard_strings, &hint);
     CHECK(hint.route < HINT_ROUTE_N);
-    CHECK(hint.min_lsn.n == 0 || (hint.min_lsn.p >= sql.p &&
-                                  hint.min_lsn.p + hint.min_lsn.n <= sql.p + sql.n));
+    CHECK(hint.min_lsn.n == 0 ||
+          (hint.min_lsn.p >= sql.p && hint.min_lsn.p + hint.min_lsn.n <= sql.p + sql.n));
     const bool possible = memmem(sql.p, sql.n, "/*", 2) && memmem(sql.p, sql.n, "*/", 2);
     CHECK(possible || (hint.route == HINT_NONE && hint.min_lsn.n == 0));
 }
@@ -64,8 +64,7 @@ static void check_setting(struct slice sql, bool standard_strings)
     struct setting_statement st;
     setting_read(sql, standard_strings, &st);
     CHECK(st.name_n <= SETTING_NAME_MAX && st.name[st.name_n] == '\0');
-    CHECK(st.value.n == 0 ||
-          (st.value.p >= sql.p && st.value.p + st.value.n <= sql.p + sql.n));
+    CHECK(st.value.n == 0 || (st.value.p >= sql.p && st.value.p + st.value.n <= sql.p + sql.n));
     const bool ours = st.kind != SETTING_NONE && st.kind != SETTING_RESET_ALL;
     CHECK(!ours || setting_is_ours((struct slice){(const uint8_t *)st.name, st.name_n}));
     if (st.kind == SETTING_SET || st.kind == SETTING_RESET)

@@ -448,3 +448,17 @@ def test_min_lsn_as_a_hint(client, weir):
     with weir.raw().login("app_scram", "app", "secret") as other:
         other.query(f"/* pgweir: min_lsn={token} */ SELECT 1")
         assert show(other, "min_lsn") == token
+
+
+@pytest.mark.parametrize("session, local, wanted", [("any", "primary", "primary"), ("primary", "replica", "replica1")])
+def test_set_local_beats_set_and_says_where_the_transaction_goes(client, session, local, wanted):
+    client.query(f"SET pgweir.route = {session}")
+
+    def node_in_tx():
+        client.query("BEGIN READ ONLY")
+        client.query(f"SET LOCAL pgweir.route = {local}")
+        got = node(client)
+        client.query("COMMIT")
+        return got == wanted
+    wait_until(node_in_tx, 10, wanted)
+    assert show(client) == session

@@ -133,8 +133,8 @@ static const char places[KIND_N][ASKED_N + 1] = {
 static enum asked asked_by(enum hint_route hint, enum route_policy policy)
 {
     static const enum asked by_hint[] = {
-        [HINT_PRIMARY] = ASKED_PRIMARY,       [HINT_UNREADABLE] = ASKED_PRIMARY,
-        [HINT_REPLICA] = ASKED_REPLICA,       [HINT_REPLICA_FORCED] = ASKED_FORCED,
+        [HINT_PRIMARY] = ASKED_PRIMARY, [HINT_UNREADABLE] = ASKED_PRIMARY,
+        [HINT_REPLICA] = ASKED_REPLICA, [HINT_REPLICA_FORCED] = ASKED_FORCED,
         [HINT_ANY] = ASKED_ANY,
     };
     static const enum asked by_policy[] = {
@@ -163,8 +163,9 @@ static enum kind kind_of(enum sql_class class, enum route_reason why)
     case SQL_RUNS_SQL:
         return KIND_UNPROVEN;
     case SQL_UNKNOWN:
-        return why == ROUTE_WHY_UNKNOWN || why == ROUTE_WHY_BAD_TOKEN || why == ROUTE_WHY_ENCODING ||
-                       why == ROUTE_WHY_TOO_DEEP || why == ROUTE_WHY_UNKNOWN_NAME
+        return why == ROUTE_WHY_UNKNOWN || why == ROUTE_WHY_BAD_TOKEN ||
+                       why == ROUTE_WHY_ENCODING || why == ROUTE_WHY_TOO_DEEP ||
+                       why == ROUTE_WHY_UNKNOWN_NAME
                    ? KIND_OTHER
                    : KIND_UNPROVEN;
     default:
@@ -196,11 +197,11 @@ static void each_class_hint_and_policy(void **state)
     (void)state;
     static const uint32_t states[] = {SQL_F_SESSION, SQL_F_ADVISORY, SQL_F_BEGIN, SQL_F_TX_STATE,
                                       SQL_F_TEMP,    SQL_F_COMMIT,   SQL_F_BODY,  SQL_F_CURSOR};
-    for (int class = 0; class < SQL_CLASS_N; class++) {
-        each_cell((enum sql_class)class, (enum route_reason)class, 0); /* in the same order */
+    for (int class = 0; class < SQL_CLASS_N; class ++) {
+        each_cell((enum sql_class) class, (enum route_reason) class, 0); /* in the same order */
         for (size_t i = 0; i < sizeof states / sizeof *states; i++)
-            if (!sql_class_on_replica((enum sql_class)class))
-                each_cell((enum sql_class)class, (enum route_reason)class, states[i]);
+            if (!sql_class_on_replica((enum sql_class) class))
+                each_cell((enum sql_class) class, (enum route_reason) class, states[i]);
     }
     for (int why = 0; why < ROUTE_WHY_N; why++)
         each_cell(SQL_UNKNOWN, (enum route_reason)why, 0);

@@ -108,7 +108,8 @@ static void a_long_comment_is_no_hint(void **state)
     (void)state;
     char sql[HINT_BYTES_MAX + 64];
     for (int pad = 0; pad < 40; pad++) {
-        int n = snprintf(sql, sizeof sql, "/* route=any%*s*/ SELECT 1", HINT_BYTES_MAX - 30 + pad, "");
+        int n =
+            snprintf(sql, sizeof sql, "/* route=any%*s*/ SELECT 1", HINT_BYTES_MAX - 30 + pad, "");
         assert_true(n > 0 && (size_t)n < sizeof sql);
         size_t bytes = (size_t)n - strlen(" SELECT 1");
         assert_int_equal(read_text(sql).route, bytes <= HINT_BYTES_MAX ? HINT_ANY : HINT_NONE);
