@@ -38,6 +38,16 @@ class Violation(NamedTuple):
     register: int
     before: Seen
     after: Seen
+    told: int  # the greatest version that a writer had been told of when the later read began
+
+    def is_postgres_own(self, primary="primary", told_at_failover=None):
+        """A replica showed a commit that nobody had been told of, and then the primary did not: PostgreSQL lets a
+        standby show a commit a moment before the primary does, and loses it if the primary dies in that moment."""
+        if self.before.how != "read" or self.before.node == primary:
+            return False
+        if self.before.epoch != self.after.epoch:
+            return self.before.version > told_at_failover[self.register]
+        return self.after.node == primary and self.before.version > self.told
 
 
 def prepare(cluster, registers=50):
@@ -95,7 +105,7 @@ class Checker:
         while not self.stopping:
             writing = dice.random() < self.write_share
             register = dice.randrange(self.registers)
-            db = None
+            db, told = None, self.acked[register]
             try:
                 db = self.connections.take(own)
                 own = None if self.connections.shared else db
@@ -118,7 +128,7 @@ class Checker:
             before = seen.get(register)
             if before and now.version < before.version:
                 with self.lock:
-                    self.violations.append(Violation(number, register, before, now))
+                    self.violations.append(Violation(number, register, before, now, told))
             seen[register] = now
             if self.pause_s:
                 time.sleep(dice.random() * 2 * self.pause_s)
@@ -160,6 +170,9 @@ class Checker:
             thread.join(30)
         self.connections.close()
         assert not any(t.is_alive() for t in self.threads), "a client got no answer within 30 s"
+
+    def broken(self, **failover):
+        return [v for v in self.violations if not v.is_postgres_own(**failover)]
 
     def replica_share(self):
         return 1 - self.reads.get("primary", 0) / max(1, sum(self.reads.values()))
