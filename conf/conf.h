@@ -76,7 +76,7 @@ enum {
     V(CONF_PRIMARY_READS_NEVER, "never")       \
     V(CONF_PRIMARY_READS_FALLBACK, "fallback") \
     V(CONF_PRIMARY_READS_WEIGHTED, "weighted")
-#define CONF_ENUM_route(V)            \
+#define CONF_ENUM_route(V)           \
     V(CONF_ROUTE_AUTO, "auto")       \
     V(CONF_ROUTE_PRIMARY, "primary") \
     V(CONF_ROUTE_REPLICA, "replica") \

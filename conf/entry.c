@@ -51,16 +51,17 @@ struct entry_key {
          (own) + offsetof(struct conf_overrides, pool_mode)}, \
             CONF_SET_POOL_MODE, NULL                          \
     }
-#define ROUTE(own)                                        \
-    {                                                     \
-        {"route",                                         \
-         KIND_ENUM,                                       \
-         0,                                               \
-         0,                                               \
-         "",                                              \
-         route_words,                                     \
-         (own) + offsetof(struct conf_overrides, route)}, \
-            CONF_SET_ROUTE, NULL                          \
+#define ROUTE(own)                                           \
+    {                                                        \
+        {                                                    \
+            "route",                                         \
+            KIND_ENUM,                                       \
+            0,                                               \
+            0,                                               \
+            "",                                              \
+            route_words,                                     \
+            (own) + offsetof(struct conf_overrides, route)}, \
+            CONF_SET_ROUTE, NULL                             \
     }
 #define TX_READS(own)                                        \
     {                                                        \

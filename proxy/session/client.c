@@ -185,8 +185,7 @@ static enum step send_query(struct session *s, const struct message *m, bool col
         struct sql_env env = statement_sql_env(s);
         sql_classify(client_query_text(m), &env, &facts);
     }
-    enum settings_rc ours =
-        settings_may_be(&facts) ? settings_query(s, m, &facts) : SETTINGS_PASS;
+    enum settings_rc ours = settings_may_be(&facts) ? settings_query(s, m, &facts) : SETTINGS_PASS;
     if (ours != SETTINGS_PASS)
         return ours == SETTINGS_WAIT ? STEP_WAIT : STEP_DONE;
     if (facts.class == SQL_WAIT)
@@ -703,8 +702,8 @@ static void ask_for_answers(struct session *s)
 
 static bool is_blocked(struct session *s)
 {
-    if (waiter_waits(&s->waiter) || s->floor_wait != FLOOR_WAIT_NONE || s->syncing || s->guard_failed ||
-        s->console_busy || s->tx.begin_failed)
+    if (waiter_waits(&s->waiter) || s->floor_wait != FLOOR_WAIT_NONE || s->syncing ||
+        s->guard_failed || s->console_busy || s->tx.begin_failed)
         return true;
     if (s->replies.n >= REPLIES_MAX) {
         ask_for_answers(s);

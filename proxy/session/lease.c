@@ -47,8 +47,8 @@ static enum route_policy policy_of(const struct session *s)
 static uint32_t replicas_for(struct session *s, struct cluster_view view, enum route_policy policy,
                              enum route_tx tx)
 {
-    bool may = policy == ROUTE_POLICY_REPLICA || tx == ROUTE_TX_READ_ONLY || tx == ROUTE_TX_OPTIMISTIC ||
-               s->segment.flags & (SQL_F_READ | SQL_F_BEGIN_READ_ONLY);
+    bool may = policy == ROUTE_POLICY_REPLICA || tx == ROUTE_TX_READ_ONLY ||
+               tx == ROUTE_TX_OPTIMISTIC || s->segment.flags & (SQL_F_READ | SQL_F_BEGIN_READ_ONLY);
     s->floor_ignored = policy == ROUTE_POLICY_ANY;
     return may && !s->floor_ignored ? floors_readable(s, view) : view.readable;
 }
@@ -72,7 +72,8 @@ static struct route decide(struct session *s)
         .flags = s->segment.flags,
         .tx = tx,
         .replica_mask =
-            replicas_for(s, view, route_policy_of((enum hint_route)s->hint, policy), tx) & ~s->avoid,
+            replicas_for(s, view, route_policy_of((enum hint_route)s->hint, policy), tx) &
+            ~s->avoid,
         .replica_all_mask = not_primary | view.readable,
     };
     struct route route;

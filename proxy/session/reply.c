@@ -69,7 +69,8 @@ void reply_say_fakes(struct session *s)
         if (reply == REPLY_COPY_DONE)
             continue;
         statement_complete(s, reply);
-        reply_say(s, reply == REPLY_PARSE_FAKE ? parse_complete : close_complete, sizeof parse_complete);
+        reply_say(s, reply == REPLY_PARSE_FAKE ? parse_complete : close_complete,
+                  sizeof parse_complete);
     }
 }
 
@@ -354,7 +355,8 @@ static enum pass on_sync_message(struct session *s, uint8_t type, struct slice b
 
 static bool looked_into(const struct session *s, uint8_t type)
 {
-    return type == 'Z' || type == 'E' || type == 'S' || (type == 'C' && (s->forget_names || settings_watch(s)));
+    return type == 'Z' || type == 'E' || type == 'S' ||
+           (type == 'C' && (s->forget_names || settings_watch(s)));
 }
 
 /* Move up to n bytes of the server's input to the client, or to nowhere. */
