@@ -38,6 +38,7 @@ struct client {
     struct world *world;
     unsigned id, serial, inserts;
     int fd;
+    bool shed_in_tx; /* its transaction was refused a server: it has failed */
     bool greeted, leaving, cancelled, has[NAMES], copy_waits, copy_extended;
     char tx;
     uint32_t pid, key, left; /* left: batches still to send */
@@ -428,6 +429,7 @@ static void on_error(struct client *c, struct slice body)
                 c->tx);
         CHECK(false);
     }
+    c->shed_in_tx = c->tx != 'I' && (slice_is(code, "53300") || slice_is(code, "57P03"));
     while (c->expect_n > 0 && c->expects[0].type != 'Z')
         pop(c);
     CHECK(c->expect_n > 0);
@@ -475,6 +477,13 @@ static void apply(struct client *c, const struct expect *e)
         forget_names(c);
 }
 
+static void on_ready(struct client *c, char tx)
+{
+    CHECK(!c->shed_in_tx || tx == 'E');
+    c->shed_in_tx = false;
+    c->tx = tx;
+}
+
 static void on_reply(struct client *c, char type, struct slice body)
 {
     if (type == 'S' || type == 'N')
@@ -500,7 +509,7 @@ static void on_reply(struct client *c, char type, struct slice body)
     else if (type == 'G')
         send_copy_data(c);
     else if (type == 'Z')
-        c->tx = (char)body.p[0];
+        on_ready(c, (char)body.p[0]);
     else
         apply(c, &e);
 }
