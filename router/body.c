@@ -375,9 +375,7 @@ static void settle(struct body *b)
     }
     if (c->mark == '(')
         take_open(b);
-    else if (pending == PENDING_TYPE)
-        take_type(b);
-    else if (c->token.kind == SCAN_STRING && is_type_of_literal(b))
+    else if (pending == PENDING_TYPE || (c->token.kind == SCAN_STRING && is_type_of_literal(b)))
         take_type(b);
     else if (pending == PENDING_NAME)
         take_plain(b);
