@@ -16,7 +16,7 @@
 
 struct sql_env {
     bool standard_conforming_strings;
-    bool ascii_trail_bytes; /* SJIS BIG5 GBK UHC GB18030 JOHAB: nothing can be known */
+    bool ascii_trail_bytes;        /* SJIS BIG5 GBK UHC GB18030 JOHAB: nothing can be known */
     const struct catalog *catalog; /* NULL: a relation is a permanent table, a function that is not
                                       built in writes */
 };
