@@ -114,6 +114,8 @@ def test_a_token_carries_a_write_to_another_connection(written, pgweir):
         assert read_node(c) == "primary"
         with weir.raw().login("app_scram", "app", "secret", options=f"-c pgweir.min_lsn={token}") as third:
             assert third.rows("SELECT count(*) FROM written") == [["1"]]
+        with weir.raw().login("app_scram", "app", "secret") as fourth:
+            assert fourth.rows(f"/* pgweir: min_lsn={token} */ SELECT count(*) FROM written") == [["1"]]
         written.resume("replica1")
         wait_until(lambda: read_node(c) == "replica1", 10, "the replica got there")
         assert c.rows("SELECT count(*) FROM written") == [["1"]]

@@ -96,7 +96,7 @@ def compare(weir, cluster, truth, samples=SAMPLES):
 
 def test_an_idle_primary(heart, weir):
     heart.sql("primary", "CHECKPOINT")
-    time.sleep(1)
+    wait_until(lambda: measured(weir, heart)[0] == 0)
     compare(weir, heart, lambda ago: 0.0)
 
 
