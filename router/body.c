@@ -583,10 +583,14 @@ static void take_after(struct body *b)
 {
     const enum keyword now = b->c->keyword, before = b->keyword;
     const bool construct = (now == KW_sets && before == KW_grouping) ||
-                           ((now == KW_rollup || now == KW_cube) && starts_grouping(b)) ||
                            (now == KW_materialized && in_with_list(b)) ||
                            ((now == KW_recursive || now == KW_ordinality) && before == KW_with) ||
                            (now == KW_varying && (keyword_role(before) == KW_ROLE_TYPE));
+    if ((now == KW_rollup || now == KW_cube) && starts_grouping(b)) {
+        pend(b, AFTER_NO);
+        b->place = PLACE_FORM; /* if "(" follows */
+        return;
+    }
     if (now == KW_recursive && construct)
         set_bit(b, AT_RECURSIVE, b->depth, true);
     if (construct)
