@@ -361,8 +361,8 @@ static void finish(struct server *s)
 
 /* ---- identity ---- */
 
-static const char identity_sql[] =
-    LABEL_SQL_FIRST "SELECT (extract(epoch FROM pg_catalog.pg_postmaster_start_time()) * 1000000)::bigint,"
+static const char identity_sql[] = LABEL_SQL_FIRST
+    "SELECT (extract(epoch FROM pg_catalog.pg_postmaster_start_time()) * 1000000)::bigint,"
     "pg_catalog.current_setting('default_transaction_isolation'),"
     "pg_catalog.current_setting('default_transaction_read_only')";
 
