@@ -31,9 +31,9 @@ static const char *const isolation_texts[TX_ISOLATION_N] = {
 
 static uint8_t isolation_of(struct slice value)
 {
-    for (uint8_t i = 1; i < TX_ISOLATION_N; i++)
+    for (int i = 1; i < TX_ISOLATION_N; i++)
         if (same(value, isolation_texts[i]))
-            return i;
+            return (uint8_t)i;
     return TX_ISOLATION_NONE;
 }
 
@@ -140,21 +140,23 @@ static bool ends(struct reader *r)
 
 static bool accept_isolation(struct reader *r, struct tx_modes *modes)
 {
-    if (!accept(r, "level"))
-        return false;
-    if (accept(r, "serializable"))
-        modes->isolation = TX_SERIALIZABLE;
-    else if (accept(r, "repeatable") && accept(r, "read"))
-        modes->isolation = TX_REPEATABLE_READ;
-    else if (!accept(r, "read"))
-        return false;
-    else if (accept(r, "committed"))
-        modes->isolation = TX_READ_COMMITTED;
-    else if (accept(r, "uncommitted"))
-        modes->isolation = TX_READ_UNCOMMITTED;
-    else
-        return false;
-    return true;
+    static const struct {
+        const char *first, *second;
+        enum tx_isolation is;
+    } levels[] = {{"serializable", NULL, TX_SERIALIZABLE},
+                  {"repeatable", "read", TX_REPEATABLE_READ},
+                  {"read", "committed", TX_READ_COMMITTED},
+                  {"read", "uncommitted", TX_READ_UNCOMMITTED}};
+    struct reader level = *r;
+    bool known = accept(&level, "level");
+    for (size_t i = 0; known && i < sizeof levels / sizeof *levels; i++) {
+        *r = level;
+        if (accept(r, levels[i].first) && (!levels[i].second || accept(r, levels[i].second))) {
+            modes->isolation = (uint8_t)levels[i].is;
+            return true;
+        }
+    }
+    return false;
 }
 
 static bool accept_mode(struct reader *r, struct tx_modes *modes)
@@ -323,7 +325,9 @@ void tx_parse(struct slice sql, bool standard_conforming_strings, struct tx_stat
             heads[i].read(&r, &st);
             break;
         }
-    *out = st.kind == TX_OTHER ? (struct tx_statement){.kind = TX_OTHER} : st;
+    if (st.kind == TX_OTHER) /* nothing of a statement that was read in part */
+        st = (struct tx_statement){.kind = TX_OTHER};
+    *out = st;
 }
 
 size_t tx_begin_text(struct tx_modes modes, char text[TX_BEGIN_MAX])
