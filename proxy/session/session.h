@@ -101,7 +101,6 @@ struct collecting {
  * set while it is collected. */
 struct tx {
     struct timer idle_timer;
-    uint64_t idle_since_ms;      /* in a transaction, and nothing comes */
     struct label *startup_label; /* of the login, once a SET has changed s->label; else NULL */
     struct label *next_label;    /* s->label, once the SET that runs has succeeded */
     struct tx_modes modes;       /* as the client wrote them */

@@ -48,7 +48,6 @@ static void idles(struct session *s)
 {
     struct loop *loop = s->worker->loop;
     uint64_t timeout_ms = idle_timeout_ms(s);
-    s->tx.idle_since_ms = loop->now_ms;
     if (timeout_ms > 0 && s->tx_status != 'I')
         timer_start(&loop->timers, &s->tx.idle_timer, loop->now_ms + timeout_ms);
 }
