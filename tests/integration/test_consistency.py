@@ -8,7 +8,7 @@ import threading
 import time
 
 import pytest
-from checker import Checker, prepare
+from checker import LOST, Checker, prepare
 from conftest import wait_until
 
 SECONDS = float(os.environ.get("PGWEIR_CHECKER_S", 20))
@@ -148,5 +148,8 @@ def test_nothing_that_a_client_was_told_is_lost_in_a_failover(new_cluster, pgwei
           f"{len(checker.lost_writes)} writes unknown")
     assert broken == [], broken[:5]
     assert all(now[register] >= version for register, version in enumerate(checker.acked))
-    assert [e for e in checker.errors if not e[1]] == [], "a read failed"
-    assert checker.errors == [], checker.report()
+    # What ran on a primary is never run again (DESIGN.md section 5, promise 2), so a read that was under way there when
+    # it died is lost with it: at most one on each of its servers.
+    under_way = [e for e in checker.errors if not e[1] and e[2] in LOST]
+    print(f"{len(under_way)} reads were under way on the primary")
+    assert len(under_way) <= OPTIONS["default_pool_size"] and len(under_way) == len(checker.errors), checker.report()

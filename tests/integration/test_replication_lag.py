@@ -161,9 +161,9 @@ def test_a_read_in_flight_on_a_killed_replica_is_answered_by_the_primary(cluster
         assert answer[1].row()[1] == b"0"
 
 
-def test_a_transaction_on_a_killed_replica_is_lost_and_said_so(cluster, weir):
+def test_a_transaction_with_one_snapshot_on_a_killed_replica_is_lost_and_said_so(cluster, weir):
     with weir.raw().login("app_scram", "app", "secret") as c:
-        c.query("BEGIN READ ONLY")
+        c.query("BEGIN READ ONLY, ISOLATION LEVEL REPEATABLE READ")
         assert c.rows(Cluster.WHO) == [["1"]]
         cluster.kill("replica1")
         c.send(query("SELECT 1"))
