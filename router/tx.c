@@ -390,7 +390,7 @@ static const uint8_t fates[SQL_CLASS_N] = {
     [SQL_NOTIFY] = TX_PRIMARY_ONLY,
     [SQL_LOCKING_READ] = TX_STAYS,    /* 25006 */
     [SQL_WRITER_FUNCTION] = TX_MOVES, /* 25006 as a rule, but pg_notify() and its like may */
-    [SQL_RUNS_SQL] = TX_STAYS,
+    [SQL_RUNS_SQL] = TX_MOVES, /* what it runs may take an advisory lock */
     [SQL_HIDDEN_WRITE] = TX_STAYS, /* 25006 */
     [SQL_LOCK] = TX_MOVES,
     [SQL_WAIT] = TX_STAYS,
@@ -398,9 +398,9 @@ static const uint8_t fates[SQL_CLASS_N] = {
     [SQL_WRITE] = TX_STAYS,   /* 25006 */
     [SQL_DDL] = TX_STAYS,     /* 25006; temporary objects have a flag */
     [SQL_UTILITY] = TX_MOVES, /* ANALYZE is legal in it */
-    [SQL_CALL] = TX_STAYS,
+    [SQL_CALL] = TX_MOVES,
     [SQL_TWO_PHASE] = TX_MOVES,
-    [SQL_UNKNOWN] = TX_STAYS, /* the user's functions: a report calls them too */
+    [SQL_UNKNOWN] = TX_MOVES, /* a function of the user's: likewise */
 };
 
 enum tx_fate tx_fate(const struct sql_facts *facts)

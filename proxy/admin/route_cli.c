@@ -103,11 +103,12 @@ static enum route_tx place_in(const struct explainer *e, const struct sql_facts 
     return e->open == ON_REPLICA ? place_on_replica(e, facts) : place_of(e, facts);
 }
 
-static struct verdict decide(const struct sql_facts *facts, enum route_tx tx)
+static struct verdict decide(const struct sql_facts *facts, enum route_tx tx, enum hint_route hint)
 {
     struct route_input in = {.read_write_split = true,
                              .segment_complete = true,
                              .tx = tx,
+                             .hint = hint,
                              .class = facts->class,
                              .class_reason = facts->reason,
                              .flags = facts->flags,
@@ -167,7 +168,9 @@ static struct verdict explain(struct explainer *e, struct slice sql)
 {
     struct sql_facts facts;
     struct tx_statement st;
+    struct hint hint;
     sql_classify(sql, &e->env, &facts);
+    hint_read(sql, e->env.standard_conforming_strings, &hint);
     tx_parse(sql, true, &st);
     struct explainer then = *e; /* BEGIN and SET TRANSACTION go where they lead */
     bool starts = e->open == NOT_OPEN && st.kind == TX_BEGIN;
@@ -177,7 +180,7 @@ static struct verdict explain(struct explainer *e, struct slice sql)
     else if (sets)
         then.said = tx_modes_over(st.modes, e->said);
     enum route_tx place = starts || sets ? place_at_start(&then) : place_in(e, &facts);
-    struct verdict v = decide(&facts, place);
+    struct verdict v = decide(&facts, place, hint.route);
     step(e, &facts, &st, &v);
     return v;
 }
