@@ -77,9 +77,18 @@ READ, TX, READ_ONLY = ("replica", "read"), ("primary", "transaction"), ("replica
     ("SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY; BEGIN; SELECT 1; END; BEGIN READ WRITE; SELECT 1; END",
      [("primary", "session_state")] + [READ_ONLY] * 3 + [TX] * 3),
     ("BEGIN; BEGIN READ ONLY; SELECT 1", [TX] * 3),
+    ("BEGIN READ ONLY; SELECT 1; SELECT f(); SELECT 2; END", [READ_ONLY] * 2 + [("primary", "tx_moved"), TX, TX]),
+    ("BEGIN READ ONLY, ISOLATION LEVEL REPEATABLE READ; SELECT 1; SELECT f()", [READ_ONLY] * 3),
 ])
 def test_a_transaction_is_one_place(text, expected):
     assert routes(text) == expected
+
+
+def test_hints_count():
+    assert routes("/* pgweir: route=primary */ SELECT 1; SELECT 2 /* pgweir: route=replica */; SELECT 3") == [
+        ("primary", "hint_primary"), READ, READ]
+    assert routes("SELECT f() /* pgweir: route=replica */") == [("primary", "unknown_function")]
+    assert routes("SELECT f() /* pgweir: route=replica! */")[0][0] == "replica"
 
 
 def test_nul_bytes_and_broken_text_are_told_and_go_to_the_primary():

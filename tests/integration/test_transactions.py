@@ -8,6 +8,7 @@ from rawpg import PgError, bind, close, describe, execute, flush, parse, query, 
 SCHEMA = """
 DROP TABLE IF EXISTS tx; DROP SEQUENCE IF EXISTS tx_seq;
 CREATE TABLE tx (n int PRIMARY KEY); CREATE SEQUENCE tx_seq; GRANT ALL ON tx, tx_seq TO PUBLIC;
+CREATE OR REPLACE FUNCTION tx_advisory() RETURNS void LANGUAGE sql AS 'SELECT pg_advisory_xact_lock(7)';
 INSERT INTO tx SELECT generate_series(1, 5);
 """
 PRIMARY, REPLICA = [["0"]], [["1"]]
@@ -218,7 +219,7 @@ def test_reset_goes_back_to_what_the_login_said(weir):
 # What a replica cannot do.
 
 CANNOT = ["SELECT pg_advisory_lock(7)", "SELECT pg_advisory_xact_lock(7)", "SELECT txid_current()", "LISTEN somebody",
-          "NOTIFY somebody", "SELECT last_value FROM tx_seq"]
+          "NOTIFY somebody", "SELECT last_value FROM tx_seq", "SELECT tx_advisory()", "DO 'BEGIN PERFORM tx_advisory(); END'"]
 
 
 @pytest.mark.parametrize("statement", CANNOT)
