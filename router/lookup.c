@@ -46,15 +46,18 @@ bool lookup_name(const struct word *word, struct catalog_name *out)
     return !foreign || !upper;
 }
 
-/* In the schema if there is one, else in any. */
+/* In the schema if there is one, else in any; not_known if there is none. What cannot be compared with the
+ * catalog's names could be any of them: that is unknown, whatever a name that is not there would mean. */
 static struct effect find(const struct catalog *catalog, enum catalog_kind kind,
                           const struct schema *schema, const struct word *word,
                           struct effect not_known)
 {
     static const struct slice pg_catalog = {(const uint8_t *)"pg_catalog", 10};
     struct catalog_name in = {pg_catalog, true}, name;
-    if (catalog == NULL || !lookup_name(word, &name))
+    if (catalog == NULL)
         return not_known;
+    if (!lookup_name(word, &name))
+        return not_known.class > SQL_READ ? not_known : unknown(ROUTE_WHY_UNKNOWN_NAME);
     if (schema->kind == QUALIFIER_NONE)
         return answer(catalog_find(catalog, kind, NULL, &name), not_known);
     if (schema->kind == QUALIFIER_OTHER) {
@@ -82,9 +85,7 @@ struct effect lookup_function(const struct catalog *catalog, const struct schema
     *builtin = fn;
     if (schema->kind == QUALIFIER_OTHER || fn == FN_UNKNOWN)
         effect = find(catalog, CATALOG_FUNCTION, schema, word, function_effects[FN_UNKNOWN]);
-    else if (schema->kind == QUALIFIER_PG_CATALOG)
-        return of_builtin;
-    else
+    else /* in pg_catalog too: extensions and superusers put theirs there */
         effect = worse(of_builtin, find(catalog, CATALOG_FUNCTION, schema, word, harmless));
     effect.flags |= of_builtin.flags; /* public.dblink_connect(): what the name promises to keep */
     return effect;
@@ -115,7 +116,7 @@ struct effect lookup_type(const struct catalog *catalog, const struct schema *sc
                              : harmless;
     if (schema->kind == QUALIFIER_OTHER || type == TYPE_UNKNOWN)
         return find(catalog, CATALOG_TYPE, schema, word, unknown(ROUTE_WHY_UNKNOWN_TYPE));
-    if (schema->kind == QUALIFIER_PG_CATALOG || of_grammar)
+    if (of_grammar)
         return of_builtin;
     return worse(of_builtin, find(catalog, CATALOG_TYPE, schema, word, harmless));
 }
@@ -125,7 +126,7 @@ struct effect lookup_operator(const struct catalog *catalog, const struct schema
 {
     static const struct slice not_equal = {(const uint8_t *)"<>", 2};
     const bool builtin = schema->kind != QUALIFIER_OTHER && operator_known(text);
-    if (builtin && (catalog == NULL || schema->kind == QUALIFIER_PG_CATALOG))
+    if (builtin && catalog == NULL)
         return harmless;
     const struct word word = {.text = slice_is(text, "!=") ? not_equal : text, /* as the lexer */
                               .quoted = true};

@@ -172,6 +172,8 @@ static void put(struct catalog_rows *r, enum catalog_kind kind, struct slice sch
 {
     if (may_put(r, schema) && may_put(r, name))
         catalog_put(r->catalog, kind, schema, name, v.class, v.reason);
+    else if (kind == CATALOG_FIELD) /* what is not there would be a column */
+        catalog_put_everywhere(r->catalog, v.class, v.reason);
 }
 
 /* Of those that share a name, the worst counts. */

@@ -32,6 +32,30 @@
     ".proargdefaults::text, ':funcid ([0-9]+)', 'g') AS m JOIN pg_proc f"                 \
     " ON f.oid = m[1]::oid WHERE " BAD("f") "), false)"
 
+/* Functions of extensions that read, reset or fill what belongs to their node, or run SQL text, although they are
+ * marked PARALLEL SAFE or IMMUTABLE: pg_stat_statements_reset(), pg_prewarm() ... */
+#define OF_NODE(p) "(" p ".proname ~ '^(pg_|pgrowlocks$|xpath_table$|isn_weak$)')"
+
+/* Does the check of domain k call a function that is BAD? */
+#define BAD_CHECK                                                                           \
+    "EXISTS (SELECT 1 FROM regexp_matches(k.conbin::text, ':(?:opfuncid|funcid) ([0-9]+)'," \
+    " 'g') AS m JOIN pg_proc f ON f.oid = m[1]::oid WHERE " BAD("f") ")"
+/* Every type, and what it is made of. */
+#define MADE_OF                                                                         \
+    "SELECT oid AS type, typbasetype AS dep FROM pg_type UNION ALL SELECT oid, typelem" \
+    " FROM pg_type WHERE typcategory = 'A' UNION ALL SELECT c.reltype, a.atttypid"      \
+    " FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0"       \
+    " WHERE c.reltype <> 0 UNION ALL SELECT rngtypid, rngsubtype FROM pg_range"
+/* Types that run a function that is BAD when a value becomes one of them, though no text names them: domains
+ * with such a check, and what is made of those. */
+#define BAD_TYPES                                                                \
+    "ARRAY(WITH RECURSIVE bad(type) AS (SELECT k.contypid FROM pg_constraint k"  \
+    " WHERE k.contypid >= 16384 AND k.contype = 'c' AND " BAD_CHECK              \
+    " UNION SELECT d.type FROM bad JOIN (" MADE_OF ") AS d ON d.dep = bad.type)" \
+    " SELECT type FROM bad)"
+/* Arguments and the state of an aggregate: a literal, a column, a parameter becomes one. */
+#define BAD_ARGUMENT(p) "(" p ".proargtypes::oid[] && " BAD_TYPES ")"
+
 static const struct {
     unsigned fields;
     const char *sql;

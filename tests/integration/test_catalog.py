@@ -13,6 +13,7 @@ CREATE SCHEMA cat;
 CREATE EXTENSION hstore;
 CREATE EXTENSION citext;
 CREATE EXTENSION IF NOT EXISTS file_fdw;
+CREATE EXTENSION IF NOT EXISTS xml2;
 SET search_path = cat, public;
 CREATE TABLE effect (x int);
 CREATE TABLE t (id int, v text);
@@ -61,6 +62,23 @@ CREATE CAST (text AS pair) WITH FUNCTION cast_bad(text);
 CREATE AGGREGATE agg_bad (int) (SFUNC = op_bad, STYPE = int, INITCOND = '0');
 CREATE AGGREGATE agg_fine (int) (SFUNC = int4pl, STYPE = int, INITCOND = '0');
 CREATE TABLE ext (h hstore, c citext);
+CREATE TYPE has_bad AS (a d_bad);
+CREATE FUNCTION takes_d(d_bad) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT $1::int';
+CREATE FUNCTION takes_row(has_bad) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT ($1).a::int';
+CREATE FUNCTION takes_many(VARIADIC d_bad[]) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT $1[1]::int';
+CREATE FUNCTION takes_fine(d_fine) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT 1';
+CREATE FUNCTION step_d(int, d_bad) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT $2::int';
+CREATE AGGREGATE agg_d (d_bad) (SFUNC = step_d, STYPE = int, INITCOND = '0');
+CREATE FUNCTION op_d(d_bad, d_bad) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT $1::int + $2::int';
+CREATE OPERATOR #### (LEFTARG = d_bad, RIGHTARG = d_bad, FUNCTION = op_d);
+CREATE FUNCTION "a""b"(t) RETURNS int LANGUAGE sql AS 'INSERT INTO cat.effect VALUES (1) RETURNING x';
+CREATE FUNCTION "b\u00e4d"(t) RETURNS int LANGUAGE sql AS 'INSERT INTO cat.effect VALUES (1) RETURNING x';
+CREATE FUNCTION f23456789012345678901234567890123456789012345678901234567890123(t) RETURNS int LANGUAGE sql
+    AS 'INSERT INTO cat.effect VALUES (1) RETURNING x';
+CREATE FUNCTION pg_catalog.reverse(cat.t) RETURNS text LANGUAGE sql
+    AS 'INSERT INTO cat.effect VALUES (1) RETURNING x::text';
+CREATE FUNCTION op_t(t, t) RETURNS int LANGUAGE sql AS 'INSERT INTO cat.effect VALUES (1) RETURNING x';
+CREATE OPERATOR pg_catalog.+ (LEFTARG = cat.t, RIGHTARG = cat.t, FUNCTION = op_t);
 GRANT USAGE ON SCHEMA cat TO PUBLIC;
 GRANT ALL ON ALL TABLES IN SCHEMA cat TO PUBLIC;
 GRANT ALL ON ALL SEQUENCES IN SCHEMA cat TO PUBLIC;
@@ -88,12 +106,29 @@ NEVER_ON_A_REPLICA = [
     ("SELECT 1 ### 2", "user_operator", 1),
     ("SELECT 'x'::text::pair", "user_cast", 1),
     ("SELECT agg_bad(id) FROM t", "user_function", 1),
+    # A literal, a column or a parameter becomes what the function takes.
+    ("SELECT takes_d('5')", "user_function", 1),
+    ("SELECT takes_d(id) FROM t", "user_function", 1),
+    ("SELECT takes_row('(5)')", "user_function", 1),
+    ("SELECT takes_many('5', '6')", "user_function", 2),
+    ("SELECT agg_d(id) FROM t", "user_function", 1),
+    ("SELECT '5' #### '6'", "user_operator", 2),
+    # Names that are not the catalog's byte by byte: with a quote in them, folded, cut off.
+    ('SELECT t."a""b" FROM t', "unknown_name", 1),
+    ("SELECT t.B\u00e4D FROM t", "unknown_name", 1),
+    ("SELECT t.f23456789012345678901234567890123456789012345678901234567890123_and_more FROM t", "unknown_name", 1),
+    # What a user has put into pg_catalog.
+    ("SELECT pg_catalog.reverse(t) FROM t", "user_function", 1),
+    ("SELECT a OPERATOR(pg_catalog.+) b FROM t AS a, t AS b", "user_operator", 1),
+    # Marked PARALLEL SAFE by its extension, but it runs SQL text.
+    ("SELECT * FROM xpath_table('id', 'v', 'cat.t', '/a', 'cat.bad(1) = 2') AS a(id int)", "user_function", 1),
 ]
 ON_A_REPLICA = [
     "SELECT * FROM t", "SELECT fine(1), cat.par(2)", "SELECT t.finefield, t.v FROM t", "SELECT * FROM v_fine, cat.v_v_fine",
     "SELECT * FROM rls_fine", "SELECT * FROM part1, whole", "SELECT 1::d_fine, 'ok'::mood, '{ok}'::cat.mood[]",
     "SELECT * FROM typed", "SELECT 1 @@@ 2", "SELECT agg_fine(id) FROM t", "SELECT h -> 'a', c = 'X' FROM ext",
-    "SELECT upper(v), lower(v) FROM t ORDER BY v",
+    "SELECT upper(v), lower(v) FROM t ORDER BY v", "SELECT takes_fine('5')", "SELECT pg_catalog.upper(v) FROM t",
+    "SELECT 1 OPERATOR(pg_catalog.*) 2, 1::pg_catalog.int4",
 ]
 
 

@@ -59,6 +59,9 @@ static const struct fact facts[] = {
     {CATALOG_OPERATOR, "public", "||", SQL_UNKNOWN, ROUTE_WHY_USER_OPERATOR},
     {CATALOG_OPERATOR, "public", "~~*", SQL_UNKNOWN, ROUTE_WHY_USER_OPERATOR},
     {CATALOG_OPERATOR, "public", "<>", SQL_UNKNOWN, ROUTE_WHY_USER_OPERATOR},
+    {CATALOG_FUNCTION, "pg_catalog", "reverse", SQL_WRITER_FUNCTION, ROUTE_WHY_USER_FUNCTION},
+    {CATALOG_OPERATOR, "pg_catalog", "-", SQL_UNKNOWN, ROUTE_WHY_USER_OPERATOR},
+    {CATALOG_TYPE, "pg_catalog", "uuid", SQL_UNKNOWN, ROUTE_WHY_USER_TYPE},
 };
 
 struct expected {
