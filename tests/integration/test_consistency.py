@@ -8,8 +8,8 @@ import threading
 import time
 
 import pytest
-from checker import LOST, Checker, prepare
-from conftest import wait_until
+from checker import LOST, READ, WRITE, Checker, prepare
+from conftest import RELEASE, Cluster, wait_until
 
 SECONDS = float(os.environ.get("PGWEIR_CHECKER_S", 20))
 SHORT_S = max(6.0, SECONDS / 3)
@@ -20,7 +20,6 @@ OPTIONS = {"lag_poll_interval": "100ms", "probe_timeout": "500ms", "max_lag": "2
 @pytest.fixture(scope="module")
 def three(work_dir):
     """A primary and two replicas for the tests of this file that promote nobody."""
-    from conftest import Cluster
     one = Cluster(work_dir / "cluster-consistency", "--replicas", 2, "--max-connections", 300)
     yield one
     one.stop()
@@ -83,6 +82,77 @@ def test_the_checker_finds_violations_where_they_are_allowed(registers, pgweir):
     with Checker(weir, 20, registers=50, pause_s=0.01) as checker:
         wait_until(lambda: {v.before.how for v in checker.violations} == {"read", "write"}, 30, "violations of both kinds")
     assert checker.errors == [], checker.report()
+
+
+class Reader(threading.Thread):
+    """A client that reads registers without a pause, after one write if it is told to; `reads` holds (when it began,
+    seconds, node), `shown_less` what it should never have seen."""
+
+    def __init__(self, weir, writes, registers=50):
+        super().__init__(daemon=True)
+        self.weir, self.writes, self.registers = weir, writes, registers
+        self.reads, self.shown_less, self.stopping, self.began = [], [], False, 0.0
+
+    def run(self):
+        dice, seen = random.Random(), {}
+        db = self.weir.connect()
+        with db.cursor() as cursor:
+            if self.writes:
+                register = dice.randrange(self.registers)
+                cursor.execute(WRITE, (register,))
+                seen[register] = cursor.fetchone()[0]
+            self.began = time.monotonic()
+            while not self.stopping:
+                register, at = dice.randrange(self.registers), time.monotonic()
+                cursor.execute(READ, (register,))
+                version, node = cursor.fetchone()
+                self.reads.append((at, time.monotonic() - at, Cluster.node_of(node)))
+                if version < seen.get(register, 0):
+                    self.shown_less.append((register, version, seen[register], node))
+                seen[register] = version
+        db.close()
+
+    def end(self):
+        self.stopping = True
+        self.join(20)
+        assert not self.is_alive(), "a read got no answer"
+
+
+def p99(reads):
+    took = sorted(seconds for _, seconds, _ in reads)
+    return took[len(took) * 99 // 100]
+
+
+@pytest.mark.deadline(120)
+def test_one_write_and_then_reads_without_a_pause(registers, pgweir):
+    """Beside a load of writes by others. Two clients read at the same time, so that both meet the same machine: one
+    that has written and one that has not. Three such pairs; what a busy machine does to one of them tells nothing."""
+    floor_wait_s = 0.020
+    weir = pgweir(cluster=registers, binary=RELEASE, floor_wait="20ms", **OPTIONS)
+    weir.wait_reads_on_replica()
+    rises, shares, before_s = [], [], []
+    with Checker(weir, 4, write_share=1.0, pause_s=0.005) as others:
+        wait_until(lambda: others.writes > 50, what="others write")
+        for _ in range(3):
+            written, pair = others.writes, [Reader(weir, writes) for writes in (True, False)]
+            for reader in pair:
+                reader.start()
+            time.sleep(4)
+            for reader in pair:
+                reader.end()
+                assert reader.shown_less == []
+            writer, other = pair
+            settled = [node for at, _, node in writer.reads if at > writer.began + 1]
+            shares.append(sum(node != "primary" for node in settled) / len(settled))
+            before_s.append(p99(other.reads))
+            rises.append(p99(writer.reads) - p99(other.reads))
+            print(f"{len(writer.reads)} reads after a write, {shares[-1]:.1%} of those after the first second on replicas; "
+                  f"p99 {p99(writer.reads) * 1000:.2f} ms, without a write {p99(other.reads) * 1000:.2f} ms; "
+                  f"{(others.writes - written) / 4:.0f} writes/s by others")
+            assert others.writes > written + 50, "nobody else writes"
+    assert others.errors == []
+    assert min(shares) >= 0.9, shares
+    assert sorted(rises)[1] <= floor_wait_s, (rises, before_s)
 
 
 @pytest.mark.deadline(SHORT_S + 120)
