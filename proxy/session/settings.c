@@ -562,6 +562,20 @@ static bool portal_is(const struct settings *t, struct slice name)
     return t && t->portal && slice_equals(name, (struct slice){t->portal_name, t->portal_name_n});
 }
 
+static void no_statement(struct session *s)
+{
+    struct failure f;
+    fails(&f, "26000", "prepared statement does not exist");
+    refuse(s, &f);
+}
+
+/* A Bind or Describe: of a statement that is still there. It may have been closed behind its Parse. */
+static bool names_ours(const struct session *s, const struct message *m)
+{
+    struct setting_statement st;
+    return read_named(s, m, &st) && is_ours(st.kind);
+}
+
 static void answer_bind(struct session *s, const struct message *m)
 {
     uint8_t bytes[8];
@@ -571,6 +585,10 @@ static void answer_bind(struct session *s, const struct message *m)
     if (!take_cstr(&body, &portal) || !take_cstr(&body, &name) || body.n < 2 ||
         body.n < 4 + 2 * (size_t)slice_u16(body.p)) {
         malformed(s);
+        return;
+    }
+    if (!names_ours(s, m)) {
+        no_statement(s);
         return;
     }
     struct settings *t = settings_of(s);
@@ -636,13 +654,20 @@ static void no_portal(struct session *s)
 static bool answer_extended(struct session *s, const struct message *m)
 {
     struct slice body = body_of(m), name;
-    bool portal = m->type == 'E' || (m->type == 'D' && body.n >= 2 && *body.p == 'P');
-    if (m->type == 'D')
-        body = slice_skip(body, body.n ? 1 : 0);
+    const bool describes = m->type == 'D', of_portal = describes && body.n && *body.p == 'P';
+    const bool portal = m->type == 'E' || of_portal;
+    if (describes && !of_portal && (body.n == 0 || *body.p != 'S')) {
+        malformed(s);
+        return true;
+    }
+    if (describes)
+        body = slice_skip(body, 1);
     if (portal && !take_cstr(&body, &name))
         malformed(s);
     else if (portal && !portal_is(s->settings, name))
         no_portal(s);
+    else if (describes && !portal && !names_ours(s, m))
+        no_statement(s);
     else if (m->type == 'P')
         answer_parse(s, m);
     else if (m->type == 'B')

@@ -4,7 +4,7 @@ import re
 import psycopg2
 import pytest
 from conftest import Cluster, wait_until
-from rawpg import bind, close, describe, execute, flush, parse, query, sync
+from rawpg import bind, close, describe, execute, flush, message, parse, query, sync
 
 NODE = Cluster.WHO
 
@@ -462,3 +462,22 @@ def test_set_local_beats_set_and_says_where_the_transaction_goes(client, session
         return got == wanted
     wait_until(node_in_tx, 10, wanted)
     assert show(client) == session
+
+
+# What a client does to statements of ours that no driver would do.
+
+@pytest.mark.parametrize("name", ["", "a"])
+def test_bind_of_a_statement_of_ours_that_was_closed(client, name):
+    client.send(parse(name, "SHOW pgweir.route"), close("S", name), bind("", name), execute(), sync())
+    m = client.read_until("Z")
+    assert kinds(m) == "13EZ" and error(m)["C"] == "26000", m
+    assert show(client) == "auto"
+
+
+@pytest.mark.parametrize("body", [b"", b"X", b"X\0", b"S", b"P"])
+def test_describe_of_neither_statement_nor_portal(weir, body):
+    with weir.raw().login("app_scram", "app", "secret") as client:
+        client.send(parse("", "SHOW pgweir.route"), message("D", body), sync())
+        assert error(client.read_until("E"))["C"] in ("08P01", "26000")
+    with weir.raw().login("app_scram", "app", "secret") as other:
+        assert show(other) == "auto"
