@@ -336,8 +336,8 @@ bool pool_should_close(const struct server *s)
     if (set->hub->stopping)
         return true;
     struct cluster_view view = cluster_view(set->cluster);
-    bool is_primary = view.primary == s->pool->node;
-    if (is_primary && s->in_recovery)
+    bool may_be_promoted = view.primary == s->pool->node && set->cluster->node_n > 1;
+    if (may_be_promoted && s->in_recovery)
         return true; /* it was opened before the node was promoted; a new one reports the truth */
     if (set->pool_size && atomic_load(&s->pool->budget->used) > set->pool_size)
         return true; /* a reload made the pool smaller */
@@ -458,6 +458,7 @@ void pool_server_ready(struct server *s)
     pool->backoff_ms = 0;
     pool->retry_ms = 0;
     s->label = label_ref(pool->set->base);
+    pool->set->tx = s->tx;
     report_role(s);
     if (pool->set->base->greeting == NULL) {
         uint8_t bytes[SERVER_GREETING_MAX];

@@ -173,9 +173,7 @@ static enum pass on_error(struct session *s, struct slice body)
 
 static enum pass on_ready(struct session *s, struct slice body)
 {
-    if (body.n != 1 || !strchr("ITE", *body.p))
-        return STOP;
-    if (s->replies.n == 0)
+    if (body.n != 1 || !memchr("ITE", *body.p, 3) || s->replies.n == 0)
         return STOP;
     enum reply reply = pop(s);
     if (reply != REPLY_SYNC && reply != REPLY_QUERY && reply != REPLY_FUNCTION)
@@ -452,6 +450,8 @@ static enum next take_message(struct session *s, struct conn *from)
         in_doubt(s);
         return NEXT_DONE;
     }
+    if (!s->server) /* that message was the session's end, and its input is gone */
+        return NEXT_DONE;
     size_t run = pass == PASS && head.type == 'D' && total <= from->in.head->n && !s->guard
                      ? more_rows(from->in.head, total)
                      : total;

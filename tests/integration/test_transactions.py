@@ -598,3 +598,34 @@ def test_an_error_of_the_server_in_its_begin_runs_nothing(weir):
     with login(weir.port) as c, pytest.raises(PgError):
         assert c.rows("SELECT count(*) FROM tx WHERE n >= 700") == [["0"]]
         c.rows("SELECT 1/0")
+
+
+def test_begin_refused_while_the_statement_is_still_being_sent(cluster, pgweir):
+    """A single node that is in recovery refuses our BEGIN; the statement behind it is too long to be kept."""
+    weir = pgweir(databases={"app": f"host=127.0.0.1 port={cluster.ports[cluster.nodes[1]]} dbname=app"}, workers=1)
+    with login(weir.port) as c:
+        assert types(c.query("BEGIN READ WRITE")) == "CZ"
+        long = query("INSERT INTO tx VALUES (1) --" + 2000000 * "x")
+        c.send(long[:1500000])
+        assert error_of(c.read_until("E")).sqlstate == "08006"
+    with login(weir.port) as c:
+        assert who(c) == REPLICA
+
+
+def test_optimistic_when_the_role_says_repeatable_read_on_every_worker(cluster, schema, pgweir):
+    """The greeting is known to all workers, what a server told of its role's defaults only where it came."""
+    role = "ALTER ROLE app_md5 IN DATABASE app"
+    try:
+        cluster.sql("primary", f"{role} SET default_transaction_isolation = 'repeatable read'")
+        cluster.wait_replayed()
+        weir = pgweir(workers=2, log_routes="all", tx_reads="optimistic")
+        weir.wait_reads_on_replica()
+        with login(weir.port, "app_md5") as c, login(weir.port, "app_md5") as d:
+            for client in (c, d, c, d):
+                client.query("BEGIN")
+                client.query("SELECT count(*) FROM tx")
+                assert types(client.query("INSERT INTO tx VALUES (100)")) == "CZ"
+                client.query("ROLLBACK")
+    finally:
+        cluster.sql("primary", f"{role} RESET ALL")
+        cluster.wait_replayed()
