@@ -359,8 +359,11 @@ enum tx_place tx_place(struct tx_modes said, struct tx_modes session, bool optim
         return TX_SERIALIZABLE_ON_PRIMARY;
     if (is.access == TX_READ_ONLY)
         return TX_ON_REPLICA;
-    /* default_transaction_read_only = off is everybody's default: it is not a wish. */
-    if (optimistic && said.access == TX_ACCESS_NONE && is.isolation != TX_REPEATABLE_READ)
+    /* default_transaction_read_only = off is everybody's default: it is not a wish. And while no server
+     * has told the role's default isolation, it may be REPEATABLE READ. */
+    const bool read_committed =
+        is.isolation == TX_READ_COMMITTED || is.isolation == TX_READ_UNCOMMITTED;
+    if (optimistic && said.access == TX_ACCESS_NONE && read_committed)
         return TX_ON_ANY;
     return TX_ON_PRIMARY;
 }

@@ -73,8 +73,8 @@ enum tx_place {
     TX_ON_PRIMARY,
     TX_SERIALIZABLE_ON_PRIMARY,
     TX_ON_REPLICA, /* READ ONLY: all of it on one node */
-    TX_ON_ANY, /* READ COMMITTED, READ WRITE only because nothing was said: on a replica up to the first
-                        statement that is not a read */
+    TX_ON_ANY, /* READ COMMITTED for sure, READ WRITE only because nothing was said: on a replica up
+                      to the first statement that is not a read */
 };
 /* said: by the transaction itself. session: what holds when it says nothing. */
 enum tx_place tx_place(struct tx_modes said, struct tx_modes session, bool optimistic);

@@ -119,6 +119,7 @@ static void on_moved(struct loop *loop, struct mail *mail)
         return;
     }
     s->pool = pool;
+    pool->set->tx = s->tx; /* maybe the first server of its role that this worker sees */
     s->conn = conn_new(loop, m->fd, !m->tcp, &server_conn_ops, s);
     s->conn->essential = true;
     conn_adopt_tls(s->conn, m->tls);

@@ -90,7 +90,7 @@ struct pool_set {
         proven; /* statements that PostgreSQL has accepted here, POOL_PROVEN_MAX at most */
     struct list labels;
     struct label *base;  /* the empty label */
-    struct tx_modes tx;  /* the defaults of this role in this database, as the newest login told */
+    struct tx_modes tx;  /* the defaults of this role in this database, as its newest server told */
     struct pool pools[]; /* by node index */
 };
 

@@ -66,6 +66,8 @@ struct server {
     uint64_t born_ms, idle_ms;
     uint64_t asked_ns; /* when the read was sent whose first byte is awaited; 0: none is */
     int64_t instance;  /* its postmaster's start, us; 0: not asked */
+    struct tx_modes
+        tx; /* of its role in its database, as its login told; nothing said: not asked */
     uint32_t backend_pid;
     uint16_t key_n;
     uint16_t cancels; /* cancel requests on their way to it */

@@ -398,15 +398,13 @@ static struct slice next_column(struct slice *row)
 static void read_identity_row(struct server *s, struct slice body)
 {
     struct slice row = body.n > 2 ? slice_skip(body, 2) : SLICE_NONE, value = next_column(&row);
-    struct tx_modes tx = {0};
     int64_t us = 0;
     for (size_t i = 0; i < value.n && i < 18; i++)
         if (value.p[i] >= '0' && value.p[i] <= '9')
             us = us * 10 + (value.p[i] - '0');
     s->instance = us;
-    tx_modes_set(&tx, slice_of("default_transaction_isolation"), next_column(&row));
-    tx_modes_set(&tx, slice_of("default_transaction_read_only"), next_column(&row));
-    s->pool->set->tx = tx;
+    tx_modes_set(&s->tx, slice_of("default_transaction_isolation"), next_column(&row));
+    tx_modes_set(&s->tx, slice_of("default_transaction_read_only"), next_column(&row));
 }
 
 static void read_identity(struct server *s, uint8_t type, struct slice body)

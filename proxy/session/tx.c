@@ -23,10 +23,10 @@ static const struct conf *conf_of(const struct session *s)
     return s->worker->hub.snapshot->conf;
 }
 
-/* What a transaction of this session is when it says nothing. */
+/* What a transaction of this session is when it says nothing; once it has a server, there. */
 static struct tx_modes session_modes(const struct session *s)
 {
-    return tx_modes_over(s->label->tx, s->set->tx);
+    return tx_modes_over(s->label->tx, s->server ? s->server->tx : s->set->tx);
 }
 
 static void parse(const struct session *s, struct slice sql, struct tx_statement *st)

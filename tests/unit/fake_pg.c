@@ -257,7 +257,7 @@ static bool run_internal(struct backend *b, const char *sql)
     }
     if (starts(sql, "SELECT (extract")) {
         row_head(b);
-        bytes_format(&b->out, 'D', "hwz", 1, 4, "1234");
+        bytes_format(&b->out, 'D', "hwzwzwz", 3, 4, "1234", 14, "read committed", 3, "off");
         complete(b, "SELECT 1");
         return true;
     }

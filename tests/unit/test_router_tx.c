@@ -229,7 +229,8 @@ static void each_mode_has_its_place(void **state)
                             want = TX_SERIALIZABLE_ON_PRIMARY;
                         else if (is_a == TX_READ_ONLY)
                             want = TX_ON_REPLICA;
-                        else if (optimistic && a == TX_ACCESS_NONE && is_i != TX_REPEATABLE_READ)
+                        else if (optimistic && a == TX_ACCESS_NONE && is_i != TX_REPEATABLE_READ &&
+                                 is_i != TX_ISOLATION_NONE)
                             want = TX_ON_ANY;
                         assert_int_equal(tx_place(said, session, optimistic), want);
                     }
