@@ -31,7 +31,7 @@ struct fact {
 
 struct catalog {
     uint64_t id;
-    uint8_t everywhere_class, everywhere_reason;
+    struct catalog_answer rules[CATALOG_RULE_N];
     uint8_t *texts;
     uint32_t text_bytes, text_cap;
     struct name *names;
@@ -177,12 +177,10 @@ struct catalog *catalog_new(uint64_t id)
     CHECK(id != 0);
     struct catalog *c = calloc(1, sizeof *c);
     CHECK(c != NULL);
-    *c = (struct catalog){.id = id,
-                          .everywhere_class = SQL_READ,
-                          .everywhere_reason = ROUTE_WHY_READ,
-                          .text_cap = FIRST_N * 16,
-                          .name_cap = FIRST_N,
-                          .fact_cap = FIRST_N};
+    *c = (struct catalog){
+        .id = id, .text_cap = FIRST_N * 16, .name_cap = FIRST_N, .fact_cap = FIRST_N};
+    for (int i = 0; i < CATALOG_RULE_N; i++)
+        c->rules[i] = (struct catalog_answer){true, SQL_READ, ROUTE_WHY_READ};
     c->texts = grown(NULL, c->text_cap);
     c->names = grown(NULL, sizeof *c->names * c->name_cap);
     c->facts = grown(NULL, sizeof *c->facts * c->fact_cap);
@@ -280,13 +278,11 @@ void catalog_put(struct catalog *c, enum catalog_kind kind, struct slice schema,
     }
 }
 
-void catalog_put_everywhere(struct catalog *c, uint8_t class, uint8_t reason)
+void catalog_put_rule(struct catalog *c, enum catalog_rule rule, uint8_t class, uint8_t reason)
 {
-    CHECK(class < SQL_CLASS_N && reason < ROUTE_WHY_N);
-    if (class <= c->everywhere_class)
-        return;
-    c->everywhere_class = class;
-    c->everywhere_reason = reason;
+    CHECK(rule < CATALOG_RULE_N && class < SQL_CLASS_N && reason < ROUTE_WHY_N);
+    if (class > c->rules[rule].class)
+        c->rules[rule] = (struct catalog_answer){true, class, reason};
 }
 
 /* ---- asking ---- */
@@ -325,7 +321,8 @@ struct catalog_answer catalog_find(const struct catalog *c, enum catalog_kind ki
     return fact == NONE ? unknown : answer(c->facts[fact].class, c->facts[fact].reason);
 }
 
-struct catalog_answer catalog_everywhere(const struct catalog *c)
+struct catalog_answer catalog_rule(const struct catalog *c, enum catalog_rule rule)
 {
-    return answer(c->everywhere_class, c->everywhere_reason);
+    CHECK(rule < CATALOG_RULE_N);
+    return c->rules[rule];
 }

@@ -26,6 +26,15 @@ enum catalog_kind {
     CATALOG_KIND_N
 };
 
+/* What no fact about one name can say. */
+enum catalog_rule {
+    CATALOG_EVERYWHERE, /* of every statement that reads a relation or takes a parameter: such as an implicit
+                           cast by a function that writes */
+    CATALOG_MISSING, /* of a built-in name that no fact is about: harmless, unless the facts are not complete
+                           and a user's may go before it */
+    CATALOG_RULE_N
+};
+
 /* A name as it stands in SQL text. */
 struct catalog_name {
     struct slice text; /* without the quotes, doubled quotes left as they are */
@@ -56,9 +65,9 @@ struct catalog_answer catalog_find(const struct catalog *catalog, enum catalog_k
                                    const struct catalog_name *schema,
                                    const struct catalog_name *name);
 
-/* Something that no name in the text can show, such as an implicit cast by a function that writes:
- * holds for every statement that reads a relation or takes a parameter. SQL_READ: there is nothing. */
-void catalog_put_everywhere(struct catalog *catalog, uint8_t class, uint8_t reason);
-struct catalog_answer catalog_everywhere(const struct catalog *catalog);
+/* The worst that was put counts; SQL_READ while there is nothing. */
+void catalog_put_rule(struct catalog *catalog, enum catalog_rule rule, uint8_t class,
+                      uint8_t reason);
+struct catalog_answer catalog_rule(const struct catalog *catalog, enum catalog_rule rule);
 
 #endif

@@ -406,13 +406,24 @@ static const struct head heads[KW_N] = {
     [KW_load] = HEAD(UTILITY, SESSION_PIN | SQL_F_TAINT, NULL),
 };
 
+/* EXPLAIN ANALYZE CREATE TEMP TABLE ... makes one. Of EXPLAIN itself there is none. */
+static void head_executed(struct cursor *c, struct statement *st)
+{
+    const struct head *head = &heads[c->keyword];
+    set_class(st, head->class);
+    st->flags |= head->flags;
+    cursor_next(c);
+    if (head->read != NULL && head->read != head_explain)
+        head->read(c, st);
+}
+
 static void head_explain(struct cursor *c, struct statement *st)
 {
     const bool analyze = skip_explain_options(c);
     if (starts_query(c))
         head_query(c, st);
     else if (analyze && heads[c->keyword].known)
-        set_class(st, heads[c->keyword].class);
+        head_executed(c, st);
 }
 
 /* Neither a proven read nor transaction control that fits a READ ONLY transaction. */

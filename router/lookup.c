@@ -22,11 +22,18 @@ static struct effect worse(struct effect a, struct effect b)
     return worst;
 }
 
-/* What the catalog answers; not_known if it knows nothing. */
-static struct effect answer(struct catalog_answer a, struct effect not_known)
+static struct effect rule(const struct catalog *catalog, enum catalog_rule rule)
+{
+    const struct catalog_answer a = catalog_rule(catalog, rule);
+    return (struct effect){(enum sql_class)a.class, (enum route_reason)a.reason, 0};
+}
+
+/* What the catalog answers; not_known if it knows nothing, and could. */
+static struct effect answer(const struct catalog *catalog, struct catalog_answer a,
+                            struct effect not_known)
 {
     if (!a.known)
-        return not_known;
+        return worse(not_known, rule(catalog, CATALOG_MISSING));
     return (struct effect){(enum sql_class)a.class, (enum route_reason)a.reason, 0};
 }
 
@@ -59,13 +66,13 @@ static struct effect find(const struct catalog *catalog, enum catalog_kind kind,
     if (!lookup_name(word, &name))
         return not_known.class > SQL_READ ? not_known : unknown(ROUTE_WHY_UNKNOWN_NAME);
     if (schema->kind == QUALIFIER_NONE)
-        return answer(catalog_find(catalog, kind, NULL, &name), not_known);
+        return answer(catalog, catalog_find(catalog, kind, NULL, &name), not_known);
     if (schema->kind == QUALIFIER_OTHER) {
         if (!schema->usable)
             return not_known;
         in = schema->name;
     }
-    return answer(catalog_find(catalog, kind, &in, &name), not_known);
+    return answer(catalog, catalog_find(catalog, kind, &in, &name), not_known);
 }
 
 struct effect lookup_relation(const struct catalog *catalog, const struct schema *schema,
@@ -136,5 +143,5 @@ struct effect lookup_operator(const struct catalog *catalog, const struct schema
 
 struct effect lookup_everywhere(const struct catalog *catalog)
 {
-    return catalog == NULL ? harmless : answer(catalog_everywhere(catalog), harmless);
+    return catalog == NULL ? harmless : rule(catalog, CATALOG_EVERYWHERE);
 }

@@ -173,7 +173,7 @@ static void put(struct catalog_rows *r, enum catalog_kind kind, struct slice sch
     if (may_put(r, schema) && may_put(r, name))
         catalog_put(r->catalog, kind, schema, name, v.class, v.reason);
     else if (kind == CATALOG_FIELD) /* what is not there would be a column */
-        catalog_put_everywhere(r->catalog, v.class, v.reason);
+        catalog_put_rule(r->catalog, CATALOG_EVERYWHERE, v.class, v.reason);
 }
 
 /* Of those that share a name, the worst counts. */
@@ -233,14 +233,14 @@ static bool take_operator(struct catalog_rows *r, const struct slice *f)
     const struct verdict v = writer_if(is_true(f[2]), ROUTE_WHY_USER_OPERATOR);
     put_worst(r, CATALOG_OPERATOR, f[0], f[1], v);
     if (is_implicit_operator(f[1]))
-        catalog_put_everywhere(r->catalog, v.class, v.reason);
+        catalog_put_rule(r->catalog, CATALOG_EVERYWHERE, v.class, v.reason);
     return true;
 }
 
 static bool take_opclass(struct catalog_rows *r, const struct slice *f)
 {
     if (is_true(f[0]))
-        catalog_put_everywhere(r->catalog, SQL_WRITER_FUNCTION, ROUTE_WHY_USER_OPERATOR);
+        catalog_put_rule(r->catalog, CATALOG_EVERYWHERE, SQL_WRITER_FUNCTION, ROUTE_WHY_USER_OPERATOR);
     return true;
 }
 
@@ -326,7 +326,7 @@ static bool take_cast(struct catalog_rows *r, const struct slice *f)
     if (!oid_of(r, f[0], &oid))
         return false;
     if (is_true(f[3]))
-        catalog_put_everywhere(r->catalog, v.class, v.reason);
+        catalog_put_rule(r->catalog, CATALOG_EVERYWHERE, v.class, v.reason);
     struct node *node = find_node(r, oid); /* types are all here */
     if (node)
         node->cast = v;

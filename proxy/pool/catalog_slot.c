@@ -1,6 +1,7 @@
 #include "proxy/pool/catalog_slot.h"
 
 #include "base/check.h"
+#include "router/classify.h"
 
 #include <pthread.h>
 #include <stdlib.h>
@@ -33,14 +34,21 @@ uint64_t catalog_next_id(void)
     return atomic_fetch_add(&last_id, 1) + 1;
 }
 
-/* Catalogs without a name: with them relations and the user's functions are unknown. */
+/* Catalogs without a name: with them the user's names are unknown, and what is built in may be another's. */
 static struct catalog *not_loaded, *stale;
 static pthread_once_t made = PTHREAD_ONCE_INIT;
 
+static struct catalog *empty_one(enum route_reason why)
+{
+    struct catalog *catalog = catalog_new(catalog_next_id());
+    catalog_put_rule(catalog, CATALOG_MISSING, SQL_UNKNOWN, (uint8_t)why);
+    return catalog;
+}
+
 static void make_empty_ones(void)
 {
-    not_loaded = catalog_new(catalog_next_id());
-    stale = catalog_new(catalog_next_id());
+    not_loaded = empty_one(ROUTE_WHY_CATALOG_NOT_LOADED);
+    stale = empty_one(ROUTE_WHY_CATALOG_STALE);
 }
 
 /* ---- slots ---- */

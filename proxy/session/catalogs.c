@@ -18,7 +18,8 @@ void catalogs_begin_segment(struct session *s)
 static bool is_unknown(enum route_reason reason)
 {
     return reason == ROUTE_WHY_UNKNOWN_RELATION || reason == ROUTE_WHY_UNKNOWN_FUNCTION ||
-           reason == ROUTE_WHY_UNKNOWN_TYPE || reason == ROUTE_WHY_UNKNOWN_OPERATOR;
+           reason == ROUTE_WHY_UNKNOWN_TYPE || reason == ROUTE_WHY_UNKNOWN_OPERATOR ||
+           reason == ROUTE_WHY_CATALOG_STALE || reason == ROUTE_WHY_CATALOG_NOT_LOADED;
 }
 
 void catalogs_check_segment(struct session *s)
@@ -41,7 +42,8 @@ void catalogs_check_segment(struct session *s)
 void catalogs_note(struct session *s, const struct sql_facts *facts)
 {
     const bool temporary = (facts->flags & SQL_F_TEMP) && facts->statements == 1;
-    if ((facts->flags & SQL_F_BODY) || ((facts->flags & SQL_F_DDL) && !temporary))
+    const bool hidden = (facts->flags & SQL_F_BODY) || facts->class == SQL_TWO_PHASE;
+    if (hidden || ((facts->flags & SQL_F_DDL) && !temporary))
         s->ddl_ran = true;
 }
 

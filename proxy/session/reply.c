@@ -188,7 +188,7 @@ static enum pass on_ready(struct session *s, struct slice body)
     s->tx_status = *body.p;
     if (s->tx_status == 'I')
         s->worker->stats.transactions++;
-    catalogs_answered(s, s->tx_status == 'I');
+    catalogs_answered(s, s->tx_status == 'I' && s->replies.n == 0); /* more DDL may be on its way */
     if (s->guard_failed)
         return SWALLOW;
     floors_answered(s);

@@ -245,6 +245,8 @@ CHANGES = [
     ("CREATE UNLOGGED TABLE cat.whole2 PARTITION OF cat.whole FOR VALUES IN (2)", "SELECT * FROM whole", "unlogged_table"),
     ("CREATE FUNCTION cat.upper(text) RETURNS text LANGUAGE sql AS 'SELECT 1::text'", "SELECT upper(v) FROM t", "user_function"),
     ("ALTER FUNCTION cat.int4agg(int) STABLE", "SELECT int4agg(1)", "user_function"),
+    ("CREATE FUNCTION cat.lower(varchar) RETURNS text LANGUAGE sql AS 'SELECT 1::text'", "SELECT lower('X'::varchar)",
+     "user_function"),
 ]
 
 
@@ -263,6 +265,43 @@ def test_a_change_through_pgweir_counts_at_once(cluster, weir, change, statement
         assert one.run(statement) == ("primary", reason)
         one.close()
     assert refusals(weir) == []
+
+
+def test_ddl_behind_other_things(cluster, schema, pgweir):
+    """In the second query of a pipeline, and in what COMMIT PREPARED of another connection brings."""
+    from rawpg import query
+    weir = pgweir(log_routes="all", workers=2, catalog_poll_interval="60s")
+    weir.wait_reads_on_replica()
+    good, bad = [f"CREATE OR REPLACE FUNCTION cat.fine(int) RETURNS int LANGUAGE sql {kind} AS 'SELECT $1'"
+                 for kind in ("IMMUTABLE", "VOLATILE")]
+    reader = Reader(cluster, weir)
+    with weir.raw().login("postgres", "app", "postgres") as one, \
+            weir.raw().login("postgres", "app", "postgres") as two:
+        def pipelined():
+            one.send(query("INSERT INTO cat.effect VALUES (1)"), query("SELECT pg_sleep(0.3); " + bad))
+            one.read_until("Z")
+            one.read_until("Z")
+
+        def prepared():
+            one.query("BEGIN; " + bad + "; PREPARE TRANSACTION 'cat'")
+            reader.wait_replica("SELECT fine(1)")  # by a catalog without it
+            two.query("COMMIT PREPARED 'cat'")
+        for change in pipelined, prepared:
+            reader.wait_replica("SELECT fine(1)")
+            change()
+            assert reader.run("SELECT fine(1)")[0] == "primary", change
+            reader.wait_reason("SELECT fine(1)", "user_function")
+            one.query(good)
+    reader.close()
+
+
+def test_a_temporary_table_that_explain_analyze_makes(cluster, weir, reader):
+    reader.wait_replica("SELECT id FROM t")
+    with reader.db.cursor() as cursor:
+        cursor.execute("EXPLAIN ANALYZE CREATE TEMP TABLE t AS SELECT 7 AS id")
+        for _ in range(3):
+            cursor.execute("SELECT id FROM t")
+            assert cursor.fetchall() == [(7,)]
 
 
 def test_a_change_past_pgweir_is_found(cluster, weir, reader):

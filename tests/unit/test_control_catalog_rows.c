@@ -191,7 +191,7 @@ static void operators_and_casts(void **state)
     expect(c, "SELECT 1 ### 1", ROUTE_WHY_USER_OPERATOR);
     expect(c, "SELECT 'x'::target", ROUTE_WHY_USER_CAST);
     expect(c, "SELECT * FROM t", ROUTE_WHY_READ); /* reading the column casts nothing */
-    assert_int_equal(catalog_everywhere(c).class, SQL_READ);
+    assert_int_equal(catalog_rule(c, CATALOG_EVERYWHERE).class, SQL_READ);
     catalog_free(c);
 }
 
@@ -212,8 +212,8 @@ static void what_works_unnamed_holds_everywhere(void **state)
         struct catalog_rows *rows = catalog_rows_new(1);
         assert_true(take(rows, cases[i].query, cases[i].row));
         struct catalog *c = finish(rows);
-        assert_true(catalog_everywhere(c).class > SQL_READ);
-        assert_int_equal(catalog_everywhere(c).reason, cases[i].reason);
+        assert_true(catalog_rule(c, CATALOG_EVERYWHERE).class > SQL_READ);
+        assert_int_equal(catalog_rule(c, CATALOG_EVERYWHERE).reason, cases[i].reason);
         catalog_free(c);
     }
 }

@@ -64,6 +64,8 @@ static void a_change_makes_it_stale_until_a_load_that_began_later(void **state)
     const struct catalog *first = catalog_use_now(&use);
     catalog_slot_changed(slot);
     assert_int_equal(reason_now(&use), ROUTE_WHY_CATALOG_STALE);
+    assert_int_equal(catalog_rule(catalog_use_now(&use), CATALOG_MISSING).class, SQL_UNKNOWN);
+    assert_int_equal(catalog_rule(first, CATALOG_MISSING).class, SQL_READ);
     assert_int_not_equal(catalog_id(catalog_use_now(&use)), catalog_id(first));
     const uint64_t begun = catalog_slot_changes(slot);
     catalog_slot_changed(slot); /* while it loads */

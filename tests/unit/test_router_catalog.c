@@ -49,7 +49,7 @@ static void nothing_is_known_at_first(void **state)
         assert_int_equal(ask(c, (enum catalog_kind)kind, NULL, "t"), SQL_CLASS_N);
         assert_int_equal(ask(c, (enum catalog_kind)kind, "public", "t"), SQL_CLASS_N);
     }
-    assert_int_equal(catalog_everywhere(c).class, SQL_READ);
+    assert_int_equal(catalog_rule(c, CATALOG_EVERYWHERE).class, SQL_READ);
     catalog_free(c);
     catalog_free(NULL);
 }
@@ -151,10 +151,10 @@ static void what_holds_everywhere_only_gets_worse(void **state)
 {
     (void)state;
     struct catalog *c = catalog_new(1);
-    catalog_put_everywhere(c, SQL_UNKNOWN, ROUTE_WHY_USER_CAST);
-    catalog_put_everywhere(c, SQL_WRITER_FUNCTION, ROUTE_WHY_USER_OPERATOR);
-    assert_int_equal(catalog_everywhere(c).class, SQL_UNKNOWN);
-    assert_int_equal(catalog_everywhere(c).reason, ROUTE_WHY_USER_CAST);
+    catalog_put_rule(c, CATALOG_EVERYWHERE, SQL_UNKNOWN, ROUTE_WHY_USER_CAST);
+    catalog_put_rule(c, CATALOG_EVERYWHERE, SQL_WRITER_FUNCTION, ROUTE_WHY_USER_OPERATOR);
+    assert_int_equal(catalog_rule(c, CATALOG_EVERYWHERE).class, SQL_UNKNOWN);
+    assert_int_equal(catalog_rule(c, CATALOG_EVERYWHERE).reason, ROUTE_WHY_USER_CAST);
     catalog_free(c);
 }
 
