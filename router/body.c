@@ -3,6 +3,7 @@
 #include "router/body.h"
 
 #include "base/check.h"
+#include "router/cursor_inline.h"
 #include "router/lookup.h"
 
 #define CTES_MAX 32
@@ -61,35 +62,33 @@ enum at {
 };
 
 struct body {
-    struct cursor *c;
+    struct cursor c; /* the caller's, for the time of the proof */
     struct body_options options;
     struct body_verdict verdict;
     unsigned depth;
     enum after after;
     enum after after_before; /* in front of the pending name */
     enum pending pending;
+    struct word name; /* the pending one */
     struct schema schema;
     enum place place;
-    bool dotted;          /* the last token was the dot of a qualified name */
-    bool want_type;       /* behind :: or the AS of a CAST */
-    bool opens_columns;   /* the "(" that is the token opens a column list */
-    bool opens_operator;  /* ... the name of an OPERATOR */
-    bool opens_call;      /* ... arguments */
-    bool first;           /* no token of the statement was taken yet */
-    bool label;           /* the token is one: SELECT a AS as */
-    bool want_relation;   /* the next token may be a relation's name */
-    bool at_relation;     /* the token may be */
-    bool relation;        /* the pending name is one, unless it is called */
-    bool after_relation;  /* the token before was a relation's name */
-    bool reads;           /* a relation or a parameter was seen */
-    bool schema_reads;    /* the schema is information_schema or another of the server's own */
-    bool done;            /* stop_at_end was met */
-    enum keyword keyword; /* of the previous token, and of the one before */
-    enum keyword keyword2;
-    uint8_t mark; /* of the previous token, and of the one before */
-    uint8_t mark2;
-    bool operator_before;  /* ... an operator */
-    bool name_before;      /* the previous token was a name */
+    bool dotted;         /* the last token was the dot of a qualified name */
+    bool want_type;      /* behind :: or the AS of a CAST */
+    bool opens_columns;  /* the "(" that is the token opens a column list */
+    bool opens_operator; /* ... the name of an OPERATOR */
+    bool opens_call;     /* ... arguments */
+    bool first;          /* no token of the statement was taken yet */
+    bool want_relation;  /* the next token may be a relation's name */
+    bool at_relation;    /* the token may be */
+    bool relation;       /* the pending name is one, unless it is called */
+    bool after_relation; /* the token before was a relation's name */
+    bool reads;          /* a relation or a parameter was seen */
+    bool schema_reads;   /* the schema is information_schema or another of the server's own */
+    bool done;           /* stop_at_end was met */
+    /* The previous token, and those before; behind a dot, and of a label, without its keyword. */
+    CURSOR_SIGN(last, keyword, mark, kind);
+    CURSOR_SIGN(last2, keyword2, mark2, kind2);
+    CURSOR_SIGN(last3, keyword3, mark3, kind3);
     unsigned atomic;       /* BEGIN ATOMIC and CASE that are still open */
     unsigned config_depth; /* of the set_config() we are in, 0 outside */
     unsigned config_commas;
@@ -146,18 +145,16 @@ static void open_config(struct body *b)
     b->config_odd = false;
 }
 
-/* Is the name this one, quoted or not? A quoted name has no keyword: it must be looked up. */
+/* Is the name this one, quoted or not? */
 static bool names(const struct word *name, enum keyword keyword)
 {
-    if (name->text.n < 10) /* "pg_catalog" is the shortest that is asked for */
-        return false;
-    return (name->plain ? keyword_find(name) : KW_NONE) == keyword;
+    return name->known.keyword == keyword;
 }
 
 /* The pending name is called: "(" is the token. */
 static void take_call(struct body *b)
 {
-    const struct word *name = cursor_word_before(b->c);
+    const struct word *name = &b->name;
     enum function_class fn;
     struct effect effect = lookup_function(b->options.catalog, &b->schema, name, &fn);
     if (fn == FN_SET_CONFIG)
@@ -174,9 +171,9 @@ static void take_call(struct body *b)
 /* The pending name is the type of a cast or of 'literal'. */
 static void take_type(struct body *b)
 {
-    const struct word *name = cursor_word_before(b->c);
+    const struct word *name = &b->name;
     suffer(b, lookup_type(b->options.catalog, &b->schema, name));
-    if (name->keyword == KW_double && b->c->keyword != KW_precision) /* then it is a user's type */
+    if (name->keyword == KW_double && b->c.keyword != KW_precision) /* then it is a user's type */
         forbid(b, SQL_UNKNOWN, ROUTE_WHY_UNKNOWN_TYPE);
 }
 
@@ -219,7 +216,7 @@ static bool is_cte(const struct body *b, const struct word *word)
 
 static void push_cte(struct body *b)
 {
-    const struct word *word = cursor_word(b->c);
+    const struct word *word = &b->c.word;
     if (b->cte_n == CTES_MAX) /* then it counts as a relation */
         return;
     b->ctes[b->cte_n++] = (struct cte){.name = word->text,
@@ -241,7 +238,9 @@ static void close_ctes(struct body *b, unsigned depth)
 
 static void take_relation(struct body *b)
 {
-    const struct word *name = cursor_word_before(b->c);
+    const struct word *name = &b->name;
+    if (b->options.catalog == NULL)
+        return;
     const struct effect effect = lookup_relation(b->options.catalog, &b->schema, name);
     if (effect.class == SQL_UNKNOWN && effect.reason == ROUTE_WHY_UNKNOWN_RELATION &&
         b->schema.kind == QUALIFIER_NONE && is_cte(b, name))
@@ -252,35 +251,41 @@ static void take_relation(struct body *b)
 /* cmin and cmax: which command of its transaction wrote a row is not in the WAL. */
 static bool is_command_id(struct slice name)
 {
-    if (name.n != 4 || (name.p[0] | 0x20) != 'c')
-        return false;
     return same_fold(name, slice_of("cmin")) || same_fold(name, slice_of("cmax"));
+}
+
+static inline void take_field(struct body *b, const struct word *name)
+{
+    if (b->options.catalog != NULL || name->known.function != FN_UNKNOWN)
+        suffer(b, lookup_field(b->options.catalog, name));
 }
 
 /* The pending name is neither called nor a type: a column, a relation, an alias, a keyword. */
 static void take_plain(struct body *b)
 {
-    const struct word *name = cursor_word_before(b->c);
+    const struct word *name = &b->name;
     const enum qualifier kind = b->schema.kind;
     b->after_relation = b->relation;
     b->reads |= b->relation;
-    if (!b->relation && is_command_id(name->text))
+    const uint8_t first = *name->text.p | 0x20;
+    if (first == 'c' && !b->relation && is_command_id(name->text))
         FORBID(b, NODE_IDENTITY);
-    if (kind == QUALIFIER_PG_CATALOG || (kind == QUALIFIER_NONE && name_starts_pg(name->text)))
+    if (kind == QUALIFIER_PG_CATALOG ||
+        (first == 'p' && kind == QUALIFIER_NONE && name_starts_pg(name->text)))
         FORBID(b, CATALOG_READ);
     else if (b->relation && kind == QUALIFIER_OTHER && b->schema_reads)
         return; /* in pg_toast, information_schema ...: said already */
     else if (b->relation)
         take_relation(b);
     else if (kind == QUALIFIER_OTHER)
-        suffer(b, lookup_field(b->options.catalog, name));
+        take_field(b, name);
 }
 
 /* The pending name is a qualifier: "." is the token. */
 static void take_qualifier(struct body *b)
 {
-    const struct word *name = cursor_word_before(b->c);
-    const bool pg = name_starts_pg(name->text);
+    const struct word *name = &b->name;
+    const bool pg = (*name->text.p | 0x20) == 'p' && name_starts_pg(name->text);
     const bool pg_catalog = names(name, KW_pg_catalog) && b->schema.kind == QUALIFIER_NONE;
     b->schema.kind = pg_catalog ? QUALIFIER_PG_CATALOG : QUALIFIER_OTHER;
     b->schema.usable = b->options.catalog != NULL && lookup_name(name, &b->schema.name);
@@ -303,7 +308,7 @@ static void take_overload(struct body *b, const struct word *name)
 
 static void take_form_in_from(struct body *b)
 {
-    take_overload(b, cursor_word_before(b->c));
+    take_overload(b, &b->name);
     if (b->keyword == KW_values) /* its commas part rows */
         set_bit(b, AT_FROM, b->depth, false);
 }
@@ -359,9 +364,9 @@ static bool is_type_of_literal(const struct body *b)
 }
 
 /* Now that the next token is known, settle the pending name. */
-static void settle(struct body *b)
+static inline void settle(struct body *b)
 {
-    const struct cursor *c = b->c;
+    const struct cursor *c = &b->c;
     const enum pending pending = b->pending;
     if (pending == PENDING_NONE)
         return;
@@ -375,7 +380,7 @@ static void settle(struct body *b)
     }
     if (c->mark == '(')
         take_open(b);
-    else if (pending == PENDING_TYPE || (c->token.kind == SCAN_STRING && is_type_of_literal(b)))
+    else if (pending == PENDING_TYPE || (c->kind == SCAN_STRING && is_type_of_literal(b)))
         take_type(b);
     else if (pending == PENDING_NAME)
         take_plain(b);
@@ -408,19 +413,25 @@ static void pend(struct body *b, enum after after)
     if (b->place == PLACE_CTE && b->options.catalog != NULL)
         push_cte(b);
     b->pending = b->want_type ? PENDING_TYPE : PENDING_NAME;
+    b->name = b->c.word;
     b->dotted = false;
     b->want_type = false;
     b->after_before = b->after;
     b->after = after;
 }
 
+static bool is_name(unsigned kind)
+{
+    return kind == SCAN_WORD || kind == SCAN_QUOTED;
+}
+
 /* In a column list, what stands behind the first name of an item is a type. */
 static bool is_column_type(const struct body *b)
 {
-    if (!b->name_before || !bit(b, AT_COLUMNS, b->depth))
+    if (!bit(b, AT_COLUMNS, b->depth) || !is_name(b->kind))
         return false;
     const bool first = b->mark2 == '(' || b->mark2 == ',' || b->keyword2 == KW_columns;
-    return first && b->c->keyword != KW_for; /* a FOR ORDINALITY */
+    return first && b->c.keyword != KW_for; /* a FOR ORDINALITY */
 }
 
 typedef void take_word_fn(struct body *b);
@@ -432,7 +443,7 @@ static void take_ident(struct body *b)
 
 static void take_clause(struct body *b)
 {
-    const enum keyword k = b->c->keyword;
+    const enum keyword k = b->c.keyword;
     if (k == KW_select || k == KW_table) /* the query behind the list; VALUES may be a name */
         set_bit(b, AT_WITH, b->depth, false);
     b->after = AFTER_NO;
@@ -515,7 +526,7 @@ static void take_form(struct body *b)
         pend(b, AFTER_YES);
         return;
     }
-    take_overload(b, cursor_word(b->c));
+    take_overload(b, &b->c.word);
     b->after = AFTER_MAYBE;
 }
 
@@ -528,7 +539,7 @@ static void take_operator_word(struct body *b)
 
 static void take_infix(struct body *b)
 {
-    const bool zone = b->c->keyword == KW_zone && b->keyword == KW_time;
+    const bool zone = b->c.keyword == KW_zone && b->keyword == KW_time;
     if (b->after == AFTER_NO && !zone) {
         pend(b, AFTER_YES);
         return;
@@ -581,7 +592,7 @@ static bool starts_grouping(const struct body *b)
 /* Keywords only behind the word that goes before them in the grammar. */
 static void take_after(struct body *b)
 {
-    const enum keyword now = b->c->keyword, before = b->keyword;
+    const enum keyword now = b->c.keyword, before = b->keyword;
     const bool construct = (now == KW_sets && before == KW_grouping) ||
                            (now == KW_materialized && in_with_list(b)) ||
                            ((now == KW_recursive || now == KW_ordinality) && before == KW_with) ||
@@ -624,7 +635,7 @@ static take_word_fn *const take_word_as[KW_ROLE_N] = {
 /* FOR UPDATE, FOR NO KEY UPDATE, FOR SHARE, FOR KEY SHARE; not substring(x FROM 1 FOR n). */
 static void take_locking(struct body *b)
 {
-    const enum keyword k = b->c->keyword;
+    const enum keyword k = b->c.keyword;
     if (b->keyword == KW_for && !bit(b, AT_FROM_WORD, b->depth) &&
         (k == KW_update || k == KW_share || k == KW_no || k == KW_key))
         FORBID(b, LOCKING_READ);
@@ -633,7 +644,7 @@ static void take_locking(struct body *b)
 /* SELECT INTO TEMP t, SELECT INTO LOCAL TEMPORARY t. */
 static void take_temp(struct body *b)
 {
-    const enum keyword k = b->c->keyword;
+    const enum keyword k = b->c.keyword;
     if (b->options.query && b->keyword == KW_into &&
         (k == KW_temp || k == KW_temporary || k == KW_local || k == KW_global))
         b->verdict.flags |= SQL_F_SESSION | SQL_F_PIN | SQL_F_TEMP;
@@ -642,7 +653,7 @@ static void take_temp(struct body *b)
 /* CREATE FUNCTION ... BEGIN ATOMIC ...; ...; END: CASE has an END of its own. */
 static void take_atomic(struct body *b)
 {
-    const enum keyword k = b->c->keyword;
+    const enum keyword k = b->c.keyword;
     if (b->atomic == 0)
         b->atomic = k == KW_atomic && b->keyword == KW_begin;
     else if (k == KW_case)
@@ -675,7 +686,7 @@ static void take_from(struct body *b)
 
 static void take_in_clause(struct body *b)
 {
-    switch ((enum clause)clauses[b->c->keyword]) {
+    switch ((enum clause)clauses[b->c.keyword]) {
     case CLAUSE_SAME:
         return;
     case CLAUSE_FROM:
@@ -684,7 +695,7 @@ static void take_in_clause(struct body *b)
     case CLAUSE_OTHER:
         set_bit(b, AT_FROM, b->depth, false);
         set_bit(b, AT_GROUP, b->depth, false);
-        set_bit(b, AT_WINDOW, b->depth, b->c->keyword == KW_window);
+        set_bit(b, AT_WINDOW, b->depth, b->c.keyword == KW_window);
         return;
     case CLAUSE_JOIN:
         b->want_relation = bit(b, AT_FROM, b->depth);
@@ -711,7 +722,7 @@ static void take_word_operators(struct body *b)
 {
     static const struct schema any = {.kind = QUALIFIER_NONE};
     for (unsigned i = b->keyword == KW_not; i < 4; i += 2) {
-        const char *op = word_operators[b->c->keyword][i];
+        const char *op = word_operators[b->c.keyword][i];
         if (op != NULL)
             suffer(b, lookup_operator(b->options.catalog, &any, slice_of(op)));
     }
@@ -731,13 +742,25 @@ static bool is_label(const struct body *b)
            !bit(b, AT_WITH, b->depth);
 }
 
-static void take_word(struct body *b)
+/* A word that is no keyword: the same as take_keyword() would do, without its questions. */
+static inline void take_other_word(struct body *b)
 {
-    const struct cursor *c = b->c;
+    if (is_column_type(b) && !b->dotted && !is_label(b))
+        b->want_type = true;
+    pend(b, AFTER_YES);
+}
+
+static void take_keyword(struct body *b)
+{
+    const struct cursor *c = &b->c;
     if (b->options.routine)
         take_atomic(b);
-    b->label = is_label(b);
-    if (b->dotted || b->want_type || b->label) {
+    if (b->dotted || is_label(b)) {
+        pend(b, AFTER_YES);
+        b->c.keyword = KW_NONE;
+        return;
+    }
+    if (b->want_type) {
         pend(b, AFTER_YES);
         return;
     }
@@ -815,7 +838,7 @@ static void take_close_paren(struct body *b)
             give_up(b, ROUTE_WHY_BAD_TOKEN);
         return;
     }
-    if (bit(b, AT_OPERATOR_IN, b->depth) && !b->operator_before)
+    if (bit(b, AT_OPERATOR_IN, b->depth) && b->kind != SCAN_OPERATOR)
         forbid(b, SQL_UNKNOWN, ROUTE_WHY_UNKNOWN_OPERATOR);
     b->after = bit(b, AT_NO_OPERAND, b->depth) ? AFTER_NO : AFTER_YES;
     close_ctes(b, b->depth);
@@ -824,7 +847,7 @@ static void take_close_paren(struct body *b)
 
 static void take_punct(struct body *b)
 {
-    switch (b->c->mark) {
+    switch (b->c.mark) {
     case '(':
         take_open_paren(b);
         break;
@@ -857,12 +880,15 @@ static void take_punct(struct body *b)
 static void take_operator(struct body *b)
 {
     static const struct schema any = {.kind = QUALIFIER_NONE};
-    const struct cursor *c = b->c;
-    const struct slice op = c->token.text;
+    const struct cursor *c = &b->c;
+    const struct slice op = c->text;
     const bool named = bit(b, AT_OPERATOR_IN, b->depth);
     const bool star = c->mark == '*' && (b->dotted || b->after == AFTER_NO);
     if (op.n == 2 && op.p[0] == ':' && op.p[1] == ':')
         b->want_type = true;
+    else if (b->options.catalog == NULL && !named && c->mark != 0 && c->mark != '!' &&
+             c->mark != '`')
+        ; /* all other operators of one byte are built in */
     else if (named)
         suffer(b, lookup_operator(b->options.catalog, &b->schema, op));
     else if (!star)
@@ -886,7 +912,7 @@ static void close_config(struct body *b)
 /* Follow the arguments of set_config(). */
 static void note_config(struct body *b)
 {
-    const struct cursor *c = b->c;
+    const struct cursor *c = &b->c;
     if (b->depth == b->config_depth && c->mark == ')') {
         close_config(b);
     } else if (b->depth == b->config_depth && c->mark == ',') {
@@ -894,8 +920,7 @@ static void note_config(struct body *b)
     } else if (b->config_commas == 2) {
         const bool is_true = b->config_local == LOCAL_NONE && c->keyword == KW_true;
         b->config_local = is_true ? LOCAL_TRUE : LOCAL_OTHER;
-    } else if (c->token.kind != SCAN_STRING && c->token.kind != SCAN_PARAM &&
-               c->token.kind != SCAN_NUMBER) {
+    } else if (c->kind != SCAN_STRING && c->kind != SCAN_PARAM && c->kind != SCAN_NUMBER) {
         b->config_odd = true;
     }
 }
@@ -910,9 +935,9 @@ static bool is_plain_literal(struct slice text)
 /* The token is in current_setting(): the literal name of an application's setting, then its end? */
 static void note_setting(struct body *b)
 {
-    const struct cursor *c = b->c;
-    const struct slice text = c->token.text;
-    const bool name = b->setting == SETTING_OPEN && c->token.kind == SCAN_STRING &&
+    const struct cursor *c = &b->c;
+    const struct slice text = c->text;
+    const bool name = b->setting == SETTING_OPEN && c->kind == SCAN_STRING &&
                       is_plain_literal(text) && memchr(text.p, '.', text.n) != NULL;
     if (name) {
         b->setting = SETTING_NAMED;
@@ -925,9 +950,12 @@ static void note_setting(struct body *b)
 
 static void take_token(struct body *b)
 {
-    switch (b->c->token.kind) {
+    switch (b->c.kind) {
     case SCAN_WORD:
-        take_word(b);
+        if (b->c.keyword == KW_NONE)
+            take_other_word(b);
+        else
+            take_keyword(b);
         break;
     case SCAN_QUOTED:
         b->want_type |= is_column_type(b);
@@ -964,52 +992,48 @@ static void take_token(struct body *b)
 
 static void step(struct body *b)
 {
-    const struct cursor *c = b->c;
-    const bool was_dotted = b->dotted;
+    const struct cursor *c = &b->c;
     b->at_relation = b->want_relation;
     b->want_relation = false;
     b->after_relation = false;
-    b->label = false;
     if (b->config_depth != 0)
         note_config(b);
     if (b->setting != SETTING_NONE)
         note_setting(b);
     settle(b);
     take_token(b);
-    if (was_dotted && c->mark != '.') {
+    if (b->dotted && c->mark != '.') { /* t.* */
         b->dotted = false;
-        if (b->pending == PENDING_NONE)
-            b->schema.kind = QUALIFIER_NONE;
+        b->schema.kind = QUALIFIER_NONE;
     }
-    b->keyword2 = b->keyword;
-    b->keyword = was_dotted || b->label ? KW_NONE : c->keyword;
-    b->mark2 = b->mark;
-    b->mark = c->mark;
-    b->operator_before = c->token.kind == SCAN_OPERATOR;
-    b->name_before = c->token.kind == SCAN_WORD || c->token.kind == SCAN_QUOTED;
+    b->last3 = b->last2;
+    b->last2 = b->last;
+    b->last = c->sign;
     b->first = false;
 }
 
 static bool at_end(const struct body *b)
 {
-    if (b->done || b->c->token.kind == SCAN_END || b->c->token.kind == SCAN_BAD)
+    if (b->c.kind >= SCAN_END || b->done)
         return true;
-    return b->c->mark == ';' && b->depth == 0 && b->atomic == 0;
+    return b->c.mark == ';' && b->depth == 0 && b->atomic == 0;
 }
 
 void body_prove(struct cursor *c, const struct body_options *options, struct body_verdict *out)
 {
     struct body b;
-    memset(&b, 0,
-           offsetof(struct body, at) + sizeof b.at[0]); /* the rest is set before it is read */
-    b.c = c;
+    b.c = *c;
     b.options = *options;
-    b.verdict = (struct body_verdict){SQL_READ, ROUTE_WHY_READ, 0, false};
+    memset(&b.verdict, 0,
+           offsetof(struct body, at) + sizeof b.at[0] - offsetof(struct body, verdict));
+    b.verdict.class = SQL_READ; /* the rest is set before it is read */
+    b.verdict.reason = ROUTE_WHY_READ;
     b.first = true;
     while (!at_end(&b)) {
         step(&b);
-        cursor_next(c);
+        cursor_step(&b.c);
     }
+    *c = b.c;
     settle(&b);
     if (b.config_depth != 0)
         b.verdict.flags |= SQL_F_SESSION | SQL_F_SET_FUNCTION;
@@ -1017,7 +1041,7 @@ void body_prove(struct cursor *c, const struct body_options *options, struct bod
         FORBID(&b, NODE_IDENTITY);
     if (b.reads)
         suffer(&b, lookup_everywhere(options->catalog));
-    if (b.depth != 0 || c->token.kind == SCAN_BAD || (options->stop_at_end && !b.done))
+    if (b.depth != 0 || c->kind == SCAN_BAD || (options->stop_at_end && !b.done))
         give_up(&b, ROUTE_WHY_BAD_TOKEN);
     *out = b.verdict;
 }

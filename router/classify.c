@@ -196,14 +196,14 @@ static void head_declare(struct cursor *c, struct statement *st)
 
 static bool is_name(const struct cursor *c)
 {
-    return c->token.kind == SCAN_WORD || c->token.kind == SCAN_QUOTED;
+    return c->kind == SCAN_WORD || c->kind == SCAN_QUOTED;
 }
 
 static bool names_catalog(const struct cursor *c)
 {
-    if (!is_name(c) || !cursor_word(c)->plain)
+    if (!is_name(c) || !c->word.plain)
         return false;
-    return keyword_find(cursor_word(c)) == KW_information_schema || name_starts_pg(c->token.text);
+    return c->word.known.keyword == KW_information_schema || name_starts_pg(c->text);
 }
 
 static const uint8_t alone_objects[KW_N] = {
@@ -214,7 +214,7 @@ static const uint8_t alone_objects[KW_N] = {
 static void head_ddl(struct cursor *c, struct statement *st)
 {
     enum { HEAD_WORDS = 5 };
-    for (int n = 0; n < HEAD_WORDS && c->token.kind == SCAN_WORD; n++) {
+    for (int n = 0; n < HEAD_WORDS && c->kind == SCAN_WORD; n++) {
         const enum keyword k = c->keyword;
         if (names_catalog(c)) /* pg_temp: read_rest() must see its dot */
             return;
@@ -239,7 +239,7 @@ static void read_copy_name(struct cursor *c, struct statement *source, struct sc
 {
     static const struct effect catalog_read = {SQL_CATALOG_READ, ROUTE_WHY_CATALOG_READ, 0};
     static const struct effect temporary = {SQL_PRIMARY_RELATION, ROUTE_WHY_PRIMARY_RELATION, 0};
-    const struct word name = *cursor_word(c);
+    const struct word name = c->word;
     const bool catalog = names_catalog(c);
     cursor_next(c);
     if (catalog)
@@ -448,7 +448,7 @@ static void classify_one(struct cursor *c, const struct catalog *catalog, struct
         if (head->read != NULL)
             head->read(c, &st);
     }
-    if (!cursor_ends(c) || c->token.kind == SCAN_BAD)
+    if (!cursor_ends(c) || c->kind == SCAN_BAD)
         read_rest(c, &st, routine);
     while (!cursor_ends(c)) /* too deep to read */
         cursor_next(c);
@@ -527,13 +527,13 @@ void sql_classify(struct slice sql, const struct sql_env *env, struct sql_facts 
     for (;;) {
         while (c.mark == ';')
             cursor_next(&c);
-        if (c.token.kind == SCAN_END)
+        if (c.kind == SCAN_END)
             break;
         struct sql_facts one;
         one.fingerprint = 0;
         classify_one(&c, env->catalog, &one);
         sql_facts_join(out, &one);
-        if (c.token.kind == SCAN_BAD) {
+        if (c.kind == SCAN_BAD) {
             CHECK(out->class == SQL_UNKNOWN);
             break;
         }

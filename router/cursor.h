@@ -8,13 +8,24 @@
 #include "router/names.h"
 #include "router/scan.h"
 
+/* All that later tokens ask of one, to be copied in one piece: its enum keyword, if it is an unquoted word;
+ * its byte, if it is one of ( ) [ ] , ; : . or a one-byte operator; its enum scan_kind. Else 0. */
+#define CURSOR_SIGN(all, keyword, mark, kind) \
+    union {                                   \
+        uint32_t all;                         \
+        struct {                              \
+            uint8_t keyword, mark, kind;      \
+        };                                    \
+    }
+#define CURSOR_SIGN_OF(keyword, mark, kind) \
+    ((uint32_t)(keyword) | (uint32_t)(mark) << 8 | (uint32_t)(kind) << 16)
+#define CURSOR_SIGN_KEYWORD 0xFFu
+
 struct cursor {
     struct scan scan;
-    struct scan_token token;
-    struct word words[2]; /* of the token and of the one before, in turns: nothing is copied */
-    unsigned turn;        /* words[turn] is the token's; valid if it is a name */
-    enum keyword keyword; /* of an unquoted word, else KW_NONE */
-    uint8_t mark;         /* ( ) [ ] , ; : . or a one-byte operator, else 0 */
+    struct slice text; /* of the token */
+    struct word word;  /* of the token, if it is a name */
+    CURSOR_SIGN(sign, keyword, mark, kind);
     uint64_t fingerprint;
     uint64_t before_list; /* fingerprint behind the first literal of a list, 0 outside one */
     bool list_comma;      /* the last token was the comma of such a list */
@@ -23,21 +34,10 @@ struct cursor {
 void cursor_init(struct cursor *c, struct slice sql, bool standard_conforming_strings);
 void cursor_next(struct cursor *c);
 
-static inline const struct word *cursor_word(const struct cursor *c)
-{
-    return &c->words[c->turn];
-}
-
-/* Of the token before: it must have been a name. */
-static inline const struct word *cursor_word_before(const struct cursor *c)
-{
-    return &c->words[c->turn ^ 1];
-}
-
 /* At the end of a statement: `;`, the end of the text, or a bad token. */
 static inline bool cursor_ends(const struct cursor *c)
 {
-    return c->mark == ';' || c->token.kind == SCAN_END || c->token.kind == SCAN_BAD;
+    return c->mark == ';' || c->kind == SCAN_END || c->kind == SCAN_BAD;
 }
 
 /* If the token is this keyword, step over it. */

@@ -86,7 +86,7 @@ struct effect lookup_relation(const struct catalog *catalog, const struct schema
 struct effect lookup_function(const struct catalog *catalog, const struct schema *schema,
                               const struct word *word, enum function_class *builtin)
 {
-    const enum function_class fn = word->plain ? function_find(word) : FN_UNKNOWN;
+    const enum function_class fn = (enum function_class)word->known.function;
     const struct effect of_builtin = function_effects[fn];
     struct effect effect;
     *builtin = fn;
@@ -107,7 +107,7 @@ struct effect lookup_overload(const struct catalog *catalog, const struct word *
 struct effect lookup_field(const struct catalog *catalog, const struct word *word)
 {
     const struct schema any = {.kind = QUALIFIER_NONE};
-    const enum function_class fn = word->plain ? function_find(word) : FN_UNKNOWN;
+    const enum function_class fn = (enum function_class)word->known.function;
     const bool column = fn == FN_UNKNOWN || fn == FN_NODE_ALONE;
     const struct effect of_builtin = column ? harmless : function_effects[fn];
     return worse(of_builtin, find(catalog, CATALOG_FIELD, &any, word, harmless));
@@ -116,8 +116,8 @@ struct effect lookup_field(const struct catalog *catalog, const struct word *wor
 struct effect lookup_type(const struct catalog *catalog, const struct schema *schema,
                           const struct word *word)
 {
-    const enum type_class type = word->plain ? type_find(word) : TYPE_UNKNOWN;
-    const bool of_grammar = !word->quoted && keyword_role(word->keyword) == KW_ROLE_TYPE;
+    const enum type_class type = (enum type_class)word->known.type;
+    const bool of_grammar = keyword_role((enum keyword)word->keyword) == KW_ROLE_TYPE;
     const struct effect of_builtin =
         type == TYPE_CATALOG ? (struct effect){SQL_CATALOG_READ, ROUTE_WHY_CATALOG_READ, 0}
                              : harmless;

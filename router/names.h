@@ -3,6 +3,7 @@
  * Pure      constant tables, no I/O, no allocation.
  * Rule      names are compared as PostgreSQL folds them: ASCII letters without case. A quoted name
  *           must be asked for with word_of_quoted(), which keeps its case.
+ * Tables    words.def, made by scripts/gen-functions: one row for all that the lists say of a name.
  */
 #ifndef ROUTER_NAMES_H
 #define ROUTER_NAMES_H
@@ -50,24 +51,29 @@ enum function_class {
 
 enum type_class { TYPE_UNKNOWN, TYPE_KNOWN, TYPE_CATALOG /* regclass and its like */ };
 
-/* A name ready for look-up. */
+/* What the closed lists say of a name; zeros if it is in none. */
+struct known {
+    uint8_t keyword;  /* enum keyword */
+    uint8_t function; /* enum function_class */
+    uint8_t type;     /* enum type_class */
+    uint8_t n;        /* bytes of the name */
+};
+
+/* A name, looked up. */
 struct word {
     struct slice text;
-    uint64_t head; /* first 8 bytes, folded, zero padded */
-    uint64_t tail; /* last 8 bytes, folded; 0 for names of 8 bytes or less */
-    uint64_t hash;
-    enum keyword keyword; /* KW_NONE for a quoted name, and until keyword_find() is asked */
-    bool plain;           /* false: quoted, and no table can hold it; only the text is set then */
+    uint64_t hash;      /* of the folded name; only if plain */
+    struct known known; /* whatever the quotes; zeros if not plain */
+    uint8_t keyword;    /* enum keyword: known.keyword, but KW_NONE for a quoted name */
+    bool plain;         /* false: quoted, and no list can hold it: not only of a-z 0-9 _ */
     bool quoted;
 };
 
 /* end: one past the last byte that may be read, at or behind the end of the text. */
 void word_of(struct slice text, const uint8_t *end, struct word *word);
 
-/* The same for a quoted name: not plain if it has upper case, or a byte outside a-z 0-9 _. */
+/* The same for a quoted name, without its quotes. */
 void word_of_quoted(struct slice text, const uint8_t *end, struct word *word);
-
-enum keyword keyword_find(const struct word *word);
 
 extern const uint8_t keyword_roles[KW_N];
 
@@ -76,8 +82,6 @@ static inline enum kw_role keyword_role(enum keyword keyword)
     return (enum kw_role)keyword_roles[keyword];
 }
 
-enum function_class function_find(const struct word *word);
-enum type_class type_find(const struct word *word);
 bool operator_known(struct slice text);
 
 /* pg_..., pg_temp...: names that PostgreSQL keeps for itself. */

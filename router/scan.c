@@ -1,68 +1,54 @@
 /* router/scan.c: the lexer. It follows PostgreSQL's scan.l of versions 13 to 18; where they differ,
  * the text is SCAN_BAD, or the difference cannot hide a statement. */
-#include "router/scan.h"
+#include "router/scan_inline.h"
 
-enum {
-    C_SPACE = 1,       /* white space */
-    C_IDENT_START = 2, /* letters, _ and every byte of a multi-byte character */
-    C_IDENT = 4,       /* the same, digits and $ */
-    C_DIGIT = 8,
-    C_OPERATOR = 16,
-    C_PUNCT = 32,
-    C_NEWLINE = 64
-};
+#define LETTER (SCAN_C_IDENT_START | SCAN_C_IDENT)
+#define ALONE (SCAN_C_PUNCT | SCAN_C_ALONE)
 
-#define LETTER (C_IDENT_START | C_IDENT)
-
-static const uint8_t classes[256] = {
-    ['\t'] = C_SPACE,
-    ['\v'] = C_SPACE,
-    ['\f'] = C_SPACE,
-    [' '] = C_SPACE,
-    ['\n'] = C_SPACE | C_NEWLINE,
-    ['\r'] = C_SPACE | C_NEWLINE,
-    ['0' ... '9'] = C_IDENT | C_DIGIT,
+const uint8_t scan_classes[256] = {
+    ['\t'] = SCAN_C_SPACE,
+    ['\v'] = SCAN_C_SPACE,
+    ['\f'] = SCAN_C_SPACE,
+    [' '] = SCAN_C_SPACE,
+    ['\n'] = SCAN_C_SPACE | SCAN_C_NEWLINE,
+    ['\r'] = SCAN_C_SPACE | SCAN_C_NEWLINE,
+    ['0' ... '9'] = SCAN_C_IDENT | SCAN_C_DIGIT,
     ['A' ... 'Z'] = LETTER,
     ['a' ... 'z'] = LETTER,
     ['_'] = LETTER,
     [0x80 ... 0xFF] = LETTER,
-    ['$'] = C_IDENT,
-    ['~'] = C_OPERATOR,
-    ['!'] = C_OPERATOR,
-    ['@'] = C_OPERATOR,
-    ['#'] = C_OPERATOR,
-    ['^'] = C_OPERATOR,
-    ['&'] = C_OPERATOR,
-    ['|'] = C_OPERATOR,
-    ['`'] = C_OPERATOR,
-    ['?'] = C_OPERATOR,
-    ['+'] = C_OPERATOR,
-    ['-'] = C_OPERATOR,
-    ['*'] = C_OPERATOR,
-    ['/'] = C_OPERATOR,
-    ['%'] = C_OPERATOR,
-    ['<'] = C_OPERATOR,
-    ['>'] = C_OPERATOR,
-    ['='] = C_OPERATOR,
-    ['('] = C_PUNCT,
-    [')'] = C_PUNCT,
-    ['['] = C_PUNCT,
-    [']'] = C_PUNCT,
-    [','] = C_PUNCT,
-    [';'] = C_PUNCT,
-    ['.'] = C_PUNCT,
-    [':'] = C_PUNCT,
+    ['$'] = SCAN_C_IDENT,
+    ['~'] = SCAN_C_OPERATOR,
+    ['!'] = SCAN_C_OPERATOR,
+    ['@'] = SCAN_C_OPERATOR,
+    ['#'] = SCAN_C_OPERATOR,
+    ['^'] = SCAN_C_OPERATOR,
+    ['&'] = SCAN_C_OPERATOR,
+    ['|'] = SCAN_C_OPERATOR,
+    ['`'] = SCAN_C_OPERATOR,
+    ['?'] = SCAN_C_OPERATOR,
+    ['+'] = SCAN_C_OPERATOR,
+    ['-'] = SCAN_C_OPERATOR,
+    ['*'] = SCAN_C_OPERATOR,
+    ['/'] = SCAN_C_OPERATOR,
+    ['%'] = SCAN_C_OPERATOR,
+    ['<'] = SCAN_C_OPERATOR,
+    ['>'] = SCAN_C_OPERATOR,
+    ['='] = SCAN_C_OPERATOR,
+    ['('] = ALONE,
+    [')'] = ALONE,
+    ['['] = ALONE,
+    [']'] = ALONE,
+    [','] = ALONE,
+    [';'] = ALONE,
+    ['.'] = SCAN_C_PUNCT,
+    [':'] = SCAN_C_PUNCT,
 };
 
 /* The byte at s->at + ahead, 0 past the end: NUL is no part of any token. */
 static inline uint8_t peek(const struct scan *s, size_t ahead)
 {
     return (size_t)(s->end - s->at) > ahead ? s->at[ahead] : 0;
-}
-
-static inline bool is(uint8_t c, unsigned class)
-{
-    return (classes[c] & class) != 0;
 }
 
 void scan_init(struct scan *s, struct slice sql, bool standard_conforming_strings)
@@ -77,7 +63,7 @@ void scan_init(struct scan *s, struct slice sql, bool standard_conforming_string
 
 static void skip_line_comment(struct scan *s)
 {
-    while (s->at < s->end && !is(*s->at, C_NEWLINE))
+    while (s->at < s->end && !scan_is(*s->at, SCAN_C_NEWLINE))
         s->at++;
 }
 
@@ -106,7 +92,7 @@ static __attribute__((noinline)) bool skip_comments(struct scan *s)
 {
     for (;;) {
         const uint8_t *p = s->at;
-        while (p < s->end && is(*p, C_SPACE))
+        while (p < s->end && scan_is(*p, SCAN_C_SPACE))
             p++;
         s->at = p;
         const uint8_t c = peek(s, 0);
@@ -124,7 +110,7 @@ static __attribute__((noinline)) bool skip_comments(struct scan *s)
 static inline bool skip_blank(struct scan *s)
 {
     const uint8_t *p = s->at;
-    while (p < s->end && is(*p, C_SPACE))
+    while (p < s->end && scan_is(*p, SCAN_C_SPACE))
         p++;
     s->at = p;
     return p == s->end || (*p != '-' && *p != '/') || skip_comments(s);
@@ -138,11 +124,11 @@ static bool skip_to_continuation(struct scan *s)
     const uint8_t *p = s->at;
     bool newline = false;
     for (;;) {
-        while (p < s->end && is(*p, C_SPACE))
-            newline |= is(*p++, C_NEWLINE);
+        while (p < s->end && scan_is(*p, SCAN_C_SPACE))
+            newline |= scan_is(*p++, SCAN_C_NEWLINE);
         if (s->end - p < 2 || p[0] != '-' || p[1] != '-')
             break;
-        while (p < s->end && !is(*p, C_NEWLINE))
+        while (p < s->end && !scan_is(*p, SCAN_C_NEWLINE))
             p++;
     }
     if (!newline || p == s->end || *p != '\'')
@@ -195,8 +181,8 @@ static __attribute__((noinline)) bool skip_quoted(struct scan *s)
 static bool skip_dollar_quote(struct scan *s)
 {
     const uint8_t *p = s->at + 1;
-    if (p < s->end && is(*p, C_IDENT_START))
-        while (p < s->end && is(*p, C_IDENT) && *p != '$')
+    if (p < s->end && scan_is(*p, SCAN_C_IDENT_START))
+        while (p < s->end && scan_is(*p, SCAN_C_IDENT) && *p != '$')
             p++;
     if (p == s->end || *p != '$')
         return false;
@@ -216,23 +202,24 @@ static bool skip_dollar_quote(struct scan *s)
 
 static __attribute__((noinline)) enum scan_kind scan_dollar(struct scan *s)
 {
-    if (!is(peek(s, 1), C_DIGIT))
+    if (!scan_is(peek(s, 1), SCAN_C_DIGIT))
         return skip_dollar_quote(s) ? SCAN_STRING : SCAN_BAD;
     s->at++;
-    while (is(peek(s, 0), C_DIGIT))
+    while (scan_is(peek(s, 0), SCAN_C_DIGIT))
         s->at++;
-    return is(peek(s, 0), C_IDENT) ? SCAN_BAD : SCAN_PARAM;
+    return scan_is(peek(s, 0), SCAN_C_IDENT) ? SCAN_BAD : SCAN_PARAM;
 }
 
 static void skip_digits(struct scan *s)
 {
-    while (is(peek(s, 0), C_DIGIT) || (peek(s, 0) == '_' && is(peek(s, 1), C_DIGIT)))
+    while (scan_is(peek(s, 0), SCAN_C_DIGIT) ||
+           (peek(s, 0) == '_' && scan_is(peek(s, 1), SCAN_C_DIGIT)))
         s->at++;
 }
 
 static bool is_hex(uint8_t c)
 {
-    return is(c, C_DIGIT) || ((c | 0x20) >= 'a' && (c | 0x20) <= 'f');
+    return scan_is(c, SCAN_C_DIGIT) || ((c | 0x20) >= 'a' && (c | 0x20) <= 'f');
 }
 
 /* Junk right after a number was two tokens before version 15 and is an error since: BAD. */
@@ -243,7 +230,7 @@ static __attribute__((noinline)) enum scan_kind scan_number(struct scan *s)
         s->at += 2;
         while (is_hex(peek(s, 0)) || peek(s, 0) == '_')
             s->at++;
-        return is(peek(s, 0), C_IDENT) || peek(s, 0) == '.' ? SCAN_BAD : SCAN_NUMBER;
+        return scan_is(peek(s, 0), SCAN_C_IDENT) || peek(s, 0) == '.' ? SCAN_BAD : SCAN_NUMBER;
     }
     skip_digits(s);
     if (peek(s, 0) == '.') {
@@ -253,11 +240,11 @@ static __attribute__((noinline)) enum scan_kind scan_number(struct scan *s)
     if ((peek(s, 0) | 0x20) == 'e') {
         const uint8_t sign = peek(s, 1);
         s->at += sign == '+' || sign == '-' ? 2 : 1;
-        if (!is(peek(s, 0), C_DIGIT))
+        if (!scan_is(peek(s, 0), SCAN_C_DIGIT))
             return SCAN_BAD;
         skip_digits(s);
     }
-    return is(peek(s, 0), C_IDENT) || peek(s, 0) == '.' ? SCAN_BAD : SCAN_NUMBER;
+    return scan_is(peek(s, 0), SCAN_C_IDENT) || peek(s, 0) == '.' ? SCAN_BAD : SCAN_NUMBER;
 }
 
 /* Only an operator with one of these may end in + or -. */
@@ -271,7 +258,7 @@ static __attribute__((noinline)) void skip_operator(struct scan *s)
 {
     const uint8_t *from = s->at;
     bool free_sign = false;
-    while (is(peek(s, 0), C_OPERATOR)) {
+    while (scan_is(peek(s, 0), SCAN_C_OPERATOR)) {
         const uint8_t c = s->at[0], next = peek(s, 1);
         if ((c == '-' && next == '-') || (c == '/' && next == '*'))
             break;
@@ -285,7 +272,7 @@ static __attribute__((noinline)) void skip_operator(struct scan *s)
 static enum scan_kind scan_punct(struct scan *s)
 {
     const uint8_t c = s->at[0], next = peek(s, 1);
-    if (c == '.' && is(next, C_DIGIT))
+    if (c == '.' && scan_is(next, SCAN_C_DIGIT))
         return scan_number(s);
     if (c == ':' && (next == ':' || next == '=')) {
         s->at += 2;
@@ -329,7 +316,7 @@ static inline enum scan_kind scan_word(struct scan *s)
     const uint8_t *p = s->at + 1, *const end = s->end;
     if (p < end && (*p == '\'' || *p == '&'))
         return scan_prefixed(s);
-    while (p < end && is(*p, C_IDENT))
+    while (p < end && scan_is(*p, SCAN_C_IDENT))
         p++;
     s->at = p;
     return SCAN_WORD;
@@ -338,13 +325,13 @@ static inline enum scan_kind scan_word(struct scan *s)
 static inline enum scan_kind scan_token(struct scan *s)
 {
     const uint8_t c = *s->at;
-    if (is(c, C_IDENT_START))
+    if (scan_is(c, SCAN_C_IDENT_START))
         return scan_word(s);
-    if (is(c, C_PUNCT))
+    if (scan_is(c, SCAN_C_PUNCT))
         return scan_punct(s);
-    if (is(c, C_DIGIT))
+    if (scan_is(c, SCAN_C_DIGIT))
         return scan_number(s);
-    if (is(c, C_OPERATOR)) {
+    if (scan_is(c, SCAN_C_OPERATOR)) {
         skip_operator(s);
         return SCAN_OPERATOR;
     }
@@ -353,20 +340,27 @@ static inline enum scan_kind scan_token(struct scan *s)
     return c == '$' ? scan_dollar(s) : SCAN_BAD;
 }
 
-void scan_next(struct scan *s, struct scan_token *token)
+enum scan_kind scan_rest(struct scan *s, struct slice *text)
 {
     if (s->bad || !skip_blank(s)) {
         s->bad = true;
-        *token = (struct scan_token){SCAN_BAD, {s->at, 0}};
-        return;
+        s->end = s->at;
+        *text = (struct slice){s->at, 0};
+        return SCAN_BAD;
     }
     const uint8_t *from = s->at;
     const enum scan_kind kind = s->at == s->end ? SCAN_END : scan_token(s);
-    s->bad = kind == SCAN_BAD;
-    token->kind = kind;
-    token->text = (struct slice){from, (size_t)(s->at - from)};
-    if (kind == SCAN_QUOTED) {
-        token->text.p++;
-        token->text.n -= 2;
+    *text = (struct slice){from, (size_t)(s->at - from)};
+    if (kind == SCAN_QUOTED)
+        *text = (struct slice){from + 1, text->n - 2};
+    if (kind == SCAN_BAD) {
+        s->bad = true;
+        s->end = s->at; /* so that scan_step() stops here too */
     }
+    return kind;
+}
+
+void scan_next(struct scan *s, struct scan_token *token)
+{
+    token->kind = scan_step(s, &token->text);
 }

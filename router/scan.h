@@ -13,7 +13,6 @@
 #include "base/slice.h"
 
 enum scan_kind {
-    SCAN_END,      /* the text is used up */
     SCAN_WORD,     /* unquoted identifier or keyword */
     SCAN_QUOTED,   /* "identifier", text without the quotes, doubled quotes left as they are */
     SCAN_UQUOTED,  /* U&"identifier": its true name is not computed */
@@ -22,7 +21,8 @@ enum scan_kind {
     SCAN_PARAM,    /* $1 */
     SCAN_OPERATOR, /* + - * / < > = ~ ! @ # % ^ & | ` ?, one or more; also => := :: */
     SCAN_PUNCT,    /* one of ( ) [ ] , ; : . */
-    SCAN_BAD
+    SCAN_END,      /* the text is used up */
+    SCAN_BAD       /* these two last: nothing comes behind them */
 };
 
 struct scan_token {

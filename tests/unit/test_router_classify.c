@@ -459,17 +459,17 @@ static void every_generated_name_is_found(void **state)
     for (size_t i = 0; i < COUNT(functions); i++) {
         const struct slice s = slice_of(functions[i].name);
         word_of(s, s.p + s.n, &w);
-        assert_int_equal(function_find(&w), functions[i].class);
+        assert_int_equal(w.known.function, functions[i].class);
     }
     for (size_t i = 0; i < COUNT(types); i++) {
         const struct slice s = slice_of(types[i].name);
         word_of(s, s.p + s.n, &w);
-        assert_int_equal(type_find(&w), types[i].class);
+        assert_int_equal(w.known.type, types[i].class);
     }
     for (size_t i = 0; i < COUNT(keywords); i++) {
         const struct slice s = slice_of(keywords[i].name);
         word_of(s, s.p + s.n, &w);
-        assert_int_equal(keyword_find(&w), keywords[i].class);
+        assert_int_equal(w.known.keyword, keywords[i].class);
     }
 }
 

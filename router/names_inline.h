@@ -1,0 +1,84 @@
+/* router/names_inline.h: word_of() where it must be fast; everybody else calls the function of names.h.
+ *
+ * Pure      private to router/.
+ */
+#ifndef ROUTER_NAMES_INLINE_H
+#define ROUTER_NAMES_INLINE_H
+
+#include "router/names.h"
+
+#define NAME_FOLD 0x2020202020202020u
+#define NAME_MIX_HEAD 0x9E3779B97F4A7C15u
+#define NAME_MIX_TAIL 0xC2B2AE3D27D4EB4Fu
+#define NAME_SLOTS 8192
+#define NAME_HASH_SHIFT 51 /* the slot is in the upper 13 bits of the hash */
+
+struct name_row {
+    uint64_t head, tail; /* the first and, over 8 bytes, the last 8, folded, zero padded */
+    struct known known;
+    uint32_t at; /* in the text of all names */
+};
+
+extern const struct name_row name_rows[];     /* the first is of no name: all zeros */
+extern const uint16_t name_slots[NAME_SLOTS]; /* rows by hash, linear probing; 0 is free */
+bool name_same_middle(const struct name_row *row, struct slice text);
+
+static inline uint64_t name_load8(const uint8_t *p)
+{
+    uint64_t v;
+    memcpy(&v, p, 8);
+    return v | NAME_FOLD;
+}
+
+/* 1 to 8 bytes, folded, zero padded; reads 8 when the memory behind is ours to read. */
+static inline uint64_t name_load(const uint8_t *p, size_t n, const uint8_t *end)
+{
+    if (__builtin_expect((size_t)(end - p) >= 8, true))
+        return name_load8(p) << (64 - 8 * n) >> (64 - 8 * n);
+    uint64_t v = 0;
+    for (size_t i = n; i-- > 0;)
+        v = v << 8 | p[i] | 0x20;
+    return v;
+}
+
+static inline bool name_is(const struct name_row *row, struct slice text, uint64_t head,
+                           uint64_t tail)
+{
+    return row->head == head && row->tail == tail && row->known.n == text.n &&
+           (text.n <= 16 || name_same_middle(row, text));
+}
+
+static inline struct known name_find(struct slice text, uint64_t head, uint64_t tail, uint64_t hash)
+{
+    size_t i = hash >> NAME_HASH_SHIFT;
+    for (; name_slots[i] != 0; i = (i + 1) & (NAME_SLOTS - 1)) {
+        const struct name_row *row = &name_rows[name_slots[i]];
+        if (name_is(row, text, head, tail))
+            return row->known;
+    }
+    return name_rows[0].known;
+}
+
+static inline void name_look_up(struct slice text, const uint8_t *end, struct word *word)
+{
+    uint64_t head, tail = 0, hash = text.n;
+    if (text.n <= 8) {
+        head = name_load(text.p, text.n, end);
+    } else {
+        head = name_load8(text.p);
+        tail = name_load8(text.p + text.n - 8);
+        for (size_t i = 8; i + 8 < text.n; i += 8)
+            hash = (hash ^ name_load8(text.p + i)) * NAME_MIX_TAIL;
+        hash += tail * NAME_MIX_TAIL;
+    }
+    hash += head * NAME_MIX_HEAD;
+    const struct known known = name_find(text, head, tail, hash);
+    word->text = text;
+    word->hash = hash;
+    word->known = known;
+    word->keyword = known.keyword;
+    word->plain = true;
+    word->quoted = false;
+}
+
+#endif

@@ -1,0 +1,70 @@
+/* router/scan_inline.h: scan_next() where it must be fast; everybody else calls the function of scan.h.
+ *
+ * Pure      private to router/. The tokens that most of a statement is made of are cut here, all others
+ *           and comments in scan_rest().
+ */
+#ifndef ROUTER_SCAN_INLINE_H
+#define ROUTER_SCAN_INLINE_H
+
+#include "router/scan.h"
+
+enum {
+    SCAN_C_SPACE = 1,       /* white space */
+    SCAN_C_IDENT_START = 2, /* letters, _ and every byte of a multi-byte character */
+    SCAN_C_IDENT = 4,       /* the same, digits and $ */
+    SCAN_C_DIGIT = 8,
+    SCAN_C_OPERATOR = 16,
+    SCAN_C_ALONE = 32, /* a token whatever follows */
+    SCAN_C_PUNCT = 64, /* the same, . and : */
+    SCAN_C_NEWLINE = 128
+};
+
+extern const uint8_t scan_classes[256];
+
+static inline bool scan_is(uint8_t c, unsigned class)
+{
+    return (scan_classes[c] & class) != 0;
+}
+
+/* Any token; s->at need not be behind the white space. */
+enum scan_kind scan_rest(struct scan *s, struct slice *text);
+
+static inline enum scan_kind scan_cut(struct scan *s, const uint8_t *from, const uint8_t *to,
+                                      enum scan_kind kind, struct slice *text)
+{
+    s->at = to;
+    text->p = from;
+    text->n = (size_t)(to - from);
+    return kind;
+}
+
+static inline enum scan_kind scan_step(struct scan *s, struct slice *text)
+{
+    const uint8_t *p = s->at, *const end = s->end;
+    while (p < end && scan_is(*p, SCAN_C_SPACE))
+        p++;
+    if (p == end)
+        return scan_rest(s, text);
+    const uint8_t *q = p + 1;
+    const uint8_t c = *p, next = q < end ? *q : 0;
+    if (scan_is(c, SCAN_C_IDENT_START)) {
+        if (next == '\'' || next == '&')
+            return scan_rest(s, text);
+        while (q < end && scan_is(*q, SCAN_C_IDENT))
+            q++;
+        return scan_cut(s, p, q, SCAN_WORD, text);
+    }
+    if (scan_is(c, SCAN_C_ALONE) || (c == '.' && next != '.' && !scan_is(next, SCAN_C_DIGIT)))
+        return scan_cut(s, p, q, SCAN_PUNCT, text);
+    if (scan_is(c, SCAN_C_OPERATOR) && !scan_is(next, SCAN_C_OPERATOR))
+        return scan_cut(s, p, q, SCAN_OPERATOR, text);
+    if (scan_is(c, SCAN_C_DIGIT)) {
+        while (q < end && scan_is(*q, SCAN_C_DIGIT))
+            q++;
+        if (q == end || (!scan_is(*q, SCAN_C_IDENT) && *q != '.'))
+            return scan_cut(s, p, q, SCAN_NUMBER, text);
+    }
+    return scan_rest(s, text);
+}
+
+#endif
