@@ -101,8 +101,9 @@ IO_TSAN_OBJ := $(patsubst %.c,$(B)/tsan/%.o,$(wildcard base/*.c proxy/io/*.c) te
 $(B)/tsan/test_io_mail: $(IO_TSAN_OBJ)
 	$(CC) -fsanitize=thread -o $@ $^ $(LIBS) -lcmocka
 .PHONY: test-tsan
-test-tsan: $(B)/tsan/test_io_mail ## mailboxes and log between threads, under ThreadSanitizer
+test-tsan: $(B)/tsan/test_io_mail tsan ## mailboxes and log between threads, and traffic on four workers, under ThreadSanitizer
 	@$<
+	@PGWEIR_BIN=$(CURDIR)/$(B)/pgweir-tsan scripts/integration tests/integration/test_threads.py -s
 
 test-unit: $(UNIT_BIN) test-mutants ## unit tests under ASan and UBSan
 	@set -e; for t in $(UNIT_BIN); do echo "== $$t"; $$t; done

@@ -1,5 +1,6 @@
 """Clients that work in the background while a test does something to the nodes."""
 import os
+import random
 import re
 import subprocess
 import threading
@@ -78,6 +79,36 @@ class Writers(Looping):
         cursor.execute(f"INSERT INTO {self.table} VALUES (%s, %s)", (number, self.done[number] + 1))
         self.done[number] += 1
         time.sleep(self.pause_s)
+
+
+class Trouble:
+    """Holds replicas back and lets them go at random, and restarts them, until the end of the block."""
+
+    def __init__(self, cluster, *replicas, restarts=True, seed=1):
+        self.cluster, self.replicas, self.restarts = cluster, replicas, restarts
+        self.dice, self.stopping, self.done = random.Random(seed), threading.Event(), []
+        self.thread = threading.Thread(target=self._run, daemon=True)
+
+    def _run(self):
+        while not self.stopping.wait(self.dice.random() * 0.5):
+            node = self.dice.choice(self.replicas)
+            if self.restarts and self.dice.random() < 0.15:
+                self.cluster.restart(node)
+                self.done.append("restart")
+                continue
+            self.cluster.pause(node)
+            self.stopping.wait(self.dice.random() * 1.5)
+            self.cluster.resume(node)
+            self.done.append("pause")
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.stopping.set()
+        self.thread.join(60)
+        assert not self.thread.is_alive()
 
 
 class Pgbench:

@@ -10,6 +10,7 @@ import time
 import pytest
 from checker import LOST, READ, WRITE, Checker, prepare
 from conftest import RELEASE, Cluster, wait_until
+from loads import Trouble
 
 SECONDS = float(os.environ.get("PGWEIR_CHECKER_S", 20))
 SHORT_S = max(6.0, SECONDS / 3)
@@ -30,36 +31,6 @@ def registers(three):
     prepare(three)
     yield three
     three.settle()
-
-
-class Trouble:
-    """Holds replicas back and lets them go at random, and restarts them, until the end of the block."""
-
-    def __init__(self, cluster, *replicas, restarts=True, seed=1):
-        self.cluster, self.replicas, self.restarts = cluster, replicas, restarts
-        self.dice, self.stopping, self.done = random.Random(seed), threading.Event(), []
-        self.thread = threading.Thread(target=self._run, daemon=True)
-
-    def _run(self):
-        while not self.stopping.wait(self.dice.random() * 0.5):
-            node = self.dice.choice(self.replicas)
-            if self.restarts and self.dice.random() < 0.15:
-                self.cluster.restart(node)
-                self.done.append("restart")
-                continue
-            self.cluster.pause(node)
-            self.stopping.wait(self.dice.random() * 1.5)
-            self.cluster.resume(node)
-            self.done.append("pause")
-
-    def __enter__(self):
-        self.thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self.stopping.set()
-        self.thread.join(60)
-        assert not self.thread.is_alive()
 
 
 @pytest.mark.deadline(SECONDS + 120)
