@@ -131,11 +131,12 @@ static size_t comment_bytes(struct slice text)
     return 0;
 }
 
-/* Hints before the first token. Returns what is behind the comments. */
-static struct slice read_front(struct slice sql, struct hint *out)
+/* Hints before the first token, or behind the last one, where semicolons may stand between them. Returns what
+ * is behind the comments. */
+static struct slice read_comments(struct slice sql, bool behind, struct hint *out)
 {
     for (;;) {
-        while (sql.n > 0 && is_blank(sql.p[0]))
+        while (sql.n > 0 && (is_blank(sql.p[0]) || (behind && sql.p[0] == ';')))
             sql = slice_skip(sql, 1);
         size_t n = comment_bytes(sql);
         if (n == 0)
@@ -148,41 +149,42 @@ static struct slice read_front(struct slice sql, struct hint *out)
     }
 }
 
-/* The last "/" "*" ... "*" "/" of a text that ends so, a semicolon and blanks aside; no bytes: there is none. */
-static struct slice last_comment(struct slice sql)
+/* Worth a scan: the text ends in a comment, semicolons and blanks aside, and has words of a hint. */
+static bool may_end_with_hint(struct slice sql)
 {
+    static const char *const words[] = {"route=", "lsn", "pgweir:"};
     while (sql.n > 0 && (is_blank(sql.p[sql.n - 1]) || sql.p[sql.n - 1] == ';'))
         sql.n--;
     if (sql.n < 4 || sql.p[sql.n - 1] != '/' || sql.p[sql.n - 2] != '*')
-        return SLICE_NONE;
-    for (size_t at = sql.n - 3; at-- > 0 && sql.n - at <= HINT_BYTES_MAX;)
-        if (sql.p[at] == '/' && sql.p[at + 1] == '*')
-            return (struct slice){sql.p + at, sql.n - at};
-    return SLICE_NONE;
+        return false;
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++)
+        if (memmem(sql.p, sql.n, words[i], strlen(words[i])) != NULL)
+            return true;
+    return false;
 }
 
-/* What looks like the last comment is one: the scanner has found it behind the last token. */
-static bool ends_with(struct slice sql, bool standard_conforming_strings, struct slice comment)
+/* What stands behind the last token that is no semicolon; no bytes if the text does not scan. */
+static struct slice behind_tokens(struct slice sql, bool standard_conforming_strings)
 {
     struct scan scan;
     struct scan_token token;
+    const uint8_t *behind = sql.p;
     scan_init(&scan, sql, standard_conforming_strings);
-    do {
-        scan_next(&scan, &token);
-    } while (token.kind != SCAN_END && token.kind != SCAN_BAD);
-    return token.kind == SCAN_END && scan.comment.p == comment.p && scan.comment.n == comment.n;
+    for (scan_next(&scan, &token); token.kind != SCAN_END; scan_next(&scan, &token)) {
+        if (token.kind == SCAN_BAD)
+            return SLICE_NONE;
+        if (token.kind != SCAN_PUNCT || *token.text.p != ';')
+            behind = scan.at;
+    }
+    return slice_skip(sql, (size_t)(behind - sql.p));
 }
 
 void hint_read(struct slice sql, bool standard_conforming_strings, struct hint *out)
 {
     *out = (struct hint){0};
-    struct slice rest = read_front(sql, out);
-    struct slice comment = last_comment(rest);
-    if (comment.n == 0)
-        return;
-    struct hint last = read_comment(comment);
-    if (says_something(&last) && ends_with(rest, standard_conforming_strings, comment))
-        add(out, &last);
+    struct slice rest = read_comments(sql, false, out);
+    if (may_end_with_hint(rest))
+        read_comments(behind_tokens(rest, standard_conforming_strings), true, out);
 }
 
 enum hint_route hint_join(enum hint_route a, enum hint_route b)

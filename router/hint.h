@@ -7,7 +7,8 @@
  *           at its start or end costs a look at a few bytes.
  * Strict    exact words, each item once, blanks only around items; no nested comment. Any other comment (sqlcommenter,
  *           marginalia) says nothing. One that begins with "pgweir:" and is not understood is UNREADABLE: primary.
- * Where     before the first token, or behind the last one; not in between, in strings or in line comments.
+ * Where     before the first token, or behind the last one; not in between, in strings or in line comments. Other
+ *           comments may stand beside it, but a line comment at the very end hides the hints behind the last token.
  * Owns      nothing: the token points into the text.
  */
 #ifndef ROUTER_HINT_H

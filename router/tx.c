@@ -316,6 +316,9 @@ void tx_parse(struct slice sql, bool standard_conforming_strings, struct tx_stat
 {
     struct reader r;
     struct tx_statement st = {.kind = TX_OTHER};
+    *out = st;
+    if (sql.n > 0 && memchr(sql.p, 0, sql.n) != NULL)
+        return; /* in a comment, say: PostgreSQL refuses the message */
     scan_init(&r.scan, sql, standard_conforming_strings);
     next(&r);
     while (is_mark(&r, ";"))

@@ -6,6 +6,8 @@
 #include <string.h>
 
 #include "base/check.h"
+#include "proxy/wire/frame.h"
+#include "proxy/wire/put.h"
 #include "router/classify.h"
 #include "router/decide.h"
 #include "router/hint.h"
@@ -102,13 +104,65 @@ static void check_copies(struct slice sql, const struct sql_env *env, const stru
     }
 }
 
-/* The statements one by one, joined, are the whole: for a text without ; inside of them. */
-static void check_joined(struct slice sql, const struct sql_env *env, const struct sql_facts *facts)
+/* ---- random splits ---- */
+
+static uint64_t seed_of(struct slice sql)
+{
+    uint64_t seed = UINT64_C(0xCBF29CE484222325);
+    for (size_t i = 0; i < sql.n; i++)
+        seed = (seed ^ sql.p[i]) * UINT64_C(0x100000001B3);
+    return seed;
+}
+
+static uint32_t below(uint64_t *seed, uint32_t n)
+{
+    *seed = *seed * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+    return (uint32_t)((*seed >> 33) % n);
+}
+
+static void take_pieces(struct frame_scan *scan, struct slice in, uint8_t *body, size_t *n)
+{
+    struct frame_piece piece;
+    while (frame_next(scan, &in, FRAME_BODY_MAX, &piece) == FRAME_OK) {
+        CHECK(piece.body_offset == *n);
+        memcpy(body + *n, piece.body.p, piece.body.n);
+        *n += piece.body.n;
+    }
+}
+
+/* The Query message, however its bytes arrive, has one text and one classification. */
+static void check_pieces(struct slice sql, const struct sql_env *env, const struct sql_facts *facts)
+{
+    static uint8_t message[TEXT_MAX + 8], body[TEXT_MAX + 8];
+    struct put o = put_into(message, sizeof message);
+    struct frame_scan scan = {0};
+    struct sql_facts f;
+    uint64_t seed = seed_of(sql);
+    size_t n = 0;
+    if (sql.n == 0 || memchr(sql.p, 0, sql.n) != NULL)
+        return;
+    put_query(&o, sql);
+    CHECK(!o.full);
+    for (size_t at = 0, bytes; at < o.n; at += bytes) {
+        const size_t left = o.n - at;
+        bytes = below(&seed, 8) == 0 ? left : 1 + below(&seed, (uint32_t)(left < 40 ? left : 40));
+        take_pieces(&scan, (struct slice){message + at, bytes}, body, &n);
+    }
+    CHECK(n == sql.n + 1 && body[sql.n] == '\0');
+    sql_classify((struct slice){body, sql.n}, env, &f);
+    CHECK(memcmp(&f, facts, sizeof f) == 0);
+}
+
+/* The text cut at each (or at some) of the semicolons that part its statements, as when it comes in several
+ * messages: its parts, joined, are the whole. */
+static void check_joined(struct slice sql, const struct sql_env *env, const struct sql_facts *facts,
+                         bool at_every)
 {
     struct scan s;
     struct scan_token t = {SCAN_PUNCT, {sql.p, 0}};
     struct sql_facts joined, one;
     const uint8_t *from = sql.p;
+    uint64_t seed = seed_of(sql);
     int depth = 0;
     sql_facts_init(&joined);
     scan_init(&s, sql, env->standard_conforming_strings);
@@ -118,7 +172,7 @@ static void check_joined(struct slice sql, const struct sql_env *env, const stru
         depth += (mark == '(') - (mark == ')');
         if (depth < 0 || (mark == ';' && depth != 0))
             return; /* in a rule's list, or unbalanced */
-        if (mark != ';' && t.kind != SCAN_END)
+        if (t.kind != SCAN_END && (mark != ';' || (!at_every && below(&seed, 2) == 0)))
             continue;
         sql_classify((struct slice){from, (size_t)(t.text.p - from)}, env, &one);
         if (one.flags & SQL_F_DDL)
@@ -176,8 +230,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     CHECK(complete || !(f.flags & SQL_F_READ));
     check_copies(sql, &env, &f);
     check_catalog(sql, env, &f);
-    if (complete && !env.ascii_trail_bytes && memchr(sql.p, 0, sql.n) == NULL)
-        check_joined(sql, &env, &f);
+    if (complete && !env.ascii_trail_bytes && memchr(sql.p, 0, sql.n) == NULL) {
+        check_joined(sql, &env, &f, true);
+        check_joined(sql, &env, &f, false);
+    }
+    check_pieces(sql, &env, &f);
 
     /* A write in front or behind is never a read; the newline ends a comment. */
     CHECK(!(facts_around("", sql, "\n; DELETE FROM t", &env).flags & SQL_F_READ));

@@ -29,7 +29,12 @@ static const struct {
     {"SELECT 1 /* route=primary */ ; ", HINT_PRIMARY, ""},
     {"SELECT 1; /* route=primary */", HINT_PRIMARY, ""},
     {"/* a */ -- b\n /* route=primary */ /* c */ SELECT 1", HINT_PRIMARY, ""},
-    {"SELECT 1 /* route=primary */ /* b */", HINT_NONE, ""}, /* only the last one, at the end */
+    {"SELECT 1 /* route=primary */ /* b */", HINT_PRIMARY, ""},
+    {"SELECT 1 /* route=any */; /*traceparent='00-01'*/;", HINT_ANY, ""},
+    {"SELECT 1 -- a\n/* b */ -- c\n /* lsn:0/1 */ /* d /* e */ */", HINT_NONE, "0/1"},
+    {"SELECT 1 /* route=any */ /* b */ /* route=any */", HINT_UNREADABLE, ""},
+    {"SELECT 1 /* route=any */ -- b", HINT_NONE, ""}, /* a line comment at the end hides it */
+    {"SELECT 1 /* route=any */, 2 /* b */", HINT_NONE, ""},
     {"/* pgweir: route=replica, min_lsn=1-0/16B3748 */ SELECT 1", HINT_REPLICA, "1-0/16B3748"},
     {"/* min_lsn=0/16B3748 */ SELECT 1", HINT_NONE, "0/16B3748"},
     {"/* lsn:0/16B3748 */ SELECT 1", HINT_NONE, "0/16B3748"},
