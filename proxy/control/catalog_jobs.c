@@ -303,7 +303,8 @@ static void step_input(struct job *j)
         all_read(j);
         break;
     case CATALOG_FAILED:
-        fail(j, PQstatus(j->conn) == CONNECTION_OK, j->load.error);
+        fail(j, PQstatus(j->conn) == CONNECTION_OK && !pg_says_not_now(j->load.error),
+             j->load.error);
         break;
     }
 }

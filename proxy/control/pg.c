@@ -89,12 +89,23 @@ static bool is_sqlstate(const char *s)
     return s[5] == ':';
 }
 
-bool pg_login_refused(const PGconn *conn, const char *error)
+static const char *sqlstate_in(const char *error)
 {
     for (const char *s = error; (s = strstr(s, ": ")) != NULL; s++)
         if (is_sqlstate(s + 2))
-            return strncmp(s + 2, "57P", 3) != 0;
-    return PQconnectionNeedsPassword(conn) != 0;
+            return s + 2;
+    return NULL;
+}
+
+bool pg_says_not_now(const char *error)
+{
+    const char *sqlstate = sqlstate_in(error);
+    return sqlstate && strncmp(sqlstate, "57P", 3) == 0;
+}
+
+bool pg_login_refused(const PGconn *conn, const char *error)
+{
+    return sqlstate_in(error) ? !pg_says_not_now(error) : PQconnectionNeedsPassword(conn) != 0;
 }
 
 void pg_clean_environment(void)

@@ -18,7 +18,9 @@ PGconn *pg_connect_start(const struct node *node, const struct node_address *add
 /* libpq's text in one line, blanks joined. Where it says LOCATION (verbose, for the SQLSTATE's sake), it
  * ends. */
 void pg_copy_error(const char *text, char *to, size_t to_bytes);
-/* "FATAL: 28P01: ...": the server answered the login, and said no, not merely "not now" (57P..). */
+/* "FATAL: 57P01: ...": the server goes away, or is not up yet. */
+bool pg_says_not_now(const char *error);
+/* "FATAL: 28P01: ...": the server answered the login, and said no, not merely "not now". */
 bool pg_login_refused(const PGconn *conn, const char *error);
 
 /* Take libpq's own variables out of the environment: an operator's PGHOST or PGOPTIONS is not meant for

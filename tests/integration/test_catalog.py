@@ -383,6 +383,18 @@ def test_the_primary_restarts(cluster, weir, reader):
     wait_until(lambda: weir.log().count("catalog.loaded") > loads, 20, "loaded again")
 
 
+def test_a_primary_that_goes_away_while_it_is_asked_takes_no_catalog_with_it(cluster, weir, reader):
+    """The 57P01 of a shutdown, in the middle of the fingerprint."""
+    reader.wait_replica("SELECT * FROM t")
+    ours = "FROM pg_stat_activity WHERE application_name = 'pgweir catalog' AND wait_event_type = 'Lock'"
+    with closing(cluster.connect()) as db, db.cursor() as locker:
+        locker.execute("BEGIN; LOCK TABLE pg_policy IN ACCESS EXCLUSIVE MODE")
+        wait_until(lambda: cluster.sql("primary", f"SELECT pg_terminate_backend(pid) {ours}"))
+        assert "57P01" in weir.wait_log(r"catalog\.load_failed")
+        assert reader.run("SELECT * FROM t") == ("replica1", "read")
+        locker.execute("ROLLBACK")
+
+
 def test_without_a_login_reads_of_tables_stay_on_the_primary(cluster, schema, pgweir):
     weir = pgweir(log_routes="all", probe_user="nobody_at_all", workers=1)
     assert "does not exist" in weir.wait_log(r"catalog\.load_failed")
