@@ -208,6 +208,12 @@ const struct catalog *catalog_use_now(struct catalog_use *use)
     return atomic_load(&slot->changes) == use->edition->covers ? use->edition->catalog : stale;
 }
 
+uint64_t catalog_use_moment(const struct catalog_use *use)
+{
+    const struct catalog_slot *slot = use->slot;
+    return slot ? atomic_load(&slot->version) + atomic_load(&slot->changes) : 0;
+}
+
 enum route_reason catalog_reason(const struct catalog *catalog, enum route_reason reason)
 {
     const bool unknown = reason == ROUTE_WHY_UNKNOWN_RELATION ||

@@ -55,6 +55,9 @@ void catalog_use_end(struct catalog_use *use);
 /* What SQL is to be classified with, until the next call: the newest edition, or a catalog that knows
  * no name while there is none or it is stale. NULL without a slot. */
 const struct catalog *catalog_use_now(struct catalog_use *use);
+/* Grows with each edition and each change: the same number twice means the same catalog all the time between. 0
+ * without a slot. */
+uint64_t catalog_use_moment(const struct catalog_use *use);
 /* A statement was classified with this catalog. Why it is not known better, when that is the catalog's
  * fault; else the reason as it is. */
 enum route_reason catalog_reason(const struct catalog *catalog, enum route_reason reason);

@@ -4,15 +4,10 @@
  * connection, is routed by a catalog that was loaded later, or to the primary. */
 #include "proxy/session/session.h"
 
-static uint64_t number_of(const struct catalog *catalog)
-{
-    return catalog ? catalog_id(catalog) : 0;
-}
-
 void catalogs_begin_segment(struct session *s)
 {
     sql_facts_init(&s->segment);
-    s->segment_catalog = number_of(catalog_use_now(&s->set->catalog));
+    s->segment_catalog = catalog_use_moment(&s->set->catalog);
 }
 
 static bool is_unknown(enum route_reason reason)
@@ -26,7 +21,7 @@ void catalogs_check_segment(struct session *s)
 {
     const struct catalog *now = catalog_use_now(&s->set->catalog);
     struct sql_facts *facts = &s->segment;
-    if (s->segment_catalog != number_of(now)) {
+    if (s->segment_catalog != catalog_use_moment(&s->set->catalog)) {
         facts->flags =
             (facts->flags & ~(uint32_t)(SQL_F_READ | SQL_F_BEGIN_READ_ONLY)) | SQL_F_NOT_READ;
         if (facts->class <= SQL_COPY_OUT)
@@ -57,12 +52,4 @@ void catalogs_answered(struct session *s, bool ends)
     catalog_slot_changed(s->set->catalog.slot);
     if (ends)
         hub_want_catalog(&s->worker->hub, s->set, true);
-}
-
-void catalogs_refused(struct session *s, struct slice sqlstate)
-{
-    static const char *const codes[] = {"42P01", "42703", "42883", "42704", "3F000"};
-    for (size_t i = 0; i < sizeof codes / sizeof *codes; i++)
-        if (slice_is(sqlstate, codes[i]))
-            hub_want_catalog(&s->worker->hub, s->set, false);
 }

@@ -66,7 +66,9 @@ bool guard_refused(struct session *s, const struct error_fields *f)
     guard_avoid_node(s);
     if (action != GUARD_ELSEWHERE)
         s->avoid = UINT32_MAX;
-    catalogs_refused(s, f->sqlstate);
+    if (action ==
+        GUARD_PRIMARY) /* a name that the replica does not know: is it the catalog that is wrong? */
+        hub_want_catalog(&s->worker->hub, s->set, false);
     s->guard_failed = true;
     return true;
 }

@@ -68,6 +68,7 @@ void session_notice_ready(struct session *s)
     struct put o = put_into(bytes, sizeof bytes);
     put_ready(&o, (char)s->tx_status);
     conn_out_copy(s->conn, o.p, o.n);
+    tx_idles(s);
 }
 
 /* ---- the end ---- */

@@ -161,7 +161,7 @@ struct session {
     uint64_t asked_ns; /* when the segment was routed */
     struct tx tx;
     struct sql_facts segment; /* of what was collected */
-    uint64_t segment_catalog; /* the catalog that it was classified with */
+    uint64_t segment_catalog; /* catalog_use_moment() before its first statement was classified */
     struct collecting collecting;
     uint32_t collected_bytes;  /* of conn->in that segment covers and that are not sent yet */
     uint32_t stream_left;      /* bytes of a client message that pass through */
@@ -233,7 +233,7 @@ void session_fatal(struct session *s, const char *sqlstate, const char *message,
 /* ERROR; the caller sees to ReadyForQuery. */
 void session_error(struct session *s, const char *sqlstate, const char *message, const char *detail,
                    const char *hint);
-void session_notice_ready(struct session *s); /* ReadyForQuery with tx_status */
+void session_notice_ready(struct session *s); /* ReadyForQuery with tx_status, of ours */
 void session_close(struct session *s, const char *why);
 void session_cluster_changed(struct session *s, struct cluster *cluster);
 void session_drain(struct session *s); /* shutdown: close at the next transaction border */
@@ -273,6 +273,7 @@ void tx_attached(struct session *s);
 void tx_begin_ahead(struct session *s);
 bool tx_begin_answered(struct session *s, uint8_t type);
 void tx_begin_fails(struct session *s);
+void tx_idles(struct session *s);       /* the client has been told ReadyForQuery */
 void tx_ready(struct session *s);       /* ReadyForQuery came */
 void tx_after_ready(struct session *s); /* ... and its server was given back, if it was */
 void tx_refused(struct session *s);     /* no server: before the client's ReadyForQuery */
@@ -406,15 +407,13 @@ void guard_error_of_primary(struct session *s, const struct error_fields *f);
 /* ---- catalogs.c ---- */
 /* sql_facts_init(&s->segment), and by which catalog it is going to be classified. */
 void catalogs_begin_segment(struct session *s);
-/* Before a route: a segment that was classified with another catalog than the newest goes to the primary. Names
- * that the catalog does not know let it be looked at. */
+/* Before a route: if the catalog has changed since the segment was begun, it goes to the primary. Names that the
+ * catalog does not know let it be looked at. */
 void catalogs_check_segment(struct session *s);
 /* A statement is sent: if it can change the catalog, its answer makes what is loaded stale. */
 void catalogs_note(struct session *s, const struct sql_facts *facts);
 /* A command has been answered; ends: its transaction too, or nobody will know. */
 void catalogs_answered(struct session *s, bool ends);
-/* A replica does not know a name: is it the catalog that is wrong? */
-void catalogs_refused(struct session *s, struct slice sqlstate);
 
 /* ---- reply.c ---- */
 void reply_push(struct session *s, enum reply reply);

@@ -43,13 +43,14 @@ static uint64_t idle_timeout_ms(const struct session *s)
     return !ours || (theirs && theirs < ours) ? theirs : ours;
 }
 
-/* The client has its answer, and is in a transaction. */
-static void idles(struct session *s)
+void tx_idles(struct session *s)
 {
     struct loop *loop = s->worker->loop;
-    uint64_t timeout_ms = idle_timeout_ms(s);
-    if (timeout_ms > 0 && s->tx_status != 'I')
+    uint64_t timeout_ms = s->tx_status == 'I' ? 0 : idle_timeout_ms(s);
+    if (timeout_ms > 0)
         timer_start(&loop->timers, &s->tx.idle_timer, loop->now_ms + timeout_ms);
+    else
+        timer_stop(&loop->timers, &s->tx.idle_timer);
 }
 
 static void on_idle_timer(struct timer *timer)
@@ -302,7 +303,7 @@ void tx_begin_fails(struct session *s)
     if (end == REPLY_SYNC)
         return;
     if (end == REPLY_EXECUTE || s->stream_left > 0) { /* none: it has not been sent whole */
-        if (!s->fatal_seen)
+        if (!s->fatal_seen && !s->guard_failed)       /* or reply_input() runs it elsewhere */
             session_fatal(s, "08006", "the transaction could not be begun", NULL, NULL);
         return;
     }
@@ -327,10 +328,8 @@ static void fails(struct session *s)
 
 void tx_refused(struct session *s)
 {
-    if (s->tx.state == TX_DEFERRED) {
+    if (s->tx.state == TX_DEFERRED)
         fails(s);
-        idles(s);
-    }
 }
 
 void tx_away(struct session *s)
@@ -379,7 +378,7 @@ void tx_ready(struct session *s)
         forget(tx);
     tx->shown = tx->state == TX_OPEN;
     tx->checked = false;
-    idles(s);
+    tx_idles(s);
 }
 
 void tx_after_ready(struct session *s)
@@ -389,7 +388,6 @@ void tx_after_ready(struct session *s)
     s->tx.begin_failed = false;
     fails(s);
     session_notice_ready(s);
-    idles(s);
 }
 
 void tx_error(struct session *s)
@@ -666,10 +664,7 @@ bool tx_answers(struct session *s, size_t bytes)
         return false;
     if (client_look(s, 0, &m) != FOUND_MESSAGE)
         return false;
-    if (m.type == 'Q' ? !answers_query(s, &m) : !answers_extended(s, bytes))
-        return false;
-    idles(s);
-    return true;
+    return m.type == 'Q' ? answers_query(s, &m) : answers_extended(s, bytes);
 }
 
 /* ---- a transaction that failed before any server knew of it ---- */
@@ -879,6 +874,5 @@ enum step tx_failed_message(struct session *s)
         session_notice_ready(s);
     if (s->state == SESSION_READY)
         client_stream(s, m.bytes, true);
-    idles(s);
     return STEP_DONE;
 }

@@ -1,5 +1,7 @@
 """Where transactions run, and what the client sees of it: READ ONLY in all its forms, moving, BEGIN that is answered
 before a server is known, tx_reads = optimistic."""
+import time
+
 import pytest
 from conftest import Cluster, wait_until
 from protocol import error_of, login, same_as_postgres, types
@@ -471,6 +473,21 @@ def test_who_does_nothing_in_a_transaction_is_ended(cluster, schema, pgweir):
         c.query("COMMIT")
         assert c.silent(0.5)
     wait_until(lambda: in_transaction(cluster) == 0)
+
+
+def test_who_asks_pgweir_is_not_idle(schema, pgweir):
+    weir = started(pgweir, idle_transaction_timeout="1s")
+    with login(weir.port) as c:
+        c.query("BEGIN")
+        c.query("SELECT 1")
+        until = time.monotonic() + 2
+        while time.monotonic() < until:
+            assert types(c.query("SHOW pgweir.route")) == "TDCZ"
+            assert c.silent(0.05)
+        weir.reload(idle_transaction_timeout=0)  # which holds from the next answer on
+        weir.wait_log(r"config\.reloaded")
+        wait_until(lambda: types(c.query("SHOW pgweir.route")) == "TDCZ")
+        assert c.silent(1.5) and c.status == "T"
 
 
 # tx_reads = optimistic

@@ -79,6 +79,25 @@ static void a_change_makes_it_stale_until_a_load_that_began_later(void **state)
     catalog_slot_unref(slot);
 }
 
+static void a_moment_never_comes_back(void **state)
+{
+    (void)state;
+    struct catalog_use use, none = {0};
+    struct catalog_slot *slot = catalog_slot_get(cluster, slice_of("a"));
+    catalog_use_begin(&use, slot);
+    catalog_slot_changed(slot);
+    const struct catalog *stale = catalog_use_now(&use);
+    uint64_t moment = catalog_use_moment(&use);
+    assert_int_equal(catalog_use_moment(&use), moment);
+    publish(slot, catalog_slot_changes(slot));
+    assert_int_not_equal(catalog_use_moment(&use), moment);
+    assert_ptr_not_equal(catalog_use_now(&use), stale);
+    catalog_slot_changed(slot); /* as in the beginning, and yet not the same */
+    assert_int_not_equal(catalog_use_moment(&use), moment);
+    assert_int_equal(catalog_use_moment(&none), 0);
+    catalog_use_end(&use);
+}
+
 static void a_reader_keeps_what_it_has_until_it_asks_again(void **state)
 {
     (void)state;
@@ -127,6 +146,7 @@ int main(void)
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(one_slot_per_cluster_and_database),
         cmocka_unit_test(a_change_makes_it_stale_until_a_load_that_began_later),
+        cmocka_unit_test(a_moment_never_comes_back),
         cmocka_unit_test(a_reader_keeps_what_it_has_until_it_asks_again),
         cmocka_unit_test(a_wish_is_told_once_until_it_is_heard),
         cmocka_unit_test(without_a_slot_there_is_no_catalog),
