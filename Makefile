@@ -122,6 +122,13 @@ test-fuzz-corpus: $(REPLAY) ## replay every kept fuzz input
 test-integration: $(B)/pgweir $(B)/pgweir-asan ## tests against a real primary and replica
 	@scripts/integration $(T)
 
+.PHONY: test-differ
+test-differ: ## message sequences direct and through pgweir must answer alike: named ones, then random ones for S=60 seconds (SEED=N)
+	@scripts/setup build test
+	@$(MAKE) --no-print-directory -s $(B)/pgweir-asan
+	@tests/differ/differ.py --cases
+	@tests/differ/differ.py --seconds $(or $(S),60) $(if $(SEED),--seed $(SEED) --count 1)
+
 .PHONY: test-share
 test-share: ## Django, SQLAlchemy and node-postgres through pgweir: which share of their reads replicas serve
 	@scripts/setup build test share

@@ -1,0 +1,22 @@
+-- What every sequence finds, in both databases. Run again after each sequence that changed tables.
+DROP SCHEMA IF EXISTS public, s1, s2, made CASCADE;
+CREATE SCHEMA public;
+CREATE TYPE mood AS ENUM ('sad', 'ok', 'happy');
+CREATE TABLE t (id int PRIMARY KEY, v text, m mood DEFAULT 'ok');
+INSERT INTO t VALUES (1, 'one'), (2, 'two'), (3, NULL);
+CREATE TABLE u (a int, b text);
+INSERT INTO u VALUES (1, 'x');
+CREATE TABLE c (id int REFERENCES t DEFERRABLE INITIALLY DEFERRED);
+CREATE SEQUENCE sq;
+CREATE SCHEMA s1;
+CREATE TABLE s1.t (id int, v text, extra text DEFAULT 's1');
+INSERT INTO s1.t VALUES (11, 's1');
+CREATE SCHEMA s2;
+CREATE TABLE s2.t (id text, v int);
+INSERT INTO s2.t VALUES ('s2', 22);
+CREATE FUNCTION says(what text) RETURNS text LANGUAGE plpgsql AS $$ BEGIN RAISE NOTICE 'says %', what; RETURN what; END $$;
+CREATE FUNCTION sets(n text, v text) RETURNS text LANGUAGE plpgsql AS $$ BEGIN RETURN set_config(n, v, false); END $$;
+CREATE FUNCTION fails() RETURNS int LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'fails' USING HINT = 'a hint', DETAIL = 'a detail', ERRCODE = 'P0042'; END $$;
+CREATE FUNCTION locks(k int) RETURNS void LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_advisory_lock(k); END $$;
+CREATE FUNCTION temps() RETURNS void LANGUAGE plpgsql AS $$ BEGIN CREATE TEMP TABLE tmp_f (n int); END $$;
+CREATE PROCEDURE proc() LANGUAGE plpgsql AS $$ BEGIN INSERT INTO u VALUES (2, 'proc'); COMMIT; INSERT INTO u VALUES (3, 'proc'); ROLLBACK; END $$;
