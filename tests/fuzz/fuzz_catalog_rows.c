@@ -93,7 +93,7 @@ static void check_row(const struct catalog *catalog, const struct row *row)
         break;
     case CATALOG_Q_OPCLASSES:
         if (is_true(f[0]))
-            CHECK(catalog_everywhere(catalog).class > SQL_COPY_OUT);
+            CHECK(catalog_rule(catalog, CATALOG_EVERYWHERE).class > SQL_COPY_OUT);
         break;
     default:
         break;

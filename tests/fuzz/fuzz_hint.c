@@ -61,6 +61,18 @@ static struct slice around(const char *before, struct slice sql, const char *beh
     return (struct slice){text, head + sql.n + tail};
 }
 
+/* Ends in a line comment, which hides the hints that stand before it. */
+static bool ends_in_line(struct slice sql, bool standard_strings)
+{
+    struct scan scan;
+    struct scan_token token;
+    scan_init(&scan, sql, standard_strings);
+    do {
+        scan_next(&scan, &token);
+    } while (token.kind != SCAN_END && token.kind != SCAN_BAD);
+    return scan.comment.n > 0 && *scan.comment.p == '-';
+}
+
 /* The end of the last token that is no semicolon, the start of the first token; false: it does not scan. */
 static bool find_tokens(struct slice sql, bool standard_strings, size_t *first, size_t *behind)
 {
@@ -124,6 +136,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     CHECK(hint.route != HINT_UNREADABLE || token.n == 0);
     check_same(around("/* a=1 */ -- route=primary\n", sql, ""), standard_strings, &hint, token);
     if (!find_tokens(sql, standard_strings, &first, &behind))
+        return 0;
+    if (ends_in_line(sql, standard_strings))
         return 0;
     check_same(around("", sql, "\n/*traceparent='00-1',route='%2Fx'*/ "), standard_strings, &hint,
                token);

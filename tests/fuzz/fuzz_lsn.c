@@ -41,10 +41,11 @@ static void check_token(struct slice text)
     CHECK(timeline == 0 || memchr(text.p, '-', text.n) != NULL);
 }
 
-static bool waits_in(const char *form, struct slice text, uint64_t *lsn)
+static bool waits_in(const char *before, struct slice text, const char *behind, uint64_t *lsn)
 {
     char sql[4096];
-    const int n = snprintf(sql, sizeof sql, form, (int)text.n, (const char *)text.p);
+    const int n =
+        snprintf(sql, sizeof sql, "%s%.*s%s", before, (int)text.n, (const char *)text.p, behind);
     return n > 0 && (size_t)n < sizeof sql &&
            wait_lsn_read((struct slice){(uint8_t *)sql, (size_t)n}, lsn);
 }
@@ -57,15 +58,15 @@ static void check_wait(struct slice text)
     const bool waits = wait_lsn_read(text, &lsn);
     CHECK(waits || lsn == 42);
     if (!waits)
-        CHECK(!waits_in("%.*s", text, &again) && !waits_in("/* x */ %.*s", text, &again));
+        CHECK(!waits_in("", text, "", &again) && !waits_in("/* x */ ", text, "", &again));
     else
-        CHECK(waits_in("/* x */ %.*s\n-- y", text, &again) && again == lsn);
-    CHECK(!waits || !waits_in("%.*s\n SELECT 1", text, &again));
+        CHECK(waits_in("/* x */ ", text, "\n-- y", &again) && again == lsn);
+    CHECK(!waits || !waits_in("", text, "\n SELECT 1", &again));
     /* As its literal: only what is an LSN. */
     uint64_t inside;
     if (text.n && !memchr(text.p, '\'', text.n)) {
         const bool is = lsn_parse(text, &inside);
-        CHECK(waits_in("wait FOR lsn '%.*s' with (timeout 1, no_throw);", text, &again) == is);
+        CHECK(waits_in("wait FOR lsn '", text, "' with (timeout 1, no_throw);", &again) == is);
         CHECK(!is || inside == again);
     }
 }

@@ -29,36 +29,39 @@ static struct setting_statement read_text(struct slice sql, bool standard_string
 static bool is_plain(struct slice value)
 {
     for (size_t i = 0; i < value.n; i++)
-        if (value.p[i] == '\'' || value.p[i] == '\\')
+        if (value.p[i] == '\'' || value.p[i] == '\\' || value.p[i] == '\0')
             return false;
     return true;
 }
 
-/* The canonical statement says the same as the one that was read. */
+/* How the same is said in another way; the name stands between, the value in quotes behind. */
+static const struct form {
+    const char *before, *behind;
+    bool valued;
+} forms[] = {
+    [SETTING_SET] = {"SET \"", "\" = '", true},
+    [SETTING_SET_LOCAL] = {"set local \"", "\" to '", true},
+    [SETTING_DEFAULT] = {"SET SESSION \"", "\" TO DEFAULT", false},
+    [SETTING_LOCAL_DEFAULT] = {"SET LOCAL \"", "\" = default", false},
+    [SETTING_RESET] = {"RESET \"", "\"", false},
+    [SETTING_SHOW] = {";; SHOW \"", "\" ;", false},
+};
+
 static void check_again(const struct setting_statement *st)
 {
-    static const char *const forms[] = {
-        [SETTING_SET] = "SET \"%s\" = '%.*s'",
-        [SETTING_SET_LOCAL] = "set local \"%s\" to '%.*s';",
-        [SETTING_DEFAULT] = "SET SESSION \"%s\" TO DEFAULT",
-        [SETTING_LOCAL_DEFAULT] = "SET LOCAL \"%s\" = default",
-        [SETTING_RESET] = "RESET \"%s\"",
-        [SETTING_SHOW] = ";; SHOW \"%s\" ;",
-    };
     char text[TEXT_MAX + 256];
-    if (st->kind >= sizeof forms / sizeof *forms || !forms[st->kind] || strpbrk(st->name, "\"") ||
-        strlen(st->name) != st->name_n || !is_plain(st->value) ||
-        (st->value.n && memchr(st->value.p, 0, st->value.n)))
+    if (st->kind >= sizeof forms / sizeof *forms || !forms[st->kind].before ||
+        strchr(st->name, '"') || strlen(st->name) != st->name_n || !is_plain(st->value))
         return;
-    const bool valued = st->kind == SETTING_SET || st->kind == SETTING_SET_LOCAL;
-    const int n = valued ? snprintf(text, sizeof text, forms[st->kind], st->name, (int)st->value.n,
-                                    (const char *)st->value.p)
-                         : snprintf(text, sizeof text, forms[st->kind], st->name);
+    const struct form *form = &forms[st->kind];
+    const int n = snprintf(text, sizeof text, "%s%s%s%.*s%s", form->before, st->name, form->behind,
+                           form->valued ? (int)st->value.n : 0, (const char *)st->value.p,
+                           form->valued ? "';" : "");
     CHECK(n > 0 && (size_t)n < sizeof text);
     const struct setting_statement again =
         read_text((struct slice){(uint8_t *)text, (size_t)n}, true);
     CHECK(again.kind == st->kind && strcmp(again.name, st->name) == 0);
-    CHECK(!valued || slice_equals(again.value, st->value));
+    CHECK(!form->valued || slice_equals(again.value, st->value));
 }
 
 /* The session looks for settings of ours only where the facts say that a setting changes. */
