@@ -23,6 +23,7 @@ enum catalog_kind {
     CATALOG_FIELD,    /* functions of one argument, which t.f and (x).f call as well */
     CATALOG_TYPE,
     CATALOG_OPERATOR,
+    CATALOG_PARAMETER, /* types that a Parse declares, by their oid in decimal; only the bad ones are here */
     CATALOG_KIND_N
 };
 

@@ -502,6 +502,18 @@ void sql_facts_join(struct sql_facts *into, const struct sql_facts *more)
     into->fingerprint = into->fingerprint * 31 + more->fingerprint;
 }
 
+void sql_facts_declare(struct sql_facts *facts, struct slice oids, const struct catalog *catalog)
+{
+    for (; oids.n >= 4; oids = slice_skip(oids, 4)) {
+        const struct effect effect = lookup_parameter(catalog, slice_u32(oids.p));
+        if (effect.class == SQL_READ || !(facts->flags & SQL_F_READ))
+            continue;
+        facts->class = (uint8_t)effect.class;
+        facts->reason = (uint8_t)effect.reason;
+        facts->flags = (facts->flags & ~(uint32_t)SQL_F_READ) | SQL_F_NOT_READ;
+    }
+}
+
 static void set_unknown(struct sql_facts *out, enum route_reason why)
 {
     *out = (struct sql_facts){.class = SQL_UNKNOWN,

@@ -1,6 +1,8 @@
 /* router/lookup.c: names to effects. */
 #include "router/lookup.h"
 
+#define FIRST_USER_OID 16384 /* PostgreSQL's FirstNormalObjectId */
+
 static const struct effect harmless = {SQL_READ, ROUTE_WHY_READ, 0};
 
 static const struct effect function_effects[FN_CLASS_N] = {
@@ -116,6 +118,8 @@ struct effect lookup_field(const struct catalog *catalog, const struct word *wor
 struct effect lookup_type(const struct catalog *catalog, const struct schema *schema,
                           const struct word *word)
 {
+    /* where INT and TIMESTAMP are found */
+    static const struct schema own = {.kind = QUALIFIER_PG_CATALOG};
     const enum type_class type = (enum type_class)word->known.type;
     const bool of_grammar = keyword_role((enum keyword)word->keyword) == KW_ROLE_TYPE;
     const struct effect of_builtin =
@@ -123,9 +127,20 @@ struct effect lookup_type(const struct catalog *catalog, const struct schema *sc
                              : harmless;
     if (schema->kind == QUALIFIER_OTHER || type == TYPE_UNKNOWN)
         return find(catalog, CATALOG_TYPE, schema, word, unknown(ROUTE_WHY_UNKNOWN_TYPE));
-    if (of_grammar)
-        return of_builtin;
-    return worse(of_builtin, find(catalog, CATALOG_TYPE, schema, word, harmless));
+    return worse(of_builtin,
+                 find(catalog, CATALOG_TYPE, of_grammar ? &own : schema, word, harmless));
+}
+
+struct effect lookup_parameter(const struct catalog *catalog, uint32_t oid)
+{
+    uint8_t digits[10];
+    size_t at = sizeof digits;
+    if (catalog == NULL || oid < FIRST_USER_OID)
+        return harmless;
+    for (uint32_t rest = oid; rest > 0; rest /= 10)
+        digits[--at] = (uint8_t)('0' + rest % 10);
+    const struct catalog_name name = {{digits + at, sizeof digits - at}, true};
+    return answer(catalog, catalog_find(catalog, CATALOG_PARAMETER, NULL, &name), harmless);
 }
 
 struct effect lookup_operator(const struct catalog *catalog, const struct schema *schema,

@@ -42,6 +42,8 @@ struct effect lookup_overload(const struct catalog *catalog, const struct word *
 struct effect lookup_field(const struct catalog *catalog, const struct word *word);
 struct effect lookup_type(const struct catalog *catalog, const struct schema *schema,
                           const struct word *word);
+/* A parameter of this type, which no word names. */
+struct effect lookup_parameter(const struct catalog *catalog, uint32_t oid);
 struct effect lookup_operator(const struct catalog *catalog, const struct schema *schema,
                               struct slice text);
 struct effect lookup_everywhere(const struct catalog *catalog);

@@ -240,7 +240,8 @@ static bool take_operator(struct catalog_rows *r, const struct slice *f)
 static bool take_opclass(struct catalog_rows *r, const struct slice *f)
 {
     if (is_true(f[0]))
-        catalog_put_rule(r->catalog, CATALOG_EVERYWHERE, SQL_WRITER_FUNCTION, ROUTE_WHY_USER_OPERATOR);
+        catalog_put_rule(r->catalog, CATALOG_EVERYWHERE, SQL_WRITER_FUNCTION,
+                         ROUTE_WHY_USER_OPERATOR);
     return true;
 }
 
@@ -288,6 +289,15 @@ static bool take_edge(struct catalog_rows *r, const struct slice *f, uint64_t fr
     if (!oid_of(r, f[0], &a) || !oid_of(r, f[1], &b))
         return false;
     edge_add(r, from + a, to + b);
+    return true;
+}
+
+static bool take_parameter(struct catalog_rows *r, const struct slice *f)
+{
+    uint64_t oid;
+    if (!oid_of(r, f[0], &oid))
+        return false;
+    put(r, CATALOG_PARAMETER, slice_of("pg_type"), f[0], writer_if(true, ROUTE_WHY_USER_TYPE));
     return true;
 }
 
@@ -419,13 +429,14 @@ static bool take_view(struct catalog_rows *r, const struct slice *f)
 }
 
 static take_fn *const takers[] = {
-    [CATALOG_Q_DATABASE] = take_database,   [CATALOG_Q_FUNCTIONS] = take_function,
-    [CATALOG_Q_AGGREGATES] = take_function, [CATALOG_Q_OPERATORS] = take_operator,
-    [CATALOG_Q_OPCLASSES] = take_opclass,   [CATALOG_Q_TYPES] = take_type,
-    [CATALOG_Q_TYPE_DEPS] = take_type_dep,  [CATALOG_Q_CASTS] = take_cast,
-    [CATALOG_Q_RELATIONS] = take_relation,  [CATALOG_Q_COLUMNS] = take_column,
-    [CATALOG_Q_INHERITS] = take_inherits,   [CATALOG_Q_CHECKS] = take_check,
-    [CATALOG_Q_POLICIES] = take_policy,     [CATALOG_Q_VIEWS] = take_view,
+    [CATALOG_Q_DATABASE] = take_database,    [CATALOG_Q_FUNCTIONS] = take_function,
+    [CATALOG_Q_AGGREGATES] = take_function,  [CATALOG_Q_OPERATORS] = take_operator,
+    [CATALOG_Q_OPCLASSES] = take_opclass,    [CATALOG_Q_TYPES] = take_type,
+    [CATALOG_Q_PARAMETERS] = take_parameter, [CATALOG_Q_TYPE_DEPS] = take_type_dep,
+    [CATALOG_Q_CASTS] = take_cast,           [CATALOG_Q_RELATIONS] = take_relation,
+    [CATALOG_Q_COLUMNS] = take_column,       [CATALOG_Q_INHERITS] = take_inherits,
+    [CATALOG_Q_CHECKS] = take_check,         [CATALOG_Q_POLICIES] = take_policy,
+    [CATALOG_Q_VIEWS] = take_view,
 };
 _Static_assert(sizeof takers / sizeof *takers == CATALOG_Q_N, "a taker for each query");
 

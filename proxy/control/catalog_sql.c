@@ -45,16 +45,41 @@
     "SELECT oid AS type, typbasetype AS dep FROM pg_type UNION ALL SELECT oid, typelem" \
     " FROM pg_type WHERE typcategory = 'A' UNION ALL SELECT c.reltype, a.atttypid"      \
     " FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0"       \
-    " WHERE c.reltype <> 0 UNION ALL SELECT rngtypid, rngsubtype FROM pg_range"
-/* Types that run a function that is BAD when a value becomes one of them, though no text names them: domains
- * with such a check, and what is made of those. */
-#define BAD_TYPES                                                                \
-    "ARRAY(WITH RECURSIVE bad(type) AS (SELECT k.contypid FROM pg_constraint k"  \
-    " WHERE k.contypid >= 16384 AND k.contype = 'c' AND " BAD_CHECK              \
-    " UNION SELECT d.type FROM bad JOIN (" MADE_OF ") AS d ON d.dep = bad.type)" \
-    " SELECT type FROM bad)"
+    " WHERE c.reltype <> 0 UNION ALL SELECT rngtypid, rngsubtype FROM pg_range"         \
+    " UNION ALL SELECT (to_jsonb(r) ->> 'rngmultitypid')::oid, r.rngtypid FROM pg_range r"
+/* A type that runs a function that is BAD by itself. */
+#define BAD_TYPE(t)                                                                              \
+    "(NOT " t ".typisdefined OR CASE " t ".typtype WHEN 'r' THEN EXISTS (SELECT 1 FROM pg_range" \
+    " r JOIN pg_proc f ON f.oid IN (r.rngcanonical::oid, r.rngsubdiff::oid)"                     \
+    " WHERE r.rngtypid = " t ".oid AND " BAD(                                                    \
+        "f") ")"                                                                                 \
+             " WHEN 'b' THEN EXISTS (SELECT 1 FROM pg_proc f WHERE f.oid >= 16384 AND f.oid IN"  \
+             " (" t ".typinput::oid, " t ".typoutput::oid, " t ".typreceive::oid, " t            \
+             ".typsend::oid,"                                                                    \
+             " " t ".typmodin::oid, " t                                                          \
+             ".typmodout::oid) AND " BAD("f") ")"                                                \
+                                              " ELSE " t                                         \
+                                              ".typtype NOT IN ('e', 'c', 'd', 'm') END)"
+/* Types that run a function that is BAD when a value becomes one of them, though no text names them: such types,
+ * domains with such a check, and what is made of those. */
+#define BAD_TYPES                                                                         \
+    "ARRAY(WITH RECURSIVE bad(type) AS (SELECT k.contypid FROM pg_constraint k"           \
+    " WHERE k.contypid >= 16384 AND k.contype = 'c' AND " BAD_CHECK                       \
+    " UNION SELECT t.oid FROM pg_type t WHERE t.oid >= 16384 AND " BAD_TYPE(              \
+        "t") " UNION SELECT d.type FROM bad JOIN (" MADE_OF ") AS d ON d.dep = bad.type)" \
+             " SELECT type FROM bad)"
 /* Arguments and the state of an aggregate: a literal, a column, a parameter becomes one. */
 #define BAD_ARGUMENT(p) "(" p ".proargtypes::oid[] && " BAD_TYPES ")"
+
+/* What the grammar calls PostgreSQL's own types, where that is not their name. */
+#define WORDS_OF_TYPES                                                                        \
+    "(VALUES ('int2', 'smallint'), ('int4', 'int'), ('int4', 'integer'), ('int8', 'bigint')," \
+    " ('bool', 'boolean'), ('float4', 'real'), ('float4', 'float'), ('float8', 'float'),"     \
+    " ('float8', 'double'), ('numeric', 'dec'), ('numeric', 'decimal'), ('varbit', 'bit'),"   \
+    " ('bpchar', 'char'), ('bpchar', 'character'), ('bpchar', 'nchar'),"                      \
+    " ('bpchar', 'national'), ('varchar', 'char'), ('varchar', 'character'),"                 \
+    " ('varchar', 'nchar'), ('varchar', 'national'), ('timetz', 'time'),"                     \
+    " ('timestamptz', 'timestamp')) AS words(type, word)"
 
 static const struct {
     unsigned fields;

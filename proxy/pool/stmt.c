@@ -83,13 +83,17 @@ static uint64_t catalog_number(const struct sql_env *sql_env)
     return sql_env->catalog ? catalog_id(sql_env->catalog) : 0;
 }
 
+static void classify(struct stmt *s, const struct sql_env *sql_env)
+{
+    s->catalog = catalog_number(sql_env);
+    sql_classify(stmt_text(s), sql_env, &s->facts);
+    sql_facts_declare(&s->facts, stmt_oids(s), sql_env->catalog);
+}
+
 const struct sql_facts *stmt_facts(struct stmt *s, const struct sql_env *sql_env)
 {
-    const uint64_t catalog = catalog_number(sql_env);
-    if (s->catalog != catalog) {
-        sql_classify(stmt_text(s), sql_env, &s->facts);
-        s->catalog = catalog;
-    }
+    if (s->catalog != catalog_number(sql_env))
+        classify(s, sql_env);
     return &s->facts;
 }
 
@@ -117,8 +121,7 @@ struct stmt *stmt_intern(struct stmt_table *table, struct slice text, struct sli
     copy_in(s->bytes, text);
     copy_in(s->bytes + text.n, oids);
     copy_in(s->bytes + text.n + oids.n, env);
-    s->catalog = catalog_number(sql_env);
-    sql_classify(text, sql_env, &s->facts);
+    classify(s, sql_env);
     hint_read(stmt_text(s), sql_env->standard_conforming_strings, &s->hint);
     *bucket = s;
     table->n++;

@@ -383,6 +383,7 @@ static const struct sql_facts *message_facts(struct session *s, const struct mes
         if (!take_cstr(&body, &name) || !take_cstr(&body, &text))
             return NULL;
         sql_classify(text, &env, facts);
+        sql_facts_declare(facts, slice_skip(body, body.n < 2 ? body.n : 2), env.catalog);
         if (facts->class == SQL_WAIT)
             floors_waits_for(s, text);
         c->parses = true;

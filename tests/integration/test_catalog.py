@@ -71,6 +71,9 @@ CREATE FUNCTION step_d(int, d_bad) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT
 CREATE AGGREGATE agg_d (d_bad) (SFUNC = step_d, STYPE = int, INITCOND = '0');
 CREATE FUNCTION op_d(d_bad, d_bad) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT $1::int + $2::int';
 CREATE OPERATOR #### (LEFTARG = d_bad, RIGHTARG = d_bad, FUNCTION = op_d);
+CREATE FUNCTION pair_int2(pair) RETURNS int2 LANGUAGE sql AS 'INSERT INTO cat.effect VALUES (1) RETURNING x::int2';
+CREATE CAST (pair AS int2) WITH FUNCTION pair_int2(pair);
+CREATE DOMAIN d_int2 AS int2;
 CREATE FUNCTION "a""b"(t) RETURNS int LANGUAGE sql AS 'INSERT INTO cat.effect VALUES (1) RETURNING x';
 CREATE FUNCTION "b\u00e4d"(t) RETURNS int LANGUAGE sql AS 'INSERT INTO cat.effect VALUES (1) RETURNING x';
 CREATE FUNCTION f23456789012345678901234567890123456789012345678901234567890123(t) RETURNS int LANGUAGE sql
@@ -113,6 +116,8 @@ NEVER_ON_A_REPLICA = [
     ("SELECT takes_many('5', '6')", "user_function", 2),
     ("SELECT agg_d(id) FROM t", "user_function", 1),
     ("SELECT '5' #### '6'", "user_operator", 2),
+    ("SELECT '(1,ok)'::pair::smallint", "user_cast", 1),
+    ("SELECT CAST('(1,ok)'::pair AS d_int2)", "user_cast", 1),
     # Names that are not the catalog's byte by byte: with a quote in them, folded, cut off.
     ('SELECT t."a""b" FROM t', "unknown_name", 1),
     ("SELECT t.B\u00e4D FROM t", "unknown_name", 1),
@@ -213,6 +218,24 @@ def test_none_of_these_is_ever_on_a_replica(cluster, weir, reader):
 def test_their_harmless_twins_are(reader, weir):
     for statement in ON_A_REPLICA:
         reader.wait_replica(statement)
+    assert refusals(weir) == []
+
+
+def test_a_declared_parameter_may_run_what_its_type_runs(cluster, weir, reader):
+    from rawpg import bind, execute, parse, sync
+    oids = dict(cluster.sql("primary", "SELECT t, t::regtype::oid::int FROM unnest(ARRAY['cat.mood', 'cat.d_bad', 'cat.d_bad[]',"
+                            " 'cat.has_bad', 'cat.has_d_bad']) AS t"))
+    reader.wait_replica("SELECT * FROM typed")
+    with weir.raw().login("app_scram", "app", "secret") as c:
+        for name, values, gains in (("mood", "ok", 0), ("d_bad", 5, 1), ("d_bad[]", "{5,6}", 2), ("has_bad", "(5)", 1),
+                                    ("has_d_bad", '("{5}")', 1)):
+            for statement in "", "s_" + name:
+                before, since = effects(cluster), len(weir.log())
+                c.send(parse(statement, "SELECT $1", [oids["cat." + name]]), bind("", statement, [values]), execute(), sync())
+                assert [m.type for m in c.read_until("Z")] == ["1", "2", "D", "C", "Z"]
+                assert effects(cluster) == before + gains
+                if gains:
+                    assert "reason=user_type" in wait_until(lambda: weir.log()[since:], 5, "its decision")
     assert refusals(weir) == []
 
 

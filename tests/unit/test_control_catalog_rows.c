@@ -184,12 +184,17 @@ static void operators_and_casts(void **state)
     ROW(OPERATORS, "public|@@@|f");
     ROW(TYPES, "19000|public|target|f|0");
     ROW(CASTS, "19000|public|target|f");
+    ROW(CASTS, "1700|pg_catalog|numeric|f");
+    ROW(CASTS, "1700|pg_catalog|decimal|f");
     ROW(RELATIONS, "20000|public|t|r|p");
     ROW(COLUMNS, "20000|19000");
     struct catalog *c = finish(rows);
     expect(c, "SELECT 1 @@@ 1", ROUTE_WHY_READ);
     expect(c, "SELECT 1 ### 1", ROUTE_WHY_USER_OPERATOR);
     expect(c, "SELECT 'x'::target", ROUTE_WHY_USER_CAST);
+    expect(c, "SELECT 1::decimal(3, 1)", ROUTE_WHY_USER_CAST);
+    expect(c, "SELECT 1::pg_catalog.numeric", ROUTE_WHY_USER_CAST);
+    expect(c, "SELECT 1::int", ROUTE_WHY_READ);
     expect(c, "SELECT * FROM t", ROUTE_WHY_READ); /* reading the column casts nothing */
     assert_int_equal(catalog_rule(c, CATALOG_EVERYWHERE).class, SQL_READ);
     catalog_free(c);

@@ -174,19 +174,49 @@ static void what_holds_everywhere_holds_for_relations_and_parameters(void **stat
     catalog_free(catalog);
 }
 
+static void a_declared_parameter_may_run_what_its_type_runs(void **state)
+{
+    (void)state;
+    static const uint8_t bad[] = {0, 0, 0, 23, 0, 0, 0x50, 0},
+                         other[] = {0, 0, 0, 23, 0, 0, 0x50, 1};
+    const struct slice oids = {bad, sizeof bad}, other_oids = {other, sizeof other};
+    struct catalog *catalog = catalog_of_facts(), *blind = catalog_new(4);
+    catalog_put(catalog, CATALOG_PARAMETER, slice_of("pg_type"), slice_of("20480"),
+                SQL_WRITER_FUNCTION, ROUTE_WHY_USER_TYPE);
+    catalog_put_rule(blind, CATALOG_MISSING, SQL_UNKNOWN, ROUTE_WHY_CATALOG_STALE);
+    struct sql_facts f = classified("SELECT $2", catalog);
+    sql_facts_declare(&f, other_oids, catalog);
+    assert_true(f.class == SQL_READ && f.flags & SQL_F_READ);
+    sql_facts_declare(&f, oids, NULL);
+    assert_true(f.class == SQL_READ && f.flags & SQL_F_READ);
+    sql_facts_declare(&f, oids, catalog);
+    assert_int_equal(f.class, SQL_WRITER_FUNCTION);
+    assert_int_equal(f.reason, ROUTE_WHY_USER_TYPE);
+    assert_int_equal(f.flags & (SQL_F_READ | SQL_F_NOT_READ), SQL_F_NOT_READ);
+    f = classified("SELECT $1", blind);
+    sql_facts_declare(&f, (struct slice){bad, 4}, blind);
+    assert_int_equal(f.class, SQL_READ);
+    sql_facts_declare(&f, other_oids, blind);
+    assert_int_equal(f.reason, ROUTE_WHY_CATALOG_STALE);
+    f = classified("INSERT INTO t VALUES ($1)", catalog);
+    sql_facts_declare(&f, oids, catalog);
+    assert_int_equal(f.class, SQL_WRITE);
+    catalog_free(catalog);
+    catalog_free(blind);
+}
+
 /* A user's function, operator or type may go before a built-in one; nobody knows while the facts are missing. */
 static void without_all_facts_built_in_names_are_unknown(void **state)
 {
     (void)state;
     struct catalog *catalog = catalog_new(3);
     catalog_put_rule(catalog, CATALOG_MISSING, SQL_UNKNOWN, ROUTE_WHY_CATALOG_STALE);
-    static const char *const doubtful[] = {"SELECT lower('a')", "SELECT pg_catalog.lower('a')",
-                                           "SELECT 1 + 1",      "SELECT 'a'::text",
-                                           "SELECT count(*)",   "SELECT 1 IN (1)",
-                                           "SELECT (ROW(1)).f1"};
+    static const char *const doubtful[] = {"SELECT lower('a')",  "SELECT pg_catalog.lower('a')",
+                                           "SELECT 1 + 1",       "SELECT 'a'::text",
+                                           "SELECT count(*)",    "SELECT 1 IN (1)",
+                                           "SELECT (ROW(1)).f1", "SELECT 1::int"};
     static const char *const free_of_it[] = {"SELECT 1", "SELECT 'a', NULL, $1",
-                                             "WITH x AS (SELECT 1) SELECT * FROM x",
-                                             "SELECT 1::int"};
+                                             "WITH x AS (SELECT 1) SELECT * FROM x"};
     for (size_t i = 0; i < COUNT(doubtful); i++) {
         assert_int_equal(classified(doubtful[i], catalog).class, SQL_UNKNOWN);
         assert_int_equal(classified(doubtful[i], catalog).reason, ROUTE_WHY_CATALOG_STALE);
@@ -221,6 +251,7 @@ int main(void)
         cmocka_unit_test(a_catalog_without_names_makes_no_more_reads),
         cmocka_unit_test(what_holds_everywhere_holds_for_relations_and_parameters),
         cmocka_unit_test(without_all_facts_built_in_names_are_unknown),
+        cmocka_unit_test(a_declared_parameter_may_run_what_its_type_runs),
         cmocka_unit_test(more_with_queries_than_the_limit_are_unknown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
