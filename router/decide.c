@@ -6,13 +6,11 @@
 static const char *const target_texts[] = {
     [ROUTE_PRIMARY] = "primary",
     [ROUTE_REPLICA] = "replica",
-    [ROUTE_SAME] = "same",
-    [ROUTE_REFUSE] = "refuse",
 };
 
 const char *route_target_text(enum route_target target)
 {
-    CHECK(target <= ROUTE_REFUSE);
+    CHECK(target <= ROUTE_REPLICA);
     return target_texts[target];
 }
 
@@ -26,15 +24,6 @@ static struct route route_to(enum route_target target, enum route_reason why)
 static bool opens_read_only(uint32_t flags)
 {
     return (flags & SQL_F_BEGIN_READ_ONLY) && !(flags & SQL_F_NOT_READ);
-}
-
-/* The client has a server: the segment belongs to it, whatever it is. Only what a replica would
- * accept and do wrongly is refused: an advisory lock there guards nothing. */
-static struct route route_held(const struct route_input *in)
-{
-    if (in->holds_replica && (in->flags & SQL_F_ADVISORY))
-        return route_to(ROUTE_REFUSE, ROUTE_WHY_ADVISORY_ON_REPLICA);
-    return route_to(ROUTE_SAME, in->pinned ? ROUTE_WHY_HELD_PINNED : ROUTE_WHY_HELD);
 }
 
 /* A replica answers it as well as the primary, if its own view of itself and of the catalog is wanted. */
@@ -115,8 +104,8 @@ static struct route route_tx(const struct route_input *in)
                                   : route_to(ROUTE_PRIMARY, places[in->tx].why);
 }
 
-/* Nothing is held: hint, policy, transaction mode, class, freshness. */
-static struct route route_free(const struct route_input *in)
+/* Hint, policy, transaction mode, class, freshness. */
+static struct route decide(const struct route_input *in)
 {
     if (in->pinned)
         return route_to(ROUTE_PRIMARY, ROUTE_WHY_PINNED_NO_SERVER);
@@ -146,6 +135,6 @@ void route_decide(const struct route_input *in, struct route *out)
     CHECK((in->replica_mask & ~in->replica_all_mask) == 0);
     CHECK(in->class_reason < ROUTE_WHY_N);
     CHECK(!(in->flags & SQL_F_READ) || !(in->flags & SQL_F_NOT_READ));
-    *out = in->holds_server ? route_held(in) : route_free(in);
+    *out = decide(in);
     CHECK((out->target == ROUTE_REPLICA) == (out->nodes != 0));
 }

@@ -1,7 +1,8 @@
-/* router/decide.h: where a segment goes, and why.
+/* router/decide.h: where a segment goes, and why, when its client holds no server. (Who holds one stays there; what
+ * a replica that is held must not get tells tx_fate().)
  *
  * Pure      no I/O, no allocation, no clock, no globals. The caller does what the route says.
- * Order     of decision, first hit wins: held server, pin, split off, incomplete segment, policy,
+ * Order     of decision, first hit wins: pin, split off, incomplete segment, policy,
  *           transaction mode, class, freshness. Which node of the mask is balance_pick()'s.
  * Nodes     are numbered 0..31 by the caller; a mask has bit n for node n.
  */
@@ -13,9 +14,7 @@
 
 enum route_target {
     ROUTE_PRIMARY,
-    ROUTE_REPLICA, /* any node of the mask */
-    ROUTE_SAME,    /* the server that the client holds */
-    ROUTE_REFUSE   /* 0A000 to the client: it holds a replica, and there this would be wrong */
+    ROUTE_REPLICA /* any node of the mask */
 };
 
 /* What somebody asks for: in the configuration, by the database's name, a setting or a hint. */
@@ -40,8 +39,6 @@ enum route_tx {
 };
 
 struct route_input {
-    bool holds_server;     /* open transaction, COPY, half-sent segment: the server is taken */
-    bool holds_replica;    /* ... and it is on a replica */
     bool pinned;           /* the client keeps its server over transaction ends */
     bool read_write_split; /* the cluster has more than one node */
     bool segment_complete; /* false: a Flush or the size bound cut it, more may follow */

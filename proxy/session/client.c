@@ -151,17 +151,7 @@ void client_note_facts(struct session *s, const struct sql_facts *facts)
 /* What a replica would take and do wrongly for ever: state that belongs on the primary. */
 bool client_must_refuse(const struct session *s, const struct sql_facts *facts)
 {
-    struct route_input in = {.holds_server = true,
-                             .holds_replica = s->on_replica,
-                             .pinned = s->pinned,
-                             .class_reason = facts->reason,
-                             .flags = facts->flags};
-    struct route route;
-    if (!s->on_replica)
-        return false;
-    route_decide(&in, &route);
-    return route.target == ROUTE_REFUSE || tx_fate(facts) == TX_PRIMARY_ONLY ||
-           (facts->flags & SQL_F_SESSION && !(facts->flags & SQL_F_DISCARD_ALL));
+    return s->on_replica && tx_fate(facts) == TX_PRIMARY_ONLY;
 }
 
 /* PostgreSQL itself raises the error, so that the transaction fails as it would there. */

@@ -559,6 +559,11 @@ void statement_bind(struct session *s, const uint8_t *p, size_t have, size_t tot
     }
     const struct sql_facts *facts = statement_facts(s, name);
     struct slice text = statement_text(s, name);
+    if (facts && client_must_refuse(s, facts)) {
+        send_poison(s, REPLY_REFUSED, SLICE_NONE);
+        client_stream(s, total, true);
+        return;
+    }
     if (facts && !tx_tracks(s, facts, s->collected_bytes ? text : SLICE_NONE))
         client_note_facts(s, facts);
     if (facts)

@@ -254,15 +254,18 @@ STATE = {"repeatable read": [], "cursor": ["DECLARE c CURSOR FOR SELECT 1"], "sa
 
 
 @pytest.mark.parametrize("name", STATE)
-@pytest.mark.parametrize("how", ["query", "extended"])
+@pytest.mark.parametrize("how", ["query", "extended", "prepared"])
 def test_with_state_it_stays_and_refuses(cluster, weir, name, how):
+    lock = "SELECT pg_advisory_lock(9)"
     with login(weir.port) as c:
+        ask(c, parse("lock", lock) + sync())  # on the primary
+        wait_until(lambda: who(c) == REPLICA)
         c.query("BEGIN READ ONLY" + (" ISOLATION LEVEL REPEATABLE READ" if name == "repeatable read" else ""))
         assert who(c) == REPLICA
         for sql in STATE[name]:
             c.query(sql)
-        lock = "SELECT pg_advisory_lock(9)"
-        answers = c.query(lock) if how == "query" else ask(c, extended(lock))
+        prepared = bind("", "lock") + execute() + sync()
+        answers = c.query(lock) if how == "query" else ask(c, prepared if how == "prepared" else extended(lock))
         assert refused(answers, "0A000") and c.status == "E"
         assert "READ ONLY" in error_of(answers).fields["H"]
         locks = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 9"
