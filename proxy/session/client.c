@@ -163,6 +163,17 @@ static const char refusal_sql[] =
     "DO $pgweir$BEGIN RAISE EXCEPTION USING ERRCODE = '0A000', MESSAGE = '" REFUSAL
     "', HINT = '" REFUSAL_HINT "'; END$pgweir$";
 
+/* In place of the next message of the input, a Query or a FunctionCall of so many bytes. */
+static void send_refusal(struct session *s, size_t bytes)
+{
+    uint8_t buffer[512];
+    struct put o = put_into(buffer, sizeof buffer);
+    put_query(&o, slice_of(refusal_sql));
+    CHECK(!o.full);
+    conn_out_copy(s->server->conn, o.p, o.n);
+    client_stream(s, bytes, true);
+}
+
 /* ---- one message, with a server ---- */
 
 static enum step send_query(struct session *s, const struct message *m, bool collected)
@@ -193,17 +204,12 @@ static enum step send_query(struct session *s, const struct message *m, bool col
         s->segment_serial++;
         s->segment_open = false;
     }
-    if (refuse) {
-        uint8_t bytes[512];
-        struct put o = put_into(bytes, sizeof bytes);
-        put_query(&o, slice_of(refusal_sql));
-        conn_out_copy(s->server->conn, o.p, o.n);
-        client_drop(s, m->bytes);
-    } else if (m->bytes > MESSAGE_WHOLE_MAX) {
+    if (refuse)
+        send_refusal(s, m->bytes);
+    else if (m->bytes > MESSAGE_WHOLE_MAX)
         client_stream(s, m->bytes, false);
-    } else {
+    else
         client_forward(s, m->bytes);
-    }
     return STEP_DONE;
 }
 
@@ -322,7 +328,10 @@ static enum step send_message(struct session *s)
             s->segment_serial++;
             s->segment_open = false;
         }
-        client_stream(s, m.bytes, false);
+        if (s->on_replica)
+            send_refusal(s, m.bytes);
+        else
+            client_stream(s, m.bytes, false);
         return STEP_DONE;
     case 'E':
         if (found == FOUND_PART)

@@ -1,11 +1,12 @@
 """Where transactions run, and what the client sees of it: READ ONLY in all its forms, moving, BEGIN that is answered
 before a server is known, tx_reads = optimistic."""
+import struct
 import time
 
 import pytest
 from conftest import Cluster, wait_until
 from protocol import error_of, login, same_as_postgres, types
-from rawpg import PgError, bind, close, describe, execute, flush, parse, query, sync
+from rawpg import PgError, bind, close, describe, execute, flush, message, parse, query, sync
 
 SCHEMA = """
 DROP TABLE IF EXISTS tx; DROP SEQUENCE IF EXISTS tx_seq;
@@ -272,6 +273,26 @@ def test_with_state_it_stays_and_refuses(cluster, weir, name, how):
         assert cluster.sql("replica1", locks) == cluster.sql("primary", locks) == [(0,)]
         c.query("ROLLBACK")
         assert c.status == "I"
+
+
+def test_function_calls_are_the_primarys(cluster, weir):
+    """FunctionCall names a function by its oid: nobody here knows what it does."""
+    try_advisory_lock = 2882
+    call = message("F", struct.pack("!IhhhiqH", try_advisory_lock, 1, 1, 1, 8, 9, 1))
+    locks = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 9"
+    for first in ([], [Cluster.WHO]):
+        with login(weir.port) as c:
+            c.query("BEGIN READ ONLY")
+            assert all(c.rows(sql) == REPLICA for sql in first)
+            assert types(ask(c, call)) == "VZ" and who(c) == PRIMARY
+            assert cluster.sql("primary", locks) == [(1,)]
+            c.query("SELECT pg_advisory_unlock(9)")
+            c.query("COMMIT")
+    with login(weir.port) as c:
+        c.query("BEGIN READ ONLY ISOLATION LEVEL REPEATABLE READ")
+        assert who(c) == REPLICA
+        assert refused(ask(c, call), "0A000") and c.status == "E"
+    assert cluster.sql("replica1", locks) == [(0,)]
 
 
 @pytest.mark.parametrize("statement", ["INSERT INTO tx VALUES (1)", "UPDATE tx SET n = n", "SELECT n FROM tx FOR UPDATE",
