@@ -137,6 +137,17 @@ test-share: ## Django, SQLAlchemy and node-postgres through pgweir: which share 
 	@npm install --prefix $(B)/clients --silent --no-audit --no-fund
 	@scripts/integration tests/integration/test_share.py -s
 
+# PostgreSQL's own suites. Their sources are fetched and built under build/regress at the first run.
+$(B)/regress/session_names.so: tests/regress/session_names.c
+	@mkdir -p $(@D)
+	$(CC) -O1 $(CSTD) $(CPPFLAGS) -fPIC -shared -o $@ $<
+.PHONY: test-regress
+test-regress: ## PostgreSQL's regression and isolation suites, directly and through pgweir (MODE=parallel, T="test ...")
+	@scripts/setup build test regress
+	@scripts/regress-tree $(B)/regress/postgresql
+	@$(MAKE) --no-print-directory -s $(B)/pgweir $(B)/regress/session_names.so
+	@/usr/bin/python3 tests/regress/run.py $(MODE) --tests "$(T)"
+
 test-container: ## build the image and prove compose up, a query, a read on the replica
 	@scripts/test-container
 
