@@ -22,6 +22,7 @@ enum pending {
 
 /* What "(" means behind a name in this place. */
 enum place {
+    PLACE_OPEN, /* what stands in front of the name tells, should it ever be asked: see place_of_name() */
     PLACE_CALL,    /* the rule */
     PLACE_COLUMNS, /* alias(a, b), also with types behind the names */
     PLACE_CTE,     /* WITH name(a, b) */
@@ -72,20 +73,21 @@ struct body {
     struct word name; /* the pending one */
     struct schema schema;
     enum place place;
-    bool dotted;         /* the last token was the dot of a qualified name */
-    bool want_type;      /* behind :: or the AS of a CAST */
-    bool opens_columns;  /* the "(" that is the token opens a column list */
-    bool opens_operator; /* ... the name of an OPERATOR */
-    bool opens_call;     /* ... arguments */
-    bool first;          /* no token of the statement was taken yet */
-    bool want_relation;  /* the next token may be a relation's name */
-    bool at_relation;    /* the token may be */
-    bool relation;       /* the pending name is one, unless it is called */
-    bool after_relation; /* the token before was a relation's name */
-    bool reads;          /* a relation or a parameter was seen */
-    bool schema_reads;   /* the schema is information_schema or another of the server's own */
-    bool done;           /* stop_at_end was met */
-    /* The previous token, and those before; behind a dot, and of a label, without its keyword. */
+    bool dotted;              /* the last token was the dot of a qualified name */
+    bool want_type;           /* behind :: or the AS of a CAST */
+    bool opens_columns;       /* the "(" that is the token opens a column list */
+    bool opens_operator;      /* ... the name of an OPERATOR */
+    bool opens_call;          /* ... arguments */
+    bool want_relation;       /* the next token may be a relation's name */
+    bool at_relation;         /* the token may be */
+    bool relation;            /* the pending name is one, unless it is called */
+    bool after_relation;      /* the token before was a relation's name */
+    bool name_after_relation; /* ... the one before the pending name was */
+    bool reads;               /* a relation or a parameter was seen */
+    bool schema_reads;        /* the schema is information_schema or another of the server's own */
+    bool done;                /* stop_at_end was met */
+    /* The previous token, and those before; behind a dot, and of a label, without its keyword. In front of the
+     * statement there is a SCAN_END. */
     CURSOR_SIGN(last, keyword, mark, kind);
     CURSOR_SIGN(last2, keyword2, mark2, kind2);
     CURSOR_SIGN(last3, keyword3, mark3, kind3);
@@ -108,6 +110,12 @@ static inline bool bit(const struct body *b, enum at at, unsigned depth)
 static inline void set_bit(struct body *b, enum at at, unsigned depth, bool on)
 {
     b->at[depth] = (b->at[depth] & ~(uint32_t)at) | (on ? (uint32_t)at : 0);
+}
+
+/* No token of the statement was taken yet. */
+static inline bool is_first(const struct body *b)
+{
+    return b->kind == SCAN_END;
 }
 
 static void forbid(struct body *b, enum sql_class class, enum route_reason reason)
@@ -265,20 +273,31 @@ static void take_plain(struct body *b)
 {
     const struct word *name = &b->name;
     const enum qualifier kind = b->schema.kind;
+    if (b->c.keyword == KW_from && b->keyword == KW_rows) /* ROWS FROM (...) */
+        b->relation = false;
     b->after_relation = b->relation;
     b->reads |= b->relation;
-    const uint8_t first = *name->text.p | 0x20;
-    if (first == 'c' && !b->relation && is_command_id(name->text))
+    if (!b->relation && is_command_id(name->text))
         FORBID(b, NODE_IDENTITY);
-    if (kind == QUALIFIER_PG_CATALOG ||
-        (first == 'p' && kind == QUALIFIER_NONE && name_starts_pg(name->text)))
+    if (kind == QUALIFIER_PG_CATALOG || (kind == QUALIFIER_NONE && name_starts_pg(name->text)))
         FORBID(b, CATALOG_READ);
     else if (b->relation && kind == QUALIFIER_OTHER && b->schema_reads)
         return; /* in pg_toast, information_schema ...: said already */
     else if (b->relation)
         take_relation(b);
     else if (kind == QUALIFIER_OTHER)
-        take_field(b, name);
+        suffer(b, lookup_field(b->options.catalog, name));
+}
+
+/* Most often that comes to nothing: no relation, a name that nobody knows. */
+static inline bool is_nothing(const struct body *b)
+{
+    const uint8_t first = *b->name.text.p | 0x20;
+    if (b->relation || first == 'c' || first == 'p')
+        return false;
+    return b->schema.kind == QUALIFIER_NONE ||
+           (b->options.catalog == NULL && b->schema.kind == QUALIFIER_OTHER &&
+            b->name.known.function == FN_UNKNOWN);
 }
 
 /* The pending name is a qualifier: "." is the token. */
@@ -335,18 +354,53 @@ static bool is_xml_word(const struct body *b)
     }
 }
 
+/* What "(" would mean behind a name: dotted or not, behind these two tokens. */
+static enum place place_behind(const struct body *b, uint32_t last, uint32_t last2,
+                               enum after after, bool after_relation)
+{
+    const enum keyword keyword = CURSOR_KEYWORD(last), keyword2 = CURSOR_KEYWORD(last2);
+    const uint8_t mark = CURSOR_MARK(last);
+    if (keyword == KW_as && !bit(b, AT_CAST, b->depth))
+        return PLACE_COLUMNS;
+    if (after_relation || (mark == ')' && after == AFTER_YES) ||
+        (keyword == KW_ordinality && keyword2 == KW_with))
+        return PLACE_COLUMNS;
+    if (bit(b, AT_WITH, b->depth) && (mark == ',' || keyword == KW_with || keyword == KW_recursive))
+        return PLACE_CTE;
+    return PLACE_CALL;
+}
+
+/* ... behind the name that is the token. */
+static enum place place_here(const struct body *b)
+{
+    if (b->dotted)
+        return PLACE_CALL;
+    return place_behind(b, b->last, b->last2, b->after, b->after_relation);
+}
+
+/* ... behind the pending name, which is the last token. */
+static enum place place_of_name(const struct body *b)
+{
+    if (b->place != PLACE_OPEN)
+        return b->place;
+    if (b->schema.kind != QUALIFIER_NONE)
+        return PLACE_CALL;
+    return place_behind(b, b->last2, b->last3, b->after_before, b->name_after_relation);
+}
+
 /* "(" behind the pending name. */
 static void take_open(struct body *b)
 {
+    const enum place place = place_of_name(b);
     if (b->pending == PENDING_TYPE)
         take_type(b);
     else if (is_xml_word(b))
         return;
-    else if (b->place == PLACE_OPERATOR)
+    else if (place == PLACE_OPERATOR)
         b->opens_operator = true;
-    else if (b->place == PLACE_FORM)
+    else if (place == PLACE_FORM)
         take_form_in_from(b);
-    else if (b->place == PLACE_CALL || b->pending == PENDING_INFIX)
+    else if (place == PLACE_CALL || b->pending == PENDING_INFIX)
         b->opens_call = true, take_call(b);
     else
         b->opens_columns = true;
@@ -364,20 +418,10 @@ static bool is_type_of_literal(const struct body *b)
 }
 
 /* Now that the next token is known, settle the pending name. */
-static inline void settle(struct body *b)
+static void settle_name(struct body *b)
 {
     const struct cursor *c = &b->c;
     const enum pending pending = b->pending;
-    if (pending == PENDING_NONE)
-        return;
-    if (c->keyword == KW_from && b->keyword == KW_rows) /* ROWS FROM (...) */
-        b->relation = false;
-    if (c->mark == '.') {
-        take_qualifier(b);
-        b->want_type = pending == PENDING_TYPE;
-        b->pending = PENDING_NONE;
-        return; /* the qualifier waits for its name */
-    }
     if (c->mark == '(')
         take_open(b);
     else if (pending == PENDING_TYPE || (c->kind == SCAN_STRING && is_type_of_literal(b)))
@@ -389,31 +433,35 @@ static inline void settle(struct body *b)
     b->relation = false;
 }
 
-static enum place place_here(const struct body *b)
+static inline void settle(struct body *b)
 {
-    if (b->dotted)
-        return PLACE_CALL;
-    if (b->keyword == KW_as && !bit(b, AT_CAST, b->depth))
-        return PLACE_COLUMNS;
-    if (b->after_relation || (b->mark == ')' && b->after == AFTER_YES) ||
-        (b->keyword == KW_ordinality && b->keyword2 == KW_with))
-        return PLACE_COLUMNS;
-    if (bit(b, AT_WITH, b->depth) &&
-        (b->mark == ',' || b->keyword == KW_with || b->keyword == KW_recursive))
-        return PLACE_CTE;
-    return PLACE_CALL;
+    const struct cursor *c = &b->c;
+    if (b->pending == PENDING_NONE)
+        return;
+    if (c->mark == '.') { /* the qualifier waits for its name */
+        take_qualifier(b);
+        b->want_type = b->pending == PENDING_TYPE;
+        b->pending = PENDING_NONE;
+    } else if (b->pending == PENDING_NAME && c->mark != '(' && c->kind != SCAN_STRING &&
+               is_nothing(b)) {
+        b->pending = PENDING_NONE;
+        b->schema.kind = QUALIFIER_NONE;
+    } else {
+        settle_name(b);
+    }
 }
 
 /* The token is a name; the next one will tell of what. */
-static void pend(struct body *b, enum after after)
+static inline void pend(struct body *b, enum after after)
 {
     if (!b->dotted)
         b->relation = b->at_relation;
-    b->place = place_here(b);
-    if (b->place == PLACE_CTE && b->options.catalog != NULL)
+    if (b->options.catalog != NULL && bit(b, AT_WITH, b->depth) && place_here(b) == PLACE_CTE)
         push_cte(b);
-    b->pending = b->want_type ? PENDING_TYPE : PENDING_NAME;
+    b->place = PLACE_OPEN;
+    b->name_after_relation = b->after_relation;
     b->name = b->c.word;
+    b->pending = b->want_type ? PENDING_TYPE : PENDING_NAME;
     b->dotted = false;
     b->want_type = false;
     b->after_before = b->after;
@@ -458,7 +506,7 @@ static void take_as(struct body *b)
 /* Only in front of a query: WITH ORDINALITY, WITH TIES, WITH TIME ZONE stand behind something. */
 static void take_with(struct body *b)
 {
-    const bool list = b->first || b->mark == '(';
+    const bool list = is_first(b) || b->mark == '(';
     set_bit(b, AT_WITH, b->depth, list);
     set_bit(b, AT_RECURSIVE, b->depth, false);
     if (list)
@@ -486,7 +534,7 @@ static void take_into(struct body *b)
 /* Does a statement begin here: the query of a WITH, or what follows its list? */
 static bool starts_statement(const struct body *b)
 {
-    if (b->first)
+    if (is_first(b))
         return true;
     if (b->mark == '(')
         return (b->keyword2 == KW_as || b->keyword2 == KW_materialized) &&
@@ -709,25 +757,6 @@ static void take_in_clause(struct body *b)
     }
 }
 
-/* Operators that words stand for, resolved by name as if they were written; behind NOT the others. */
-static const char *const word_operators[KW_N][4] = {
-    [KW_like] = {"~~", "!~~"},  [KW_ilike] = {"~~*", "!~~*"},
-    [KW_similar] = {"~", "!~"}, [KW_between] = {">=", "<", "<=", ">"},
-    [KW_in] = {"=", "<>"},      [KW_distinct] = {"=", "="},
-    [KW_nullif] = {"="},        [KW_case] = {"="},
-    [KW_using] = {"="},         [KW_natural] = {"="},
-};
-
-static void take_word_operators(struct body *b)
-{
-    static const struct schema any = {.kind = QUALIFIER_NONE};
-    for (unsigned i = b->keyword == KW_not; i < 4; i += 2) {
-        const char *op = word_operators[b->c.keyword][i];
-        if (op != NULL)
-            suffer(b, lookup_operator(b->options.catalog, &any, slice_of(op)));
-    }
-}
-
 /* A word of the grammar that may be a relation's name as well. */
 static bool is_form(enum keyword k)
 {
@@ -753,8 +782,6 @@ static inline void take_other_word(struct body *b)
 static void take_keyword(struct body *b)
 {
     const struct cursor *c = &b->c;
-    if (b->options.routine)
-        take_atomic(b);
     if (b->dotted || is_label(b)) {
         pend(b, AFTER_YES);
         b->c.keyword = KW_NONE;
@@ -780,7 +807,8 @@ static void take_keyword(struct body *b)
     }
     take_in_clause(b);
     if (b->options.catalog != NULL)
-        take_word_operators(b);
+        suffer(b, lookup_word_operators(b->options.catalog, (enum keyword)c->keyword,
+                                        b->keyword == KW_not));
     if (b->at_relation && is_form(c->keyword)) {
         pend(b, AFTER_YES);
         b->place = PLACE_FORM;
@@ -948,75 +976,87 @@ static void note_setting(struct body *b)
     b->setting = SETTING_NONE;
 }
 
-static void take_token(struct body *b)
+/* What is seldom under way, and must see each token first. */
+static inline bool is_watching(const struct body *b)
 {
-    switch (b->c.kind) {
+    return (b->config_depth | b->setting | b->options.routine) != 0;
+}
+
+static void watch(struct body *b)
+{
+    if (b->config_depth != 0)
+        note_config(b);
+    if (b->setting != SETTING_NONE)
+        note_setting(b);
+    if (b->options.routine && b->c.kind == SCAN_WORD)
+        take_atomic(b);
+}
+
+static inline bool at_end(const struct body *b)
+{
+    if (b->c.kind >= SCAN_END || b->done)
+        return true;
+    return b->c.mark == ';' && b->depth == 0 && b->atomic == 0;
+}
+
+static inline void take_token(struct body *b)
+{
+    switch ((enum scan_kind)b->c.kind) {
     case SCAN_WORD:
         if (b->c.keyword == KW_NONE)
             take_other_word(b);
         else
             take_keyword(b);
-        break;
+        return;
+    case SCAN_PUNCT:
+        take_punct(b);
+        return;
     case SCAN_QUOTED:
         b->want_type |= is_column_type(b);
         pend(b, AFTER_YES);
-        break;
+        return;
     case SCAN_UQUOTED:
         forbid(b, SQL_UNKNOWN, ROUTE_WHY_UNKNOWN_NAME);
         b->after = AFTER_YES;
-        break;
+        return;
     case SCAN_PARAM:
         b->reads = true;
         b->after = AFTER_YES;
-        break;
+        return;
     case SCAN_STRING:
         /* A type with arguments, f(1) 'x'; and a.N'x', where N is the type a.nchar. */
         if ((b->mark == ')' && bit(b, AT_CALLED, b->depth + 1)) || b->dotted)
             forbid(b, SQL_UNKNOWN, ROUTE_WHY_UNKNOWN_TYPE);
         b->after = AFTER_YES;
-        break;
+        return;
     case SCAN_NUMBER:
         b->after = AFTER_YES;
-        break;
+        return;
     case SCAN_OPERATOR:
         take_operator(b);
-        break;
-    case SCAN_PUNCT:
-        take_punct(b);
-        break;
+        return;
     case SCAN_END:
     case SCAN_BAD:
         CHECK_UNREACHABLE();
     }
 }
 
-static void step(struct body *b)
+static inline void step(struct body *b)
 {
-    const struct cursor *c = &b->c;
+    if (is_watching(b))
+        watch(b);
     b->at_relation = b->want_relation;
     b->want_relation = false;
     b->after_relation = false;
-    if (b->config_depth != 0)
-        note_config(b);
-    if (b->setting != SETTING_NONE)
-        note_setting(b);
     settle(b);
     take_token(b);
-    if (b->dotted && c->mark != '.') { /* t.* */
+    if (b->dotted && b->c.mark != '.') { /* t.* */
         b->dotted = false;
         b->schema.kind = QUALIFIER_NONE;
     }
     b->last3 = b->last2;
     b->last2 = b->last;
-    b->last = c->sign;
-    b->first = false;
-}
-
-static bool at_end(const struct body *b)
-{
-    if (b->c.kind >= SCAN_END || b->done)
-        return true;
-    return b->c.mark == ';' && b->depth == 0 && b->atomic == 0;
+    b->last = b->c.sign;
 }
 
 void body_prove(struct cursor *c, const struct body_options *options, struct body_verdict *out)
@@ -1028,7 +1068,7 @@ void body_prove(struct cursor *c, const struct body_options *options, struct bod
            offsetof(struct body, at) + sizeof b.at[0] - offsetof(struct body, verdict));
     b.verdict.class = SQL_READ; /* the rest is set before it is read */
     b.verdict.reason = ROUTE_WHY_READ;
-    b.first = true;
+    b.last = CURSOR_SIGN_OF(KW_NONE, 0, SCAN_END);
     while (!at_end(&b)) {
         step(&b);
         cursor_step(&b.c);

@@ -4,6 +4,7 @@
 #include "base/check.h"
 #include "router/body.h"
 #include "router/lookup.h"
+#include "router/quick.h"
 
 #define SESSION_PIN (SQL_F_SESSION | SQL_F_PIN)
 
@@ -534,6 +535,8 @@ void sql_classify(struct slice sql, const struct sql_env *env, struct sql_facts 
         set_unknown(out, ROUTE_WHY_BAD_TOKEN);
         return;
     }
+    if (quick_read(sql, env, out))
+        return;
     struct cursor c;
     cursor_init(&c, sql, env->standard_conforming_strings);
     for (;;) {
@@ -550,6 +553,6 @@ void sql_classify(struct slice sql, const struct sql_env *env, struct sql_facts 
             break;
         }
     }
-    out->fingerprint = c.fingerprint;
+    out->fingerprint = c.fingerprint.value;
     CHECK(((out->flags & SQL_F_READ) != 0) == sql_class_on_replica((enum sql_class)out->class));
 }

@@ -19,16 +19,22 @@
     }
 #define CURSOR_SIGN_OF(keyword, mark, kind) \
     ((uint32_t)(keyword) | (uint32_t)(mark) << 8 | (uint32_t)(kind) << 16)
-#define CURSOR_SIGN_KEYWORD 0xFFu
+#define CURSOR_KEYWORD(sign) ((enum keyword)((sign)&0xFF))
+#define CURSOR_MARK(sign) ((uint8_t)((sign) >> 8))
+
+/* Of the tokens so far; literals count as one and the same, lists of them as their first one. */
+struct fingerprint {
+    uint64_t value;
+    uint64_t before_list; /* value behind the first literal of a list, 0 outside one */
+    bool list_comma;      /* the last token was the comma of such a list */
+};
 
 struct cursor {
     struct scan scan;
     struct slice text; /* of the token */
     struct word word;  /* of the token, if it is a name */
     CURSOR_SIGN(sign, keyword, mark, kind);
-    uint64_t fingerprint;
-    uint64_t before_list; /* fingerprint behind the first literal of a list, 0 outside one */
-    bool list_comma;      /* the last token was the comma of such a list */
+    struct fingerprint fingerprint;
 };
 
 void cursor_init(struct cursor *c, struct slice sql, bool standard_conforming_strings);

@@ -12,41 +12,56 @@
 #define CURSOR_MIX UINT64_C(0x9E3779B97F4A7C15)
 #define CURSOR_LITERAL 0x4C49544552414C00u /* stands for every string, number and parameter */
 
-static inline void cursor_mix(struct cursor *c, uint64_t value)
+static inline void fingerprint_mix(struct fingerprint *f, uint64_t value)
 {
-    const uint64_t h = (c->fingerprint ^ value) * CURSOR_MIX;
-    c->fingerprint = h ^ h >> 29;
+    const uint64_t h = (f->value ^ value) * CURSOR_MIX;
+    f->value = h ^ h >> 29;
 }
 
-/* A list of literals counts as its first one: IN (1, 2, 3) is IN (1). */
-static inline void cursor_mix_literal(struct cursor *c)
+/* IN (1, 2, 3) is IN (1). */
+static inline void fingerprint_literal(struct fingerprint *f)
 {
-    if (c->list_comma) {
-        c->fingerprint = c->before_list;
+    if (f->list_comma) {
+        f->value = f->before_list;
     } else {
-        cursor_mix(c, CURSOR_LITERAL);
-        c->before_list = c->fingerprint;
+        fingerprint_mix(f, CURSOR_LITERAL);
+        f->before_list = f->value;
     }
-    c->list_comma = false;
+    f->list_comma = false;
 }
 
-static inline void cursor_mix_comma(struct cursor *c)
+static inline void fingerprint_comma(struct fingerprint *f)
 {
-    c->list_comma = c->before_list != 0;
-    cursor_mix(c, ',');
+    f->list_comma = f->before_list != 0;
+    fingerprint_mix(f, ',');
 }
 
-static inline void cursor_mix_other(struct cursor *c, uint64_t value)
+static inline void fingerprint_other(struct fingerprint *f, uint64_t value)
 {
-    c->list_comma = false;
-    c->before_list = 0;
-    cursor_mix(c, value);
+    f->list_comma = false;
+    f->before_list = 0;
+    fingerprint_mix(f, value);
+}
+
+/* What an operator counts as, and whatever has no word. */
+static inline uint64_t fingerprint_of_bytes(struct slice text)
+{
+    uint64_t h = text.n * CURSOR_MIX;
+    for (size_t i = 0; i < text.n; i++)
+        h = (h ^ text.p[i]) * CURSOR_MIX;
+    return h ^ h >> 32;
+}
+
+/* A quoted name is another one than the same name without quotes. */
+static inline uint64_t fingerprint_of_quoted(const struct word *word)
+{
+    return word->plain ? word->hash ^ CURSOR_MIX : fingerprint_of_bytes(word->text);
 }
 
 /* The tokens that are none of the below. */
 void cursor_take_rest(struct cursor *c, enum scan_kind kind);
 
-static inline void cursor_step(struct cursor *c)
+static inline enum scan_kind cursor_step(struct cursor *c)
 {
     struct slice text;
     const enum scan_kind kind = scan_step(&c->scan, &text);
@@ -55,29 +70,30 @@ static inline void cursor_step(struct cursor *c)
     case SCAN_WORD:
         name_look_up(text, c->scan.end, &c->word);
         c->sign = CURSOR_SIGN_OF(c->word.keyword, 0, SCAN_WORD);
-        cursor_mix_other(c, c->word.hash);
-        return;
+        fingerprint_other(&c->fingerprint, c->word.hash);
+        return SCAN_WORD;
     case SCAN_PUNCT:
         c->sign = CURSOR_SIGN_OF(KW_NONE, *text.p, SCAN_PUNCT);
         if (*text.p == ',')
-            cursor_mix_comma(c);
+            fingerprint_comma(&c->fingerprint);
         else
-            cursor_mix_other(c, *text.p);
-        return;
+            fingerprint_other(&c->fingerprint, *text.p);
+        return SCAN_PUNCT;
     case SCAN_STRING:
     case SCAN_NUMBER:
     case SCAN_PARAM:
         c->sign = CURSOR_SIGN_OF(KW_NONE, 0, kind);
-        cursor_mix_literal(c);
-        return;
+        fingerprint_literal(&c->fingerprint);
+        return kind;
     case SCAN_QUOTED:
     case SCAN_UQUOTED:
     case SCAN_OPERATOR:
     case SCAN_END:
     case SCAN_BAD:
         cursor_take_rest(c, kind);
-        return;
+        return kind;
     }
+    __builtin_unreachable();
 }
 
 #endif

@@ -156,6 +156,28 @@ struct effect lookup_operator(const struct catalog *catalog, const struct schema
                 builtin ? harmless : unknown(ROUTE_WHY_UNKNOWN_OPERATOR));
 }
 
+/* Operators that words stand for, resolved by name as if they were written; behind NOT the others. */
+static const char *const word_operators[KW_N][4] = {
+    [KW_like] = {"~~", "!~~"},  [KW_ilike] = {"~~*", "!~~*"},
+    [KW_similar] = {"~", "!~"}, [KW_between] = {">=", "<", "<=", ">"},
+    [KW_in] = {"=", "<>"},      [KW_distinct] = {"=", "="},
+    [KW_nullif] = {"="},        [KW_case] = {"="},
+    [KW_using] = {"="},         [KW_natural] = {"="},
+};
+
+struct effect lookup_word_operators(const struct catalog *catalog, enum keyword keyword,
+                                    bool negated)
+{
+    static const struct schema any = {.kind = QUALIFIER_NONE};
+    struct effect effect = harmless;
+    for (unsigned i = negated; i < 4; i += 2) {
+        const char *op = word_operators[keyword][i];
+        if (op != NULL)
+            effect = worse(effect, lookup_operator(catalog, &any, slice_of(op)));
+    }
+    return effect;
+}
+
 struct effect lookup_everywhere(const struct catalog *catalog)
 {
     return catalog == NULL ? harmless : rule(catalog, CATALOG_EVERYWHERE);

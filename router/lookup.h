@@ -46,6 +46,9 @@ struct effect lookup_type(const struct catalog *catalog, const struct schema *sc
 struct effect lookup_parameter(const struct catalog *catalog, uint32_t oid);
 struct effect lookup_operator(const struct catalog *catalog, const struct schema *schema,
                               struct slice text);
+/* LIKE, IN, CASE ... stand for operators, behind NOT for others. */
+struct effect lookup_word_operators(const struct catalog *catalog, enum keyword keyword,
+                                    bool negated);
 struct effect lookup_everywhere(const struct catalog *catalog);
 
 #endif

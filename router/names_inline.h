@@ -48,15 +48,16 @@ static inline bool name_is(const struct name_row *row, struct slice text, uint64
            (text.n <= 16 || name_same_middle(row, text));
 }
 
-static inline struct known name_find(struct slice text, uint64_t head, uint64_t tail, uint64_t hash)
+static inline const struct name_row *name_find(struct slice text, uint64_t head, uint64_t tail,
+                                               uint64_t hash)
 {
     size_t i = hash >> NAME_HASH_SHIFT;
     for (; name_slots[i] != 0; i = (i + 1) & (NAME_SLOTS - 1)) {
         const struct name_row *row = &name_rows[name_slots[i]];
         if (name_is(row, text, head, tail))
-            return row->known;
+            return row;
     }
-    return name_rows[0].known;
+    return &name_rows[0];
 }
 
 static inline void name_look_up(struct slice text, const uint8_t *end, struct word *word)
@@ -72,11 +73,11 @@ static inline void name_look_up(struct slice text, const uint8_t *end, struct wo
         hash += tail * NAME_MIX_TAIL;
     }
     hash += head * NAME_MIX_HEAD;
-    const struct known known = name_find(text, head, tail, hash);
+    const struct name_row *row = name_find(text, head, tail, hash);
     word->text = text;
     word->hash = hash;
-    word->known = known;
-    word->keyword = known.keyword;
+    word->known = row->known;
+    word->keyword = row->known.keyword;
     word->plain = true;
     word->quoted = false;
 }

@@ -5,17 +5,17 @@
 #define LETTER (SCAN_C_IDENT_START | SCAN_C_IDENT)
 #define ALONE (SCAN_C_PUNCT | SCAN_C_ALONE)
 
-const uint8_t scan_classes[256] = {
+const uint16_t scan_classes[256] = {
     ['\t'] = SCAN_C_SPACE,
     ['\v'] = SCAN_C_SPACE,
     ['\f'] = SCAN_C_SPACE,
     [' '] = SCAN_C_SPACE,
     ['\n'] = SCAN_C_SPACE | SCAN_C_NEWLINE,
     ['\r'] = SCAN_C_SPACE | SCAN_C_NEWLINE,
-    ['0' ... '9'] = SCAN_C_IDENT | SCAN_C_DIGIT,
+    ['0' ... '9'] = SCAN_C_IDENT | SCAN_C_DIGIT | SCAN_C_LOWER,
     ['A' ... 'Z'] = LETTER,
-    ['a' ... 'z'] = LETTER,
-    ['_'] = LETTER,
+    ['a' ... 'z'] = LETTER | SCAN_C_LOWER,
+    ['_'] = LETTER | SCAN_C_LOWER,
     [0x80 ... 0xFF] = LETTER,
     ['$'] = SCAN_C_IDENT,
     ['~'] = SCAN_C_OPERATOR,

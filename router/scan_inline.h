@@ -16,10 +16,11 @@ enum {
     SCAN_C_OPERATOR = 16,
     SCAN_C_ALONE = 32, /* a token whatever follows */
     SCAN_C_PUNCT = 64, /* the same, . and : */
-    SCAN_C_NEWLINE = 128
+    SCAN_C_NEWLINE = 128,
+    SCAN_C_LOWER = 256 /* what a quoted name may hold that is in the lists of names: a-z 0-9 _ */
 };
 
-extern const uint8_t scan_classes[256];
+extern const uint16_t scan_classes[256];
 
 static inline bool scan_is(uint8_t c, unsigned class)
 {
@@ -41,24 +42,27 @@ static inline enum scan_kind scan_cut(struct scan *s, const uint8_t *from, const
 static inline enum scan_kind scan_step(struct scan *s, struct slice *text)
 {
     const uint8_t *p = s->at, *const end = s->end;
-    while (p < end && scan_is(*p, SCAN_C_SPACE))
+    unsigned class = SCAN_C_SPACE;
+    while (p < end && ((class = scan_classes[*p]) & SCAN_C_SPACE))
         p++;
     if (p == end)
         return scan_rest(s, text);
     const uint8_t *q = p + 1;
-    const uint8_t c = *p, next = q < end ? *q : 0;
-    if (scan_is(c, SCAN_C_IDENT_START)) {
-        if (next == '\'' || next == '&')
-            return scan_rest(s, text);
+    if (class & SCAN_C_IDENT_START) {
         while (q < end && scan_is(*q, SCAN_C_IDENT))
             q++;
+        if (q - p == 1 && q < end && (*q == '\'' || *q == '&')) /* E'', U&"" */
+            return scan_rest(s, text);
         return scan_cut(s, p, q, SCAN_WORD, text);
     }
-    if (scan_is(c, SCAN_C_ALONE) || (c == '.' && next != '.' && !scan_is(next, SCAN_C_DIGIT)))
+    if (class & SCAN_C_ALONE)
         return scan_cut(s, p, q, SCAN_PUNCT, text);
-    if (scan_is(c, SCAN_C_OPERATOR) && !scan_is(next, SCAN_C_OPERATOR))
+    const uint8_t next = q < end ? *q : 0;
+    if (*p == '.' && next != '.' && !scan_is(next, SCAN_C_DIGIT))
+        return scan_cut(s, p, q, SCAN_PUNCT, text);
+    if ((class & SCAN_C_OPERATOR) && !scan_is(next, SCAN_C_OPERATOR))
         return scan_cut(s, p, q, SCAN_OPERATOR, text);
-    if (scan_is(c, SCAN_C_DIGIT)) {
+    if (class & SCAN_C_DIGIT) {
         while (q < end && scan_is(*q, SCAN_C_DIGIT))
             q++;
         if (q == end || (!scan_is(*q, SCAN_C_IDENT) && *q != '.'))
