@@ -254,10 +254,6 @@ void tx_stop(struct session *s);
 struct message;
 void tx_segment_starts(struct session *s);
 void tx_saw(struct session *s, const struct message *m, const struct sql_facts *facts);
-/* The collected segment, of so many bytes, was answered here. */
-bool tx_answers(struct session *s, size_t bytes);
-/* The client is told that its transaction failed: until it ends it, this answers. */
-enum step tx_failed_message(struct session *s);
 /* The client holds a replica's server: its next segment is collected too. */
 bool tx_looks_ahead(const struct session *s);
 /* is_local: it is about settings of ours. */
@@ -282,6 +278,14 @@ void tx_away(struct session *s);        /* the lease is over */
 bool tx_tracks(struct session *s, const struct sql_facts *facts, struct slice sql);
 void tx_error(struct session *s);
 void tx_forget_settings(struct session *s); /* DISCARD ALL */
+void tx_read(const struct session *s, struct slice sql, struct tx_statement *st);
+void tx_forget(struct tx *tx); /* it has ended */
+
+/* ---- tx_answer.c ---- */
+/* The collected segment, of so many bytes, was answered here. */
+bool tx_answers(struct session *s, size_t bytes);
+/* The client is told that its transaction failed: until it ends it, this answers. */
+enum step tx_failed_message(struct session *s);
 
 /* ---- client.c ---- */
 /* A whole message of the client's input. */
