@@ -45,6 +45,13 @@ void floor_used_replica(struct floor *floor, uint8_t node, int64_t instance, uin
     floor->sticky_after = begun + 1;
 }
 
+void floor_lost_home(struct floor *floor, uint8_t primary, uint64_t begun)
+{
+    floor->has_home = false;
+    floor->sticky_after = 0;
+    floor_join(floor, primary, begun + 1);
+}
+
 void floor_join(struct floor *floor, uint8_t node, uint64_t after)
 {
     CHECK(node < FLOOR_NODES && after > 0);
@@ -75,7 +82,8 @@ bool floor_settle_replica(struct floor *floor, uint8_t node, const struct floor_
 {
     if (floor->sticky_after == 0 || floor->home != node)
         return true;
-    if (sample->number < floor->sticky_after)
+    bool vouches = sample->instance == floor->home_instance && sample->seen_lsn > 0;
+    if (sample->number < floor->sticky_after || !vouches)
         return false;
     raise_to(floor, sample->timeline, floor_normalise(sample->seen_lsn), sample->at_ns);
     floor->sticky_after = 0;

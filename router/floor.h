@@ -50,10 +50,10 @@ struct floor {
 struct floor_sample {
     uint64_t number;
     uint32_t timeline;
-    uint64_t seen_lsn;   /* primary: insert LSN. Replica: the greater of receive and replay LSN */
-    uint64_t replay_lsn; /* replica */
-    uint64_t flush_lsn;  /* primary */
-    int64_t instance;    /* its postmaster's start */
+    uint64_t seen_lsn; /* what it may have shown. Primary: insert LSN. Replica: see floor_shown() */
+    uint64_t replay_lsn;      /* replica */
+    uint64_t flush_lsn;       /* primary */
+    int64_t instance;         /* its postmaster's start */
     uint64_t begun_ns, at_ns; /* our monotonic clock: the query was sent, the answer seen */
 };
 
@@ -62,6 +62,9 @@ struct floor_sample {
 void floor_used_primary(struct floor *floor, uint8_t node, uint64_t begun);
 /* The client had an answer from this replica; begun: likewise of that replica. */
 void floor_used_replica(struct floor *floor, uint8_t node, int64_t instance, uint64_t begun);
+
+/* Home cannot tell any more what it showed: this primary has to, in a later sample than number `begun`. */
+void floor_lost_home(struct floor *floor, uint8_t primary, uint64_t begun);
 
 /* Others ask for it: the answers of the primary `node` up to its sample number after - 1 ... */
 void floor_join(struct floor *floor, uint8_t node, uint64_t after);
@@ -80,6 +83,14 @@ uint64_t floor_need(const struct floor *floor, const struct floor_sample *primar
  * for every bit of it, and for home. */
 uint32_t floor_nodes(struct floor *floor, uint64_t need, uint32_t mask,
                      const struct floor_sample *samples);
+
+/* How far a replica may have shown WAL; 0: that is not known. A commit is visible a moment before the replay
+ * LSN counts it, so only the receive LSN bounds it, and not while WAL from elsewhere is replayed: after a
+ * restart, or out of an archive. */
+static inline uint64_t floor_shown(uint64_t receive_lsn, uint64_t replay_lsn)
+{
+    return receive_lsn >= replay_lsn ? receive_lsn : 0;
+}
 
 /* An LSN that lies exactly behind a page header is the page's start: the replay position of an idle
  * cluster stays there, while the insert position has gone past the header. */

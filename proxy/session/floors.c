@@ -50,10 +50,10 @@ void floors_answered(struct session *s)
 static struct floor_sample sample_from(const struct node_status *st)
 {
     bool replica = st->role == NODE_REPLICA;
-    uint64_t ahead = st->receive_lsn > st->replay_lsn ? st->receive_lsn : st->replay_lsn;
     return (struct floor_sample){.number = st->sample,
                                  .timeline = st->timeline,
-                                 .seen_lsn = replica ? ahead : st->insert_lsn,
+                                 .seen_lsn = replica ? floor_shown(st->receive_lsn, st->replay_lsn)
+                                                     : st->insert_lsn,
                                  .replay_lsn = replica ? st->replay_lsn : 0,
                                  .flush_lsn = replica ? 0 : st->flush_lsn,
                                  .instance = st->postmaster_start_us,
@@ -82,13 +82,24 @@ static bool settle_primary(struct session *s, struct cluster_view view)
     return floor_settle_primary(f, &sample);
 }
 
-static bool settle_home(struct session *s)
+/* For a token: another sample of home will not do better than this one. Reads need no such answer, they
+ * use the primary. */
+static bool home_cannot_tell(const struct floor *f, struct cluster_view view,
+                             const struct floor_sample *sample)
+{
+    bool is_there = view.readable & 1U << f->home && sample->instance == f->home_instance;
+    return !is_there || (sample->number >= f->sticky_after && sample->seen_lsn == 0);
+}
+
+static void settle_home(struct session *s, struct cluster_view view)
 {
     struct floor *f = &s->floor;
     if (!f->has_home || f->sticky_after == 0)
-        return true;
+        return;
     struct floor_sample sample = sample_of(s, f->home);
-    return floor_settle_replica(f, f->home, &sample);
+    if (!floor_settle_replica(f, f->home, &sample) && view.primary != NODE_NONE &&
+        home_cannot_tell(f, view, &sample))
+        floor_lost_home(f, view.primary, begun(s, view.primary));
 }
 
 static uint64_t needed_lsn(struct session *s, struct cluster_view view)
@@ -204,8 +215,9 @@ static uint32_t home_of(const struct session *s)
 
 static bool token_is_known(struct session *s)
 {
-    bool primary = settle_primary(s, cluster_view(s->set->cluster));
-    return settle_home(s) && primary;
+    struct cluster_view view = cluster_view(s->set->cluster);
+    settle_home(s, view); /* first: it may ask the primary */
+    return settle_primary(s, view) && s->floor.sticky_after == 0;
 }
 
 static bool waits_on(struct session *s)

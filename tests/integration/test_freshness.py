@@ -121,9 +121,22 @@ def test_a_token_holds_whatever_the_consistency(written, pgweir, consistency):
         assert c.rows("SELECT count(*) FROM written") == [["1"]]
 
 
+def only_samples_that_are_asked_for(weir, **options):
+    """From now on, and for as long as a test takes."""
+    weir.reload(lag_poll_interval="30s", **options)
+    weir.wait_log(r"config\.reload")
+
+    def pauses():
+        before = [row["sample_age_ms"] for row in weir.show("LAG")]
+        time.sleep(0.3)  # three of the intervals before
+        return all(int(now["sample_age_ms"]) >= int(was) + 300 for was, now in zip(before, weir.show("LAG")))
+    wait_until(pauses, what="no sample by itself")
+
+
 def test_a_token_that_cannot_be_told_in_time_is_an_error(written, pgweir):
-    weir = pgweir(cluster=written, lag_poll_interval="2s", probe_timeout="500ms")
+    weir = pgweir(cluster=written, **PROBES)
     weir.wait_reads_on_replica()
+    only_samples_that_are_asked_for(weir)
     with weir.raw().login("app_scram", "app", "secret") as c:
         c.query("INSERT INTO written VALUES (3, 3)")
         written.freeze("primary")
@@ -133,6 +146,24 @@ def test_a_token_that_cannot_be_told_in_time_is_an_error(written, pgweir):
         assert time.monotonic() - begun < 5
         written.thaw("primary")
         wait_until(lambda: c.query("SHOW pgweir.lsn_token")[0].type == "T", 10, "a token")
+
+
+@pytest.mark.parametrize("fate", ["gone", "restarted"])
+def test_a_token_of_a_client_whose_replica_is_lost(written, pgweir, fate):
+    """What it showed then only the primary can tell: a replica that has restarted may be older than it was."""
+    weir = pgweir(cluster=written, **PROBES)
+    weir.wait_reads_on_replica()
+    only_samples_that_are_asked_for(weir, probe_timeout="5s")
+    with weir.raw().login("app_scram", "app", "secret") as c:
+        written.sql("primary", "INSERT INTO written VALUES (5, 5)")
+        written.wait_replayed()
+        assert read_node(c) == "replica1"
+        written.kill("replica1")
+        if fate == "restarted":
+            written.restart("replica1")
+        ((inserted,),) = written.sql("primary", "SELECT pg_current_wal_insert_lsn()")
+        ((token,),) = c.rows("SHOW pgweir.lsn_token")
+        assert written.sql("primary", "SELECT %s::pg_lsn >= %s::pg_lsn", token.split("-")[1], inserted) == [(True,)]
 
 
 def test_what_others_wrote_is_seen_at_once_with_global_consistency_only(written, pgweir):

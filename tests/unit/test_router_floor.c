@@ -89,11 +89,43 @@ static void a_restarted_home_is_a_stranger(void **state)
     struct floor f = {0};
     struct floor_sample samples[2] = {at(4, 100), at(9, 100)};
     floor_used_replica(&f, A, 77, 4);
+    samples[A] = at(5, 90); /* later than the read, and older than what it showed */
     samples[A].instance = 78;
+    assert_false(floor_settle_replica(&f, A, &samples[A]));
     assert_int_equal(floor_nodes(&f, f.lsn, BOTH, samples), 0);
     floor_used_primary(&f, B, 1); /* whoever used the primary since has no home */
+    samples[A].replay_lsn = 100;
     assert_true(floor_settle_primary(&f, &primary(2, 1, 100)));
     assert_int_equal(floor_nodes(&f, f.lsn, BOTH, samples), BOTH);
+}
+
+static void what_a_lost_home_showed_the_primary_tells(void **state)
+{
+    (void)state;
+    struct floor f = {.lsn = 80, .timeline = 1};
+    struct floor_sample samples[2] = {at(4, 100), at(9, 99)};
+    floor_used_replica(&f, A, 77, 4);
+    floor_lost_home(&f, B, 6);
+    assert_false(floor_settle_primary(&f, &primary(6, 1, 99)));
+    assert_int_equal(floor_nodes(&f, f.lsn, BOTH, samples), 0);
+    assert_true(floor_settle_primary(&f, &primary(7, 1, 100)));
+    assert_int_equal(floor_nodes(&f, f.lsn, BOTH, samples), 1U << A);
+}
+
+/* A commit is visible before the replay LSN counts it. */
+static void a_replica_that_replays_what_it_did_not_receive_vouches_for_nothing(void **state)
+{
+    (void)state;
+    assert_int_equal(floor_shown(100, 99), 100);
+    assert_int_equal(floor_shown(100, 100), 100);
+    assert_int_equal(floor_shown(99, 100), 0);
+    assert_int_equal(floor_shown(0, 100), 0);
+    struct floor f = {0};
+    struct floor_sample samples[2] = {at(5, 100), at(9, 900)};
+    samples[A].seen_lsn = 0;
+    floor_used_replica(&f, A, 77, 4);
+    assert_false(floor_settle_replica(&f, A, &samples[A]));
+    assert_int_equal(floor_nodes(&f, f.lsn, BOTH, samples), 1U << A); /* home stays good */
 }
 
 static void floors_only_rise(void **state)
@@ -101,7 +133,8 @@ static void floors_only_rise(void **state)
     (void)state;
     struct floor f = {.lsn = 600, .timeline = 1};
     floor_used_replica(&f, A, 77, 1);
-    assert_true(floor_settle_replica(&f, A, &primary(2, 1, 500)));
+    struct floor_sample less = at(2, 500);
+    assert_true(floor_settle_replica(&f, A, &less));
     assert_int_equal(f.lsn, 600);
 }
 
@@ -292,6 +325,8 @@ int main(void)
         cmocka_unit_test(a_first_use_before_any_sample_is_pending_too),
         cmocka_unit_test(a_reader_stays_until_its_replica_was_sampled_after_the_read),
         cmocka_unit_test(a_restarted_home_is_a_stranger),
+        cmocka_unit_test(what_a_lost_home_showed_the_primary_tells),
+        cmocka_unit_test(a_replica_that_replays_what_it_did_not_receive_vouches_for_nothing),
         cmocka_unit_test(floors_only_rise),
         cmocka_unit_test(a_new_timeline_has_lsns_of_its_own),
         cmocka_unit_test(the_end_of_a_page_header_is_the_start_of_the_page),
