@@ -88,8 +88,9 @@ void loader_set(struct loader *l, const char *key, const char *value, const stru
     const char *kept = arena_text(l->arena, value, strlen(value));
     struct why why;
     if (id < OPTION_N) {
-        l->set_at[id] = *at;
-        if (!field_set(l->conf, &options[id].field, kept, &why))
+        if (field_set(l->conf, &options[id].field, kept, &why))
+            l->set_at[id] = *at;
+        else /* it keeps its default: nothing that looks at it later may find it empty */
             loader_say(l, CONF_ERROR, at, key, "%s", why.text);
         return;
     }

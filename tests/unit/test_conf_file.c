@@ -93,6 +93,31 @@ static void each_broken_line_is_named(void **state)
     }
 }
 
+/* Found by fuzz_ini: what was refused was NULL for the checks that look at several options. */
+static void a_refused_text_is_no_null(void **state)
+{
+    static const struct {
+        const char *key;
+        int max;
+    } options[] = {{"probe_user", 127},
+                   {"listen_addr", 4096},
+                   {"unix_socket_dir", 92},
+                   {"server_tls_ca_file", 4096}};
+    (void)state;
+    for (size_t i = 0; i < sizeof options / sizeof *options; i++) {
+        char text[6000], value[5000];
+        memset(value, 'x', sizeof value - 1);
+        value[sizeof value - 1] = '\0';
+        snprintf(text, sizeof text,
+                 "[pgweir]\nserver_tls_sslmode=verify-full\nprobe_password=x\n%s = %s\n",
+                 options[i].key, value);
+        assert_null(load_with(text, NULL));
+        snprintf(text, sizeof text, "t.ini:4: %s: 4999 bytes are too long (at most %d)",
+                 options[i].key, options[i].max);
+        expect_message(CONF_ERROR, text);
+    }
+}
+
 static void all_errors_come_at_once_and_in_order(void **state)
 {
     (void)state;
@@ -497,7 +522,7 @@ static void real_files_are_read(void **state)
     remove(path);
 }
 
-RUN(cmocka_unit_test(each_broken_line_is_named),
+RUN(cmocka_unit_test(each_broken_line_is_named), cmocka_unit_test(a_refused_text_is_no_null),
     cmocka_unit_test(all_errors_come_at_once_and_in_order),
     cmocka_unit_test(a_pgbouncer_ini_starts), cmocka_unit_test(hosts_and_ports_are_lists),
     cmocka_unit_test(weights_and_zones_are_lists_beside_the_hosts),
