@@ -120,6 +120,8 @@ struct tx {
     bool shown : 1;         /* something of it has been answered */
     bool moved : 1;         /* ... from a replica */
     bool checked : 1;       /* a segment that was cut may run where the transaction is */
+    bool queried : 1;       /* a query of it has been seen: from then on its modes stand */
+    bool too_late : 1;      /* the segment: a SET TRANSACTION that PostgreSQL refuses for that */
     bool reset_differs : 1; /* next_label: the server's own default is not that of the login */
 };
 

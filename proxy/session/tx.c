@@ -80,7 +80,8 @@ void tx_segment_starts(struct session *s)
     tx->said = (struct tx_modes){0};
     tx->fate = TX_STAYS;
     tx->statements = 0;
-    tx->begins = tx->leaves_state = false;
+    tx->begins = tx->leaves_state = tx->too_late = false;
+    tx->queried = tx->queried && tx->state != TX_NONE;
     tx->reads = true;
 }
 
@@ -103,6 +104,17 @@ static bool keeps_portal(const struct message *m)
     return portal.n > 0 || (m->type == 'E' && body.n == 4 && slice_u32(body.p) != 0);
 }
 
+/* Where its first query ran PostgreSQL refuses it (25001); a node that it moved to would take it, and what it has
+ * read would be of another snapshot than the isolation that it asks for allows. */
+static bool is_too_late(const struct session *s, struct tx_modes wanted)
+{
+    struct tx_modes is = tx_modes_over(s->tx.modes, session_modes(s));
+    uint8_t level = is.isolation ? is.isolation : TX_READ_COMMITTED;
+    bool other_level = wanted.isolation && wanted.isolation != level;
+    bool writes = wanted.access == TX_READ_WRITE && is.access == TX_READ_ONLY;
+    return s->tx.queried && (other_level || writes);
+}
+
 /* A BEGIN that comes first, or a SET TRANSACTION. */
 static bool says_modes(struct session *s, const struct message *m, bool first)
 {
@@ -111,8 +123,10 @@ static bool says_modes(struct session *s, const struct message *m, bool first)
     if (st.kind != TX_SET && (st.kind != TX_BEGIN || !first))
         return false;
     s->tx.said = tx_modes_over(st.modes, s->tx.said);
-    if (st.kind == TX_SET &&
-        (st.modes.access == TX_READ_WRITE || st.modes.isolation == TX_SERIALIZABLE))
+    if (st.kind == TX_SET && is_too_late(s, st.modes))
+        s->tx.too_late = true;
+    else if (st.kind == TX_SET &&
+             (st.modes.access == TX_READ_WRITE || st.modes.isolation == TX_SERIALIZABLE))
         s->tx.fate = s->tx.fate > TX_MOVES ? s->tx.fate : TX_MOVES;
     s->tx.begins = s->tx.begins || st.kind == TX_BEGIN;
     return st.kind == TX_BEGIN;
@@ -125,6 +139,7 @@ void tx_saw(struct session *s, const struct message *m, const struct sql_facts *
     bool runs = m->type == 'Q' || m->type == 'E', first = s->segment.statements == 0;
     bool may_say = facts->class == SQL_TX_CONTROL || facts->class == SQL_TX_STATE ||
                    facts->class == SQL_SESSION_STATE;
+    tx->queried = tx->queried || facts->class == SQL_READ || facts->class == SQL_CATALOG_READ;
     if (runs && tx->statements < 2)
         tx->statements = (uint8_t)(tx->statements + (facts->statements > 1 ? 2 : 1));
     if (m->type == 'B' || m->type == 'E')
@@ -213,6 +228,7 @@ enum step tx_held_segment(struct session *s, bool is_local)
         return STEP_DONE;
     bool stays =
         tx->optimistic ? tx->reads && !tx->leaves_state && !s->segment_cut : tx->fate == TX_STAYS;
+    stays = stays || tx->too_late;
     s->second_try = false;
     if ((!stays || guard_knows(s)) && can_move(s)) {
         tx->moved = true;

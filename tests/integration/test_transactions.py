@@ -376,6 +376,13 @@ SAME = {
     "set local": [query("BEGIN"), query("SET LOCAL work_mem = '7MB'"), query("SHOW work_mem"), query("COMMIT"), query("SHOW work_mem")],
     "set transaction": [query("BEGIN"), query("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"), query("SHOW transaction_isolation"),
                         query("SET TRANSACTION ISOLATION LEVEL SERIALIZABLE"), query("ROLLBACK")],
+    "set transaction too late": [
+        query("BEGIN READ ONLY"), query("SELECT 1"), query("SET TRANSACTION READ WRITE"), query("ROLLBACK"),
+        query("BEGIN READ ONLY"), query("SELECT 1"), query("SET TRANSACTION ISOLATION LEVEL SERIALIZABLE"), query("ROLLBACK"),
+        query("BEGIN"), query("SELECT 1"), extended("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"), query("ROLLBACK"),
+        query("BEGIN"), query("SELECT 1"), query("SET TRANSACTION ISOLATION LEVEL READ COMMITTED"), query("SET TRANSACTION READ ONLY"),
+        query("COMMIT"), query("BEGIN READ ONLY"), query("SHOW work_mem"), query("SET TRANSACTION ISOLATION LEVEL SERIALIZABLE"),
+        query("SELECT 1"), query("COMMIT")],
     "copy": [query("BEGIN"), query("COPY (SELECT 1) TO STDOUT"), query("COMMIT")],
     "cursor": [query("BEGIN"), query("DECLARE c CURSOR FOR SELECT generate_series(1, 3)"), query("FETCH 2 FROM c"), query("COMMIT")],
     "vacuum": [query("BEGIN"), query("VACUUM tx"), query("ROLLBACK")],
