@@ -175,9 +175,8 @@ def test_weights(weir_of, policy, low, high):
 def test_equal_replicas_share_equally(weir_of, policy):
     weir = weir_of(balance=policy)
     with Readers(weir, 4) as readers:
-        readers.next(300)
-        share = readers.next(2000, 40)
-    assert 30 <= share["replica1"] <= 70 and share["primary"] == 0, dict(share)
+        share = readers.wait(lambda p: 30 <= p["replica1"] <= 70, 2000)
+    assert share["primary"] == 0, dict(share)
 
 
 def test_a_reload_of_weights_keeps_the_servers(three, weir_of):

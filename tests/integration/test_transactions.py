@@ -32,14 +32,23 @@ def started(pgweir, **options):
     return weir
 
 
-@pytest.fixture
-def weir(schema, pgweir):
-    return started(pgweir)
+@pytest.fixture(scope="module")
+def shared(session_cluster, shared_pgweir):
+    """One pgweir for most tests: to start and end one takes longer than they do."""
+    return {how: shared_pgweir(databases={"app": session_cluster.entry(tx_reads=how)}, workers=1, log_routes="all")
+            for how in ("primary", "optimistic")}
 
 
 @pytest.fixture
-def optimistic(schema, pgweir):
-    return started(pgweir, tx_reads="optimistic")
+def weir(schema, shared):
+    shared["primary"].wait_reads_on_replica()
+    return shared["primary"]
+
+
+@pytest.fixture
+def optimistic(schema, shared):
+    shared["optimistic"].wait_reads_on_replica()
+    return shared["optimistic"]
 
 
 def who(c):
@@ -507,11 +516,11 @@ def test_who_does_nothing_in_a_transaction_is_ended(cluster, schema, pgweir):
 
 
 def test_who_asks_pgweir_is_not_idle(schema, pgweir):
-    weir = started(pgweir, idle_transaction_timeout="1s")
+    weir = started(pgweir, idle_transaction_timeout="2s")
     with login(weir.port) as c:
         c.query("BEGIN")
         c.query("SELECT 1")
-        until = time.monotonic() + 2
+        until = time.monotonic() + 4
         while time.monotonic() < until:
             assert types(c.query("SHOW pgweir.route")) == "TDCZ"
             assert c.silent(0.05)
