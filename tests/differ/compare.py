@@ -1,11 +1,13 @@
 """Runs a sequence in both worlds and tells the first difference."""
 import re
+import select
 import time
 from typing import NamedTuple
 
-from ops import X, other
+from ops import S, X, other
 from peer import Peer, fields, read_all
 
+LATE_S = 2.0  # a notification may come through pgweir so much later
 DIRECT_S = 20.0  # longest wait for PostgreSQL itself: it waits for nothing here
 
 
@@ -154,9 +156,21 @@ class Runner:
                 return wrong
             if direct.dead:
                 return self._end(at, peers)
+        if direct.notifications or any(isinstance(s, other) for s in sequence.steps):
+            self._notifications(direct, via)
         for p in peers:
             p.send([X()])
         return self._end(at + 1, peers)
+
+    def _notifications(self, direct, via):
+        """Those that are under way; they need not come with an answer."""
+        for p in (direct, via):
+            p.send([S()])
+            read_all([p], self.deadline_s, self.switcher.poll)
+        end = time.monotonic() + LATE_S
+        while len(via.notifications) < len(direct.notifications) and time.monotonic() < end:
+            select.select([via.sock], [], [], 0.05)
+            via.receive()
 
     def _other(self, at, sql):
         one, two = (self.fixture.run(world, sql) for world in (0, 1))

@@ -26,7 +26,7 @@ WRONG = [("SELEC", ""), ("SELECT nope", ""), ("SELECT nope()", ""), ("SELECT * F
          ("SELECT 'x", ""), ("INSERT INTO t VALUES (1, 'twice')", ""), ("SELECT $1::nope", "i")]
 TX = ["BEGIN", "BEGIN", "BEGIN", "COMMIT", "COMMIT", "ROLLBACK", "ROLLBACK", "SAVEPOINT p", "ROLLBACK TO p", "RELEASE p", "END", "ABORT",
       "START TRANSACTION ISOLATION LEVEL REPEATABLE READ", "BEGIN READ ONLY", "COMMIT AND CHAIN", "ROLLBACK AND CHAIN",
-      "SET TRANSACTION READ ONLY", "SET CONSTRAINTS ALL IMMEDIATE", "SET TRANSACTION ISOLATION LEVEL SERIALIZABLE", "PREPARE TRANSACTION 'g'",
+      "SET TRANSACTION READ ONLY", "SET CONSTRAINTS ALL IMMEDIATE", "SET TRANSACTION ISOLATION LEVEL SERIALIZABLE",
       "begin work", "/* c */ BEGIN", "BEGIN; SELECT 1", "SELECT 1; COMMIT", "BEGIN; COMMIT"]
 VALUES_OF = {"work_mem": ["'5MB'", "'7MB'", "64"], "TimeZone": ["'Asia/Tokyo'", "'America/New_York'", "'nowhere'", "INTERVAL '+02:00' HOUR TO MINUTE"],
              "DateStyle": ["'SQL, DMY'", "'German'", "'ISO, MDY'"], "IntervalStyle": ["'iso_8601'", "'postgres_verbose'"],
@@ -43,11 +43,11 @@ STATE_SQL = ["RESET ALL", "SET ROLE differ_role", "SET ROLE NONE", "RESET ROLE",
              "DO $$ BEGIN PERFORM set_config('work_mem', '9MB', false); END $$", "DO $$ BEGIN SET TimeZone = 'Asia/Tokyo'; END $$",
              "SELECT sets('work_mem', '11MB')", "SELECT sets('TimeZone', 'Asia/Tokyo')", "DISCARD ALL"]
 SHOWS = ["work_mem", "TimeZone", "DateStyle", "IntervalStyle", "application_name", "client_encoding", "search_path", "extra_float_digits",
-         "statement_timeout", "standard_conforming_strings", "my.setting", "bytea_output", "default_transaction_read_only", "role",
+         "statement_timeout", "standard_conforming_strings", "bytea_output", "default_transaction_read_only", "role",
          "session_authorization", "transaction_read_only", "transaction_isolation", "default_transaction_isolation", "nope", "lock_timeout"]
+HIDDEN = ("locks(", "temps(", "tmp_f", "pg_prepared_statements", "my.setting")  # what pgweir cannot see or that shows pgweir: cases.py has it
 LOOKS = ["SELECT current_user, session_user, current_schemas(false)", "SELECT timestamptz '2020-07-02 03:04:05+00', interval '1 day 2 hours'",
-         "SELECT 'a\\b', '\\x41'::bytea", "SELECT name, setting FROM pg_settings WHERE source = 'session' AND name <> 'transaction_isolation' ORDER BY 1",
-         "SELECT * FROM t ORDER BY 1", "SELECT current_setting('my.setting', true)"]
+         "SELECT 'a\\b', '\\x41'::bytea", "SELECT name, setting FROM pg_settings WHERE name ~ '^default_tra|^work|e$' AND name !~ '^data|file' ORDER BY 1", "SELECT * FROM t ORDER BY 1"]
 SQL_PREPARED = ["PREPARE q1 AS SELECT 7", "PREPARE q1 AS SELECT 8", "PREPARE q2 (int) AS SELECT $1 + 1", "PREPARE s1 AS SELECT 'sql s1'",
                 "PREPARE q3 AS SELEC", "PREPARE q3 AS SELECT * FROM nowhere", "EXECUTE q1", "EXECUTE q1", "EXECUTE q2(4)", "EXECUTE q2", "EXECUTE s1",
                 "EXECUTE nothing", "DEALLOCATE q1", "DEALLOCATE q2", "DEALLOCATE ALL", "DEALLOCATE PREPARE s1", "DEALLOCATE s1", "deallocate/**/S1",
@@ -122,8 +122,8 @@ def bound(r, portal, name, kinds):
 
 
 class Generator:
-    def __init__(self, seed):
-        self.r, self.known = random.Random(seed), {}
+    def __init__(self, seed, hidden):
+        self.r, self.known, self.hidden = random.Random(seed), {}, hidden
         themes = {"prepared": self.prepared, "tx": self.transaction, "portals": self.portals, "settings": self.settings, "sql prepared": self.of(SQL_PREPARED),
                   "cursors": self.of(CURSORS), "temps": self.of(TEMPS), "locks": self.of(LOCKS), "listens": self.listens, "sequences": self.of(SEQUENCES),
                   "ddl": self.ddl, "copy": self.copy, "calls": self.calls, "noise": self.noise}
@@ -136,12 +136,14 @@ class Generator:
 
     # SQL
     def of(self, texts):
+        texts = [t for t in texts if self.hidden or not any(h in t for h in HIDDEN)]
         return lambda: self.one(self.r.choice(texts))
 
     def any_sql(self):
         return self.one(*self.r.choice(self.r.choice([READS, READS, WRITES, WRONG])))
 
     def any_text(self):
+        """Any SQL without parameters that bring values."""
         r = self.r
         return r.choice([lambda: r.choice(READS)[0], lambda: r.choice(WRITES)[0], lambda: r.choice(WRONG)[0], lambda: r.choice(TX), lambda: set_sql(r)])()
 
@@ -175,7 +177,7 @@ class Generator:
         x = r.random()
         name = r.choice(STATEMENTS)
         if x < .35 or name not in self.known:
-            sql, kinds = r.choice(r.choice([READS, READS, READS, WRITES, WRONG, [(t, "") for t in TX], [(t, "") for t in SQL_PREPARED[-9:]]]))
+            sql, kinds = r.choice(r.choice([READS, READS, READS, WRITES, WRONG, [(t, "") for t in TX], [(t, "") for t in SQL_PREPARED[-9:-1]]]))
             ops = [C("S", name)] * (r.random() < .4) + [P(name, sql)] + [D("S", name)] * (r.random() < .5)
             self.known[name] = kinds
             return [step(*ops, r.choice([S(), S(), H()]))]
@@ -316,5 +318,6 @@ class Generator:
         return Sequence(joined, r.choice(STARTS) if r.random() < .08 else {})
 
 
-def sequence(seed):
-    return Generator(seed).sequence()
+def sequence(seed, hidden=False):
+    """hidden: with state that functions change, and what is known to show pgweir."""
+    return Generator(seed, hidden).sequence()

@@ -12,10 +12,11 @@ def cstr(text):
 
 class Op:
     """One message of the client: kind is its type (or "?" for bytes as they are), args what its maker was told."""
-    __slots__ = ("kind", "args", "data")
+    __slots__ = ("kind", "asks", "args", "data")  # asks: whose answer it gets
 
     def __init__(self, kind, args, body, head=True):
-        self.kind, self.args = kind, args
+        self.kind = self.asks = kind
+        self.args = args
         self.data = kind.encode() + struct.pack("!I", len(body) + 4) + body if head else body
 
     def __repr__(self):
@@ -99,6 +100,7 @@ def fail(why):
 def raw(kind, body):
     """A message with any type and body, however wrong."""
     op = Op("?", (kind, body), b"", head=False)
+    op.asks = kind if kind in "PBDECHSQFdcf" else "?"
     op.data = kind.encode("latin-1") + struct.pack("!I", len(body) + 4) + body
     return op
 

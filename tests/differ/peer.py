@@ -80,7 +80,7 @@ class Peer:
             self.skipping, self.copy_in, self.mark = False, False, 2 * MARKS
         else:
             for op in ops:
-                self._expect(op.kind)
+                self._expect(op.asks)
         self.write(b"".join(op.data for op in ops))
 
     def write(self, out):
