@@ -129,6 +129,17 @@ test-differ: ## message sequences direct and through pgweir must answer alike: n
 	@tests/differ/differ.py --cases
 	@tests/differ/differ.py --seconds $(or $(S),60) $(if $(SEED),--seed $(SEED) --count 1)
 
+.PHONY: test-leaks test-cancels
+test-leaks: ## the audit of released servers: what one client left must not be there for the next, S=60 seconds
+	@scripts/setup build test
+	@$(MAKE) --no-print-directory -s $(B)/pgweir-asan
+	@tests/differ/leaks.py --seconds $(or $(S),60)
+
+test-cancels: ## N=10000 random cancels by 64 clients over 4 servers: nobody else is hit, none comes late
+	@scripts/setup build test
+	@$(MAKE) --no-print-directory -s $(B)/pgweir-asan
+	@tests/differ/cancels.py --count $(or $(N),10000)
+
 .PHONY: test-share
 test-share: ## Django, SQLAlchemy and node-postgres through pgweir: which share of their reads replicas serve
 	@scripts/setup build test share

@@ -1,5 +1,5 @@
 """Named sequences: the faults P1-P18 of other poolers, and every difference that the random tester found, made small.
-KNOWN_TO_FAIL names those that still differ, and how; one that passes must leave the list."""
+CAUSES names those that still differ; one that passes must leave the list."""
 from ops import B, C, D, E, F, H, P, Q, S, Sequence, data, done, fail, other, raw, step
 
 SERIES = "SELECT n FROM generate_series(1, 5) n"
@@ -87,7 +87,7 @@ FAULTS = {
         step(Q("SELECT pg_advisory_unlock(1)")), still(1, False)],
     "P17 shared and qualified": [
         step(Q("SELECT pg_catalog.pg_advisory_lock_shared(3)")), step(Q("SELECT 1")), still(3, True), step(Q("SELECT pg_advisory_unlock_shared(3)")), still(3, False)],
-    "P17 a lock taken by a function": [step(Q("SELECT locks(6)")), step(Q("SELECT 1")), still(6, True), step(Q("SELECT pg_advisory_unlock(6)"))],
+    "P17 a lock taken by a function": [step(Q("SELECT locks(6)")), still(6, True), step(Q("SELECT pg_advisory_unlock(6)")), still(6, False)],
     "P18 RESET of one keeps the others": [
         step(Q("SET work_mem = '5MB'")), step(Q("SET TimeZone = 'Asia/Tokyo'")), step(Q("RESET work_mem")), step(Q("SHOW TimeZone")), step(Q("SHOW work_mem"))],
     "P18 set_config": [step(Q("SELECT set_config('work_mem', '5MB', false)")), step(Q("SHOW work_mem")), step(Q("SHOW work_mem"))],
@@ -110,14 +110,104 @@ FAULTS = {
 
 # What the random tester found: the smallest sequence of each.
 FOUND = {
+    "42P05 has file, line, routine": [step(P("s1", "SELECT 1"), S()), step(P("s1", "SELECT 2"), S())],
+    "42P05 of a long name": [step(P("n" * 70, "SELECT 1"), S()), step(P("n" * 70, "SELECT 2"), S())],
+    "42P05 comes after 25P02": [step(P("s1", "SELECT 1"), S()), step(Q("BEGIN; SELECT 1/0")), step(P("s1", "SELECT 2"), S())],
+    "42P05 comes after the syntax": [step(P("s1", "SELECT 1"), S()), step(P("s1", "SELEC"), S())],
+    "42P05 comes after the analysis": [step(P("s1", "SELECT 1"), S()), step(P("s1", "SELECT * FROM nowhere"), S())],
+    "Bind with too many values names the client's statement": [step(P("s1", "SELECT 1"), B("", "s1", ["1"]), S())],
+    "BEGIN in a transaction has file, line, routine": [step(Q("BEGIN")), step(Q("BEGIN"))],
+    "DEALLOCATE of a protocol statement, extended": [step(P("s1", "SELECT 1"), S()), step(P("", "DEALLOCATE s1"), B(), E(), S()), again()],
+    "DEALLOCATE that deallocates itself": [step(P("s1", "DEALLOCATE s1"), B("", "s1"), E(), S()), again()],
+    "EXECUTE of a protocol statement": [step(P("s1", "SELECT 1"), S()), step(Q("EXECUTE s1")), step(Q("EXECUTE s1"))],
+    "PREPARE of a name that Parse used": [step(P("s1", "SELECT 1"), S()), step(Q("PREPARE s1 AS SELECT 2")), again()],
+    "Parse of a name that PREPARE used": [step(Q("PREPARE s1 AS SELECT 2")), step(P("s1", "SELECT 1"), S()), again()],
+    "BEGIN alone leaves no portal to describe": [step(Q("BEGIN")), step(D("P"), S())],
+    "BEGIN alone leaves no portal to execute": [step(Q("BEGIN")), step(E(), S())],
+    "COPY in, extended, with a Sync in the middle": [step(P("", "COPY u (a) FROM STDIN"), B(), E(), data("1\n"), S(), data("2\n"), done(), S(), mark=True), step(Q("TABLE u"))],
+    "COPY in, extended, fails before a Sync": [step(P("", "COPY u (a) FROM STDIN"), B(), E(), data("bad\n"), S(), data("2\n"), done(), S(), mark=True), step(Q("TABLE u"))],
+    "COPY in, extended, never ended": [step(P("", "COPY u (a) FROM STDIN"), B(), E(), data("1\n"), S(), mark=True), step(Q("TABLE u"))],
+    "COPY in, fails before a Sync": [step(Q("COPY u (a) FROM STDIN"), data("bad\n"), S(), mark=True), step(Q("TABLE u"))],
+    "COPY in, extended, fails, Sync, Parse": [step(P("", "COPY u (a) FROM STDIN"), B(), E(), data("bad\n"), S(), P("", "SELECT 1"), mark=True)],
+    "currval in the next transaction": [step(Q("SELECT nextval('sq')")), step(Q("SELECT currval('sq')"))],
+    "lastval in the next transaction": [step(Q("SELECT nextval('sq')")), step(Q("SELECT lastval()"))],
+    "a Query that is skipped keeps the unnamed statement": [step(P("", "SELECT 7"), S()), step(E("p1"), Q("SELECT 8"), S()), step(B(), E(), S())],
+    "the unnamed statement after DDL": [step(P("", "SELECT * FROM u"), S()), other("ALTER TABLE u DROP COLUMN b"), step(B(), E(), S())],
+    "Parse of a table that is gone": [step(P("s1", "SELECT a FROM u"), S()), step(Q("DROP TABLE u")), step(C("S", "s1"), P("s1", "SELECT a FROM u"), S())],
+    "an unknown message type answers what went before": [step(P("", "SELECT 1"), raw("z", b""))],
+    "a Parse without an end answers what went before": [step(Q("SELECT 1"), raw("P", b"s1\0SELECT 1"), S())],
+    "a Parse without an end is an ERROR": [step(raw("P", b"s1\0SELECT 1"), S()), step(Q("SELECT 1"))],
+    "a Parse with too few types is an ERROR": [step(raw("P", b"s1\0SELECT 1\0\xff\xff"), S()), step(Q("SELECT 1"))],
+    "a Sync with a body": [step(raw("S", b"x")), step(Q("SELECT 1"))],
+    "a name that is not UTF-8": [step(raw("P", b"s\xff1\0SELECT 1\0\0\0"), S())],
+    "a startup parameter that is unknown": ([], {"nope": "1"}),
+    "a startup parameter with a wrong value": ([], {"TimeZone": "nowhere"}),
+    "a setting by DO": [step(Q("DO $$ BEGIN PERFORM set_config('work_mem', '9MB', false); END $$")), step(Q("SHOW work_mem"))],
+    "a setting by a function": [step(Q("SELECT sets('work_mem', '11MB')")), step(Q("SHOW work_mem"))],
+    "a reported setting by a function": [step(Q("SELECT sets('TimeZone', 'Asia/Tokyo')")), step(Q("SHOW TimeZone"))],
+    "Describe of a portal of EXECUTE": [step(P("s1", "SELECT 1"), S()), step(P("", "EXECUTE s1"), B(), D("P"), E(), S())],
+    "25P02 of a Bind": [step(P("s1", "SELECT 1"), S()), step(Q("BEGIN; SELECT 1/0")), step(B("", "s1"), E(), S())],
+    "a lock by a function, taken again": [step(P("", "SELECT locks(5)"), D("P"), B(), D("P"), E(), S()), step(P("", "SELECT locks(5)"), B(), E(), S())],
+    "pg_prepared_statements": [step(Q("SELECT name, statement, from_sql FROM pg_prepared_statements ORDER BY name"))],
+    "pg_prepared_statements, own": [step(P("s1", "SELECT 1"), S()), step(Q("SELECT name, statement, from_sql FROM pg_prepared_statements ORDER BY name"))],
+    "pg_settings says where a value comes from": ([step(Q("SELECT name, setting FROM pg_settings WHERE source = 'session' AND name !~ '^transaction'"))], {"TimeZone": "Asia/Tokyo"}),
+    "a custom setting is unknown to others": ([step(Q("SELECT current_setting('my.setting', true)")), step(Q("SHOW my.setting"))], {}, [
+        step(Q("SET my.setting = 'mine'")), step(Q("DISCARD ALL"))]),
+    "lastval of another": ([step(Q("SELECT lastval()"))], {}, [step(Q("SELECT nextval('sq')"))]),
+    "currval of another": ([step(Q("SELECT currval('sq')"))], {}, [step(Q("SELECT nextval('sq')"))]),
+    "a stale plan of another": ([step(P("s1", "SELECT * FROM u"), D("S", "s1"), B("", "s1"), E(), S())], {}, [
+        step(P("s1", "SELECT * FROM u"), S()), again(), other("ALTER TABLE u ADD COLUMN d int")]),
+    "a temp table of another's function": ([step(Q("SELECT * FROM tmp_f")), step(Q("SELECT temps()"))], {}, [step(Q("SELECT temps()"))]),
+    "a seed of another": ([step(Q("SELECT setseed(0.5)")), step(Q("SELECT random()"))], {}, [step(Q("SELECT setseed(0.1)"))]),
 }
 
-CASES = {name: Sequence(*what) if isinstance(what, tuple) else Sequence(what) for name, what in {**FAULTS, **FOUND}.items()}
 
-KNOWN_TO_FAIL = {
-    "P3 Close and Parse heal a plan that DDL broke": "after 0A000 the stale statement stays on each server",
-    "P3 another name for the same text is not broken": "after 0A000 the stale statement stays on each server",
-    "P15 a statement that brings a notice": "the notices of a Parse that pgweir injects reach the client",
-    "P18 a temp table made by a function": "temp tables made inside a function do not pin",
-    "RESET goes back to what the client started with": "RESET of a startup parameter goes to the server's default",
+class Case(Sequence):
+    """before: steps of a client that comes first and leaves, on both servers; or None."""
+
+    def __init__(self, steps, start=None, before=None):
+        super().__init__(steps, start)
+        self.before = before and Sequence(before)
+
+
+CASES = {name: Case(*what) if isinstance(what, tuple) else Case(what) for name, what in {**FAULTS, **FOUND}.items()}
+
+# cause -> cases; known.def says what most causes are.
+CAUSES = {
+    "stale-statement": [
+        "P3 Close and Parse heal a plan that DDL broke",
+        "P3 another name for the same text is not broken",
+        "a stale plan of another"],
+    "injected-notice": ["P15 a statement that brings a notice"],
+    "function-temp": ["P18 a temp table made by a function", "a temp table of another's function"],
+    "function-lock": ["P17 a lock taken by a function", "a lock by a function, taken again"],
+    "function-setting": ["a setting by DO", "a setting by a function", "a reported setting by a function"],
+    "reset-baseline": ["RESET goes back to what the client started with"],
+    "duplicate-name-source": ["42P05 has file, line, routine", "42P05 of a long name"],
+    "duplicate-name-first": ["42P05 comes after 25P02", "42P05 comes after the syntax", "42P05 comes after the analysis"],
+    "bind-count-name": ["Bind with too many values names the client's statement"],
+    "begin-in-tx-source": ["BEGIN in a transaction has file, line, routine"],
+    "sql-names": [
+        "DEALLOCATE of a protocol statement, extended",
+        "DEALLOCATE that deallocates itself",
+        "EXECUTE of a protocol statement",
+        "Describe of a portal of EXECUTE"],
+    "sql-prepare-same-name": ["PREPARE of a name that Parse used", "Parse of a name that PREPARE used"],
+    "begin-portal": ["BEGIN alone leaves no portal to describe", "BEGIN alone leaves no portal to execute"],
+    "copy-in-sync": ["COPY in, extended, fails before a Sync", "COPY in, fails before a Sync", "COPY in, extended, fails, Sync, Parse"],
+    "currval": ["currval in the next transaction", "lastval in the next transaction", "lastval of another", "currval of another"],
+    "skipped-query": ["a Query that is skipped keeps the unnamed statement"],
+    "unnamed-healed": ["the unnamed statement after DDL"],
+    "parse-not-analysed": ["Parse of a table that is gone", "a name that is not UTF-8"],
+    "parse-in-failed-tx": ["25P02 of a Bind"],
+    "illegal-message": [
+        "an unknown message type answers what went before",
+        "a Parse without an end answers what went before",
+        "a Parse without an end is an ERROR",
+        "a Parse with too few types is an ERROR"],
+    "sync-with-body": ["a Sync with a body"],
+    "startup-severity": ["a startup parameter that is unknown", "a startup parameter with a wrong value"],
+    "shows-pgweir": ["pg_prepared_statements", "pg_prepared_statements, own", "pg_settings says where a value comes from"],
+    "custom-setting": ["a custom setting is unknown to others"],
 }
+KNOWN_TO_FAIL = {case: cause for cause, cases in CAUSES.items() for case in cases}

@@ -17,6 +17,7 @@ import time
 from typing import NamedTuple
 
 from compare import shrink
+from differ import known_kinds, name_of
 from generate import sequence
 from ops import B, D, E, Q, S, X, other
 from peer import Peer, fields, read_all
@@ -238,8 +239,13 @@ class Audit:
 
 
 def report(audit, leaks, options, took):
+    known = known_kinds()
     counts = dict(audit.counts)  # making findings small counts too
     for signature, found in sorted(leaks.items(), key=lambda x: -len(x[1])):
+        name = name_of(signature, known, ("leak",))
+        if name:
+            print(f"known      {len(found):6} {name}: {signature}")
+            continue
         _, seed, leak = min(found, key=lambda x: x[0])
         print(f"\nLEAK       {len(found):6} {signature}\n    seeds {' '.join(str(x[1]) for x in found[:6])}\n    {leak.detail:.600}")
         again = audit.all_ways(sequence(seed, hidden=True))
@@ -248,8 +254,9 @@ def report(audit, leaks, options, took):
             continue
         small, last = shrink(audit.all_ways, sequence(seed, hidden=True), again, options.shrink)
         print(f"    {last.signature}: {last.detail:.600}\n    {small!r}", flush=True)
-    several = sum(map(len, leaks.values()))
-    print(f"\n{counts} in {took:.0f} s from seed {options.seed}: {len(leaks)} kinds of leaks")
+    unknown = [s for s in leaks if not name_of(s, known, ("leak",))]
+    several = sum(len(leaks[s]) for s in unknown)
+    print(f"\n{counts} in {took:.0f} s from seed {options.seed}: {len(unknown)} kinds of leaks that known.def does not name")
     print(f"{options.done - several} passed, {several} failed")
     return 1 if several or not options.done else 0
 
