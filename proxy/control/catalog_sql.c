@@ -68,8 +68,10 @@
     " UNION SELECT t.oid FROM pg_type t WHERE t.oid >= 16384 AND " BAD_TYPE(              \
         "t") " UNION SELECT d.type FROM bad JOIN (" MADE_OF ") AS d ON d.dep = bad.type)" \
              " SELECT type FROM bad)"
-/* Arguments and the state of an aggregate: a literal, a column, a parameter becomes one. */
-#define BAD_ARGUMENT(p) "(" p ".proargtypes::oid[] && " BAD_TYPES ")"
+/* What goes in and what comes out: a literal, a column, a parameter, a result becomes one. */
+#define BAD_ARGUMENT(p)                                                                       \
+    "((" p ".proargtypes::oid[] || " p ".prorettype || coalesce(" p ".proallargtypes, '{}'))" \
+    " && " BAD_TYPES ")"
 
 /* What the grammar calls PostgreSQL's own types, where that is not their name. */
 #define WORDS_OF_TYPES                                                                        \

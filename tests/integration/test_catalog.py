@@ -57,6 +57,10 @@ CREATE TABLE typed (m mood, p pair, d d_fine);
 CREATE FUNCTION op_bad(int, int) RETURNS int LANGUAGE plpgsql AS 'BEGIN INSERT INTO cat.effect VALUES ($1); RETURN 1; END';
 CREATE OPERATOR ### (LEFTARG = int, RIGHTARG = int, FUNCTION = op_bad);
 CREATE OPERATOR @@@ (LEFTARG = int, RIGHTARG = int, FUNCTION = int4pl);
+CREATE FUNCTION is_not(int, int) RETURNS bool LANGUAGE plpgsql AS 'BEGIN INSERT INTO cat.effect VALUES (1); RETURN false; END';
+CREATE FUNCTION is_so(int, int) RETURNS bool LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN true; END';
+CREATE OPERATOR ==== (LEFTARG = int, RIGHTARG = int, FUNCTION = is_so, NEGATOR = !===);
+CREATE OPERATOR !=== (LEFTARG = int, RIGHTARG = int, FUNCTION = is_not, NEGATOR = ====);
 CREATE FUNCTION cast_bad(text) RETURNS pair LANGUAGE plpgsql AS 'BEGIN INSERT INTO cat.effect VALUES (1); RETURN NULL; END';
 CREATE CAST (text AS pair) WITH FUNCTION cast_bad(text);
 CREATE AGGREGATE agg_bad (int) (SFUNC = op_bad, STYPE = int, INITCOND = '0');
@@ -66,6 +70,8 @@ CREATE TYPE has_bad AS (a d_bad);
 CREATE FUNCTION takes_d(d_bad) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT $1::int';
 CREATE FUNCTION takes_row(has_bad) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT ($1).a::int';
 CREATE FUNCTION takes_many(VARIADIC d_bad[]) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT $1[1]::int';
+CREATE FUNCTION gives_d(int) RETURNS d_bad LANGUAGE sql IMMUTABLE AS 'SELECT $1';
+CREATE FUNCTION gives_out(OUT a d_bad, OUT b int) LANGUAGE sql IMMUTABLE AS 'SELECT 1, 2';
 CREATE FUNCTION takes_fine(d_fine) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT 1';
 CREATE FUNCTION step_d(int, d_bad) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT $2::int';
 CREATE AGGREGATE agg_d (d_bad) (SFUNC = step_d, STYPE = int, INITCOND = '0');
@@ -107,6 +113,7 @@ NEVER_ON_A_REPLICA = [
     ("SELECT 1::d_bad", "user_type", 1),
     ("SELECT * FROM has_d_bad", "user_type", 0),
     ("SELECT 1 ### 2", "user_operator", 1),
+    ("SELECT id FROM t WHERE NOT id ==== 1", "user_operator", 1),
     ("SELECT 'x'::text::pair", "user_cast", 1),
     ("SELECT agg_bad(id) FROM t", "user_function", 1),
     # A literal, a column or a parameter becomes what the function takes.
@@ -115,6 +122,8 @@ NEVER_ON_A_REPLICA = [
     ("SELECT takes_row('(5)')", "user_function", 1),
     ("SELECT takes_many('5', '6')", "user_function", 2),
     ("SELECT agg_d(id) FROM t", "user_function", 1),
+    ("SELECT gives_d(5)", "user_function", 1),
+    ("SELECT (gives_out()).b", "user_function", 1),
     ("SELECT '5' #### '6'", "user_operator", 2),
     ("SELECT '(1,ok)'::pair::smallint", "user_cast", 1),
     ("SELECT CAST('(1,ok)'::pair AS d_int2)", "user_cast", 1),
