@@ -177,14 +177,6 @@ static void show_version(struct session *s)
     rows_end(s, "SHOW");
 }
 
-static bool seen_before(const struct snapshot *snapshot, size_t index)
-{
-    for (size_t i = 0; i < index; i++)
-        if (snapshot->clusters[i] == snapshot->clusters[index])
-            return true;
-    return false;
-}
-
 static void show_node(struct session *s, const char *database, struct cluster *cluster,
                       uint32_t index)
 {
@@ -228,7 +220,7 @@ static void show_nodes(struct session *s)
     const struct snapshot *snapshot = s->worker->hub.snapshot;
     rows_columns(s, columns, sizeof columns / sizeof *columns);
     for (size_t i = 0; i < snapshot->conf->database_n; i++)
-        if (!seen_before(snapshot, i)) /* entries with the same hosts share their nodes */
+        if (snapshot_is_first(snapshot, i)) /* entries with the same hosts share their nodes */
             for (uint32_t n = 0; n < snapshot->clusters[i]->node_n; n++)
                 show_node(s, snapshot->conf->databases[i].name, snapshot->clusters[i], n);
     rows_end(s, "SHOW");

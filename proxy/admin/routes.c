@@ -242,14 +242,6 @@ static void lag_row(struct session *s, const char *databases, struct cluster *cl
     rows_send(s, &r);
 }
 
-static bool is_first_of_cluster(const struct snapshot *snapshot, size_t index)
-{
-    for (size_t i = 0; i < index; i++)
-        if (snapshot->clusters[i] == snapshot->clusters[index])
-            return false;
-    return true;
-}
-
 void show_lag(struct session *s)
 {
     static const struct put_column columns[] = {
@@ -263,7 +255,7 @@ void show_lag(struct session *s)
     char databases[512];
     rows_columns(s, columns, sizeof columns / sizeof *columns);
     for (size_t i = 0; i < snapshot->conf->database_n; i++) {
-        if (!is_first_of_cluster(snapshot, i))
+        if (!snapshot_is_first(snapshot, i))
             continue;
         databases_of(snapshot, i, databases, sizeof databases);
         for (uint32_t n = 0; n < snapshot->clusters[i]->node_n; n++)

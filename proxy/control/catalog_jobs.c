@@ -137,25 +137,6 @@ static void lose(struct job *j)
 
 /* ---- connecting ---- */
 
-/* The login that the probes would use for an entry of this database; one that names it goes before a
- * template. */
-static bool find_login(const struct job *j, struct login *login)
-{
-    const struct snapshot *s = j->control->snapshot;
-    const char *database = catalog_slot_database(j->slot);
-    for (int template = 0; template <= 1; template ++)
-        for (size_t i = 0; i < s->conf->database_n; i++) {
-            const struct conf_database *db = &s->conf->databases[i];
-            const bool fits = template ? db->dbname[0] == '\0' : strcmp(db->dbname, database) == 0;
-            if (s->clusters[i] != catalog_slot_cluster(j->slot) || !fits ||
-                !login_of(s->conf, db, login))
-                continue;
-            login->part[LOGIN_DBNAME] = database;
-            return true;
-        }
-    return false;
-}
-
 static void connect_now(struct job *j)
 {
     struct cluster *cluster = catalog_slot_cluster(j->slot);
@@ -166,10 +147,12 @@ static void connect_now(struct job *j)
         return;
     }
     const struct node_address address = node_address(&cluster->nodes[primary]);
-    if (!find_login(j, &login)) {
+    const char *database = catalog_slot_database(j->slot);
+    if (!login_choose(j->control->snapshot, cluster, database, &login)) {
         fail(j, true, "no user to log in with");
         return;
     }
+    login.part[LOGIN_DBNAME] = database;
     if (address.bytes == 0) {
         fail(j, false, "the primary's address is not known");
         return;

@@ -61,6 +61,20 @@ bool login_of(const struct conf *conf, const struct conf_database *db, struct lo
     return find_user(conf, db, login);
 }
 
+bool login_choose(const struct snapshot *s, const struct cluster *cluster, const char *database,
+                  struct login *login)
+{
+    for (int template = 0; template <= 1; template ++)
+        for (size_t i = 0; i < s->conf->database_n; i++) {
+            const struct conf_database *db = &s->conf->databases[i];
+            const bool names_it = db->dbname[0] && (!database || strcmp(db->dbname, database) == 0);
+            const bool fits = template ? !db->dbname[0] : names_it;
+            if (s->clusters[i] == cluster && fits && login_of(s->conf, db, login))
+                return true;
+        }
+    return false;
+}
+
 bool login_equal(const struct login *a, const struct login *b)
 {
     for (int i = 0; i < LOGIN_PARTS_N; i++)

@@ -7,7 +7,7 @@
 #ifndef CONTROL_LOGIN_H
 #define CONTROL_LOGIN_H
 
-#include "conf/conf.h"
+#include "proxy/pool/snapshot.h"
 
 /* The parts of a login, and libpq's keyword for each. "" means: leave it out. */
 #define LOGIN_PARTS(X)                  \
@@ -30,6 +30,10 @@ extern const char *const login_keywords[LOGIN_PARTS_N];
 
 /* The login for this entry. False: the configuration names no user for it. */
 bool login_of(const struct conf *conf, const struct conf_database *db, struct login *login);
+/* The same for a cluster: of its first entry that has one. Those that name this database (NULL: any) go before
+ * templates. */
+bool login_choose(const struct snapshot *snapshot, const struct cluster *cluster,
+                  const char *database, struct login *login);
 bool login_equal(const struct login *a, const struct login *b);
 
 #endif

@@ -373,22 +373,6 @@ static struct observed *begin(struct control *c, struct cluster *cluster, const 
     return o;
 }
 
-/* The first entry of this cluster that has a login gives it; one that names its database goes
- * before a template. */
-static bool choose_login(const struct snapshot *s, const struct cluster *cluster,
-                         struct login *login)
-{
-    bool found = false;
-    for (int template = 0; template <= 1 && !found; template ++)
-        for (size_t i = 0; i < s->conf->database_n && !found; i++) {
-            const struct conf_database *db = &s->conf->databases[i];
-            bool is_template = db->dbname[0] == '\0';
-            if (s->clusters[i] == cluster && is_template == (template != 0))
-                found = login_of(s->conf, db, login);
-        }
-    return found;
-}
-
 static void configure(struct observed *o, bool is_new)
 {
     const struct conf *conf = conf_of(o);
@@ -399,7 +383,7 @@ static void configure(struct observed *o, bool is_new)
                                       .max_lag_ms = (int64_t)conf->max_lag_ms,
                                       .max_lag_bytes = conf->max_lag_bytes};
     struct login login;
-    bool has = choose_login(o->control->snapshot, o->cluster, &login);
+    bool has = login_choose(o->control->snapshot, o->cluster, NULL, &login);
     bool changed = is_new || has != o->has_login || (has && !login_equal(&login, &o->login));
     o->login = login;
     o->has_login = has;

@@ -101,3 +101,11 @@ const struct conf_database *snapshot_find(const struct snapshot *s, struct slice
         *cluster = s->clusters[db - s->conf->databases];
     return db;
 }
+
+bool snapshot_is_first(const struct snapshot *snapshot, size_t index)
+{
+    for (size_t i = 0; i < index; i++)
+        if (snapshot->clusters[i] == snapshot->clusters[index])
+            return false;
+    return true;
+}

@@ -27,5 +27,7 @@ void snapshot_unref(struct snapshot *snapshot);
 /* The entry for a database name (or the "*" template), and its cluster. NULL: there is none. */
 const struct conf_database *snapshot_find(const struct snapshot *snapshot, struct slice name,
                                           struct cluster **cluster);
+/* No entry before this one has the same cluster. */
+bool snapshot_is_first(const struct snapshot *snapshot, size_t index);
 
 #endif
