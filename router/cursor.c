@@ -21,7 +21,8 @@ void cursor_take_rest(struct cursor *c, enum scan_kind kind)
     c->sign = CURSOR_SIGN_OF(KW_NONE, mark, kind);
     if (kind == SCAN_QUOTED) {
         word_of_quoted(c->text, c->scan.end, &c->word);
-        fingerprint_other(&c->fingerprint, fingerprint_of_quoted(&c->word));
+        fingerprint_other(&c->fingerprint, c->word.plain ? fingerprint_of_quoted(c->word.hash)
+                                                         : fingerprint_of_bytes(c->text));
     } else if (kind != SCAN_END && kind != SCAN_BAD) {
         fingerprint_other(&c->fingerprint, fingerprint_of_bytes(c->text));
     }

@@ -9,17 +9,20 @@
 #include "router/names_inline.h"
 #include "router/scan_inline.h"
 
+/* All of these must melt into the loops that call them. */
+#define FAST static inline __attribute__((always_inline))
+
 #define CURSOR_MIX UINT64_C(0x9E3779B97F4A7C15)
 #define CURSOR_LITERAL 0x4C49544552414C00u /* stands for every string, number and parameter */
 
-static inline void fingerprint_mix(struct fingerprint *f, uint64_t value)
+FAST void fingerprint_mix(struct fingerprint *f, uint64_t value)
 {
     const uint64_t h = (f->value ^ value) * CURSOR_MIX;
     f->value = h ^ h >> 29;
 }
 
 /* IN (1, 2, 3) is IN (1). */
-static inline void fingerprint_literal(struct fingerprint *f)
+FAST void fingerprint_literal(struct fingerprint *f)
 {
     if (f->list_comma) {
         f->value = f->before_list;
@@ -30,13 +33,13 @@ static inline void fingerprint_literal(struct fingerprint *f)
     f->list_comma = false;
 }
 
-static inline void fingerprint_comma(struct fingerprint *f)
+FAST void fingerprint_comma(struct fingerprint *f)
 {
     f->list_comma = f->before_list != 0;
     fingerprint_mix(f, ',');
 }
 
-static inline void fingerprint_other(struct fingerprint *f, uint64_t value)
+FAST void fingerprint_other(struct fingerprint *f, uint64_t value)
 {
     f->list_comma = false;
     f->before_list = 0;
@@ -44,7 +47,7 @@ static inline void fingerprint_other(struct fingerprint *f, uint64_t value)
 }
 
 /* What an operator counts as, and whatever has no word. */
-static inline uint64_t fingerprint_of_bytes(struct slice text)
+FAST uint64_t fingerprint_of_bytes(struct slice text)
 {
     uint64_t h = text.n * CURSOR_MIX;
     for (size_t i = 0; i < text.n; i++)
@@ -53,9 +56,9 @@ static inline uint64_t fingerprint_of_bytes(struct slice text)
 }
 
 /* A quoted name is another one than the same name without quotes. */
-static inline uint64_t fingerprint_of_quoted(const struct word *word)
+FAST uint64_t fingerprint_of_quoted(uint64_t hash)
 {
-    return word->plain ? word->hash ^ CURSOR_MIX : fingerprint_of_bytes(word->text);
+    return hash ^ CURSOR_MIX;
 }
 
 /* The tokens that are none of the below. */

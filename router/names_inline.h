@@ -60,22 +60,28 @@ static inline const struct name_row *name_find(struct slice text, uint64_t head,
     return &name_rows[0];
 }
 
-static inline void name_look_up(struct slice text, const uint8_t *end, struct word *word)
+/* The row of a name, and its hash: of all its folded bytes. */
+static inline const struct name_row *name_row_of(struct slice text, const uint8_t *end,
+                                                 uint64_t *hash)
 {
-    uint64_t head, tail = 0, hash = text.n;
+    uint64_t head, tail = 0, h = text.n;
     if (text.n <= 8) {
         head = name_load(text.p, text.n, end);
     } else {
         head = name_load8(text.p);
         tail = name_load8(text.p + text.n - 8);
         for (size_t i = 8; i + 8 < text.n; i += 8)
-            hash = (hash ^ name_load8(text.p + i)) * NAME_MIX_TAIL;
-        hash += tail * NAME_MIX_TAIL;
+            h = (h ^ name_load8(text.p + i)) * NAME_MIX_TAIL;
+        h += tail * NAME_MIX_TAIL;
     }
-    hash += head * NAME_MIX_HEAD;
-    const struct name_row *row = name_find(text, head, tail, hash);
+    *hash = h + head * NAME_MIX_HEAD;
+    return name_find(text, head, tail, *hash);
+}
+
+static inline void name_look_up(struct slice text, const uint8_t *end, struct word *word)
+{
+    const struct name_row *row = name_row_of(text, end, &word->hash);
     word->text = text;
-    word->hash = hash;
     word->known = row->known;
     word->keyword = row->known.keyword;
     word->plain = true;

@@ -1,13 +1,20 @@
 /* router/quick.c: one pass over the bytes. The text lies in a buffer of ours with zeros behind it, so that no
  * look ahead asks where it ends; names are settled at once, by a look at the byte behind them. What a name does
- * is asked of lookup.c as everywhere; the state is what body.c keeps of the statements that are let through. */
+ * is asked of lookup.c as everywhere; the state is what body.c keeps of the statements that are let through.
+ *
+ * Everything on the way of most tokens is FAST: then struct quick lives in registers. */
 #include "router/quick.h"
 
 #include "router/cursor_inline.h"
 #include "router/lookup.h"
 
+#define SLOW static __attribute__((noinline))
+
 /* Has the token before ended an operand? As in body.c. */
 enum after { AFTER_NO, AFTER_MAYBE, AFTER_YES };
+
+/* What the token before was, as far as it matters. */
+enum was { WAS_ELSE, WAS_CLOSED /* ")" */, WAS_STRING, WAS_RELATION };
 
 struct quick {
     const uint8_t *at; /* the next byte */
@@ -15,14 +22,19 @@ struct quick {
     struct fingerprint fingerprint;
     enum after after;
     enum keyword before; /* of the token before; KW_NONE behind a dot */
-    uint8_t mark;        /* of the token before: ) or ' or 0 */
-    bool want_relation;  /* the next token may be a relation's name */
-    bool at_relation;    /* the token may be */
-    bool relation_ended; /* the token is one */
-    bool after_relation; /* the token before was */
-    bool reads;          /* a relation or a parameter was seen */
+    enum was was;
+    bool want_relation; /* the next token may be a relation's name */
+    bool at_relation;   /* the token may be */
+    bool reads;         /* a relation or a parameter was seen */
     unsigned depth;
     uint32_t froms; /* bit d: a FROM clause is open at depth d */
+};
+
+/* A name, or its qualifier, and what the lists say of it. */
+struct part {
+    struct slice text;
+    const struct name_row *row;
+    bool quoted;
 };
 
 /* What the keywords that are let through do; the others are not. */
@@ -102,190 +114,174 @@ static const uint16_t doings[KW_N] = {
     [KW_groups] = DO_MAYBE,
 };
 
-static inline bool is_harmless(struct effect effect)
+static bool is_harmless(struct effect effect)
 {
     return effect.class == SQL_READ && effect.flags == 0;
 }
 
-static inline const uint8_t *skip_spaces(const uint8_t *p)
+/* ---- what only some statements ask for: a catalog's names, names that are built in ---- */
+
+static struct word word_of_part(const struct part *part)
+{
+    const struct known known = part->row->known;
+    return (struct word){.text = part->text,
+                         .known = known,
+                         .keyword = part->quoted ? KW_NONE : known.keyword,
+                         .plain = true,
+                         .quoted = part->quoted};
+}
+
+enum question { IS_RELATION, IS_FIELD, IS_CALL };
+
+/* Is the name harmless as what it is used for? With its qualifier, NULL: without one. */
+SLOW bool ask(const struct catalog *catalog, enum question question, const struct part *qualifier,
+              const struct part *name)
+{
+    const struct word word = word_of_part(name);
+    struct schema schema = {.kind = QUALIFIER_NONE};
+    enum function_class fn;
+    if (qualifier != NULL) {
+        const struct word of = word_of_part(qualifier);
+        schema.kind = QUALIFIER_OTHER;
+        schema.usable = catalog != NULL && lookup_name(&of, &schema.name);
+    }
+    if (question == IS_CALL)
+        return is_harmless(lookup_function(catalog, &schema, &word, &fn));
+    if (question == IS_FIELD)
+        return is_harmless(lookup_field(catalog, &word));
+    return is_harmless(lookup_relation(catalog, &schema, &word));
+}
+
+SLOW bool ask_operator(const struct catalog *catalog, const uint8_t *p, size_t n)
+{
+    static const struct schema any = {.kind = QUALIFIER_NONE};
+    return is_harmless(lookup_operator(catalog, &any, (struct slice){p, n}));
+}
+
+SLOW bool ask_word_operators(const struct catalog *catalog, enum keyword keyword, bool negated)
+{
+    return is_harmless(lookup_word_operators(catalog, keyword, negated));
+}
+
+/* ---- names ---- */
+
+FAST const uint8_t *skip_spaces(const uint8_t *p)
 {
     while (scan_is(*p, SCAN_C_SPACE))
         p++;
     return p;
 }
 
-/* ---- names ---- */
-
-/* The name at p, with or without quotes; NULL if it is none, or no simple one. */
-static inline const uint8_t *read_name(struct quick *q, const uint8_t *p, struct word *word)
+/* The name at q->at, with or without quotes; false if it is no simple one. */
+FAST bool read_part(struct quick *q, struct part *part)
 {
-    const bool quoted = *p == '"';
-    const uint8_t *const from = p + quoted;
-    p = from;
-    if (quoted)
+    uint64_t hash;
+    const bool quoted = *q->at == '"';
+    const uint8_t *const from = q->at + quoted, *p = q->at + 1;
+    if (quoted) {
         while (scan_is(*p, SCAN_C_LOWER))
             p++;
-    else
+        if (p == from || p[0] != '"' || p[1] == '"') /* "a b", "a""b" */
+            return false;
+    } else {
         while (scan_is(*p, SCAN_C_IDENT))
             p++;
-    const struct slice text = {from, (size_t)(p - from)};
-    if (quoted ? text.n == 0 || p[0] != '"' || p[1] == '"'
-               : text.n == 1 && (*p == '\'' || *p == '&'))
-        return NULL; /* "a b", "a""b"; E'', U&"" */
-    name_look_up(text, p + 8, word);
-    if (quoted) {
-        word->quoted = true;
-        word->keyword = KW_NONE;
+        if ((*p == '\'' || *p == '&') && p - from == 1) /* E'', U&"" */
+            return false;
     }
-    fingerprint_other(&q->fingerprint, quoted ? fingerprint_of_quoted(word) : word->hash);
-    return p + quoted;
-}
-
-/* "(" follows the name. */
-static bool take_call(struct quick *q, const struct word *word, const struct schema *schema)
-{
-    enum function_class fn;
-    const bool simple =
-        q->after == AFTER_NO && !q->at_relation && q->before != KW_as && !word->quoted;
-    return simple && schema->kind == QUALIFIER_NONE &&
-           is_harmless(lookup_function(q->catalog, schema, word, &fn));
+    part->text = (struct slice){from, (size_t)(p - from)};
+    part->quoted = quoted;
+    part->row = name_row_of(part->text, p + 8, &hash);
+    fingerprint_other(&q->fingerprint, quoted ? fingerprint_of_quoted(hash) : hash);
+    q->at = p + quoted;
+    return true;
 }
 
 /* pg_..., and cmin or cmax: body.c knows what they are. */
-static inline bool is_special(struct slice name)
+FAST bool is_special(struct slice name)
 {
     const uint8_t first = name.p[0] | 0x20;
     return (first == 'p' && name_starts_pg(name)) ||
            (first == 'c' && name.n == 4 && (name.p[1] | 0x20) == 'm');
 }
 
+/* "(" follows the name. */
+FAST bool take_call(struct quick *q, const struct part *qualifier, const struct part *name)
+{
+    const struct part copy = *name; /* a pointer would keep it out of registers */
+    return q->after == AFTER_NO && !q->at_relation && q->before != KW_as && !copy.quoted &&
+           qualifier == NULL && ask(q->catalog, IS_CALL, NULL, &copy);
+}
+
 /* Neither "(", a string nor a dot follows the name. */
-static inline bool take_plain(struct quick *q, const struct word *word, const struct schema *schema)
+FAST bool take_plain(struct quick *q, const struct part *qualifier, const struct part *name)
 {
-    if (is_special(word->text))
+    if (is_special(name->text))
         return false;
-    if (q->at_relation) {
-        q->reads = true;
-        q->relation_ended = true;
-        return q->catalog == NULL || is_harmless(lookup_relation(q->catalog, schema, word));
-    }
-    if (schema->kind == QUALIFIER_NONE ||
-        (q->catalog == NULL && word->known.function == FN_UNKNOWN))
+    q->was = q->at_relation ? WAS_RELATION : WAS_ELSE;
+    q->reads |= q->at_relation;
+    if (q->catalog == NULL && (q->at_relation || name->row->known.function == FN_UNKNOWN))
         return true;
-    return is_harmless(lookup_field(q->catalog, word));
+    if (!q->at_relation && qualifier == NULL)
+        return true;
+    const struct part of = qualifier == NULL ? *name : *qualifier, copy = *name;
+    return ask(q->catalog, q->at_relation ? IS_RELATION : IS_FIELD, qualifier == NULL ? NULL : &of,
+               &copy);
 }
 
-/* The name is a qualifier: p is at its dot. */
-static inline bool take_qualifier(struct quick *q, const struct word *word, struct schema *schema)
+/* t.* */
+FAST bool take_star(struct quick *q)
 {
-    if (is_special(word->text) ||
-        word->known.keyword != KW_NONE) /* pg_catalog, information_schema */
-        return false;
-    schema->kind = QUALIFIER_OTHER;
-    schema->usable = q->catalog != NULL && lookup_name(word, &schema->name);
-    fingerprint_other(&q->fingerprint, '.');
-    return true;
-}
-
-/* t.*: p is at the star. */
-static bool take_star(struct quick *q, const uint8_t *p)
-{
+    fingerprint_other(&q->fingerprint, fingerprint_of_bytes((struct slice){q->at, 1}));
+    q->at++;
     q->after = AFTER_YES;
     q->before = KW_NONE;
-    fingerprint_other(&q->fingerprint, fingerprint_of_bytes((struct slice){p, 1}));
-    q->at = p + 1;
-    return !q->at_relation && !scan_is(p[1], SCAN_C_OPERATOR);
+    q->was = WAS_ELSE;
+    return !q->at_relation && !scan_is(*q->at, SCAN_C_OPERATOR);
 }
 
-/* From its first word on, behind which p is, a name with its qualifiers and what it is used for. */
-static inline bool take_name(struct quick *q, const uint8_t *p, struct word *word, enum after after)
+/* Behind the last part of a name: what is it used for? */
+FAST bool take_name(struct quick *q, const struct part *qualifier, const struct part *name)
 {
-    struct schema schema;
-    schema.kind = QUALIFIER_NONE;
-    const enum keyword keyword = (enum keyword)word->keyword;
-    while (*p == '.') {
-        if (!take_qualifier(q, word, &schema))
-            return false;
-        p++;
-        after = AFTER_YES;
-        if (*p == '*')
-            return take_star(q, p);
-        if (*p != '"' && !scan_is(*p, SCAN_C_IDENT_START))
-            return false;
-        p = read_name(q, p, word);
-        if (p == NULL)
-            return false;
-    }
-    p = skip_spaces(p);
+    const uint8_t *p = skip_spaces(q->at);
     q->at = p;
     if (*p == '(') {
-        if (!take_call(q, word, &schema))
+        if (!take_call(q, qualifier, name))
             return false;
-    } else {
-        const bool prefix = scan_is(*p, SCAN_C_IDENT_START) && (p[1] == '\'' || p[1] == '&');
-        if (prefix || *p == '\'' || *p == '.' || !take_plain(q, word, &schema))
-            return false;
+        q->was = WAS_ELSE;
+        return true;
     }
-    q->after = after;
-    q->before = schema.kind == QUALIFIER_NONE ? keyword : KW_NONE;
-    return true;
+    const bool string =
+        *p == '\'' || (scan_is(*p, SCAN_C_IDENT_START) && (p[1] == '\'' || p[1] == '&'));
+    return !string && *p != '.' && take_plain(q, qualifier, name);
 }
 
 /* ---- keywords ---- */
 
-/* coalesce( and interval '1 day': where a name in this place could be an alias it is not ours. */
-static bool take_form(struct quick *q)
+/* Behind a word that may be a keyword LIKE is one too, unless it is called. */
+FAST bool take_infix(struct quick *q, unsigned doing)
 {
-    if (q->at_relation || q->after_relation || (q->mark == ')' && q->after == AFTER_YES))
+    const uint8_t *p = skip_spaces(q->at);
+    if (q->after == AFTER_MAYBE && (!(doing & DO_LIKE) || *p == '(' || *p == '.'))
+        return false;
+    const bool behind_operand = q->after != AFTER_NO;
+    q->after = AFTER_NO;
+    return behind_operand;
+}
+
+/* coalesce( and interval '1 day': where a name in this place could be an alias it is not ours. */
+FAST bool take_form(struct quick *q)
+{
+    if (q->at_relation || q->was == WAS_RELATION || (q->was == WAS_CLOSED && q->after == AFTER_YES))
         return false;
     q->after = AFTER_MAYBE;
     return true;
 }
 
-/* Behind a word that may be a keyword LIKE is one too, unless it is called. */
-static bool take_infix(struct quick *q, const uint8_t *p, unsigned doing)
+FAST bool take_rare_keyword(struct quick *q, unsigned doing, enum keyword before)
 {
-    if (q->after == AFTER_NO)
-        return false;
-    if (q->after == AFTER_MAYBE) {
-        p = skip_spaces(p);
-        if (!(doing & DO_LIKE) || *p == '(' || *p == '.')
-            return false;
-    }
-    q->after = AFTER_NO;
-    return true;
-}
-
-static bool take_operators(struct quick *q, enum keyword keyword)
-{
-    return q->catalog == NULL ||
-           is_harmless(lookup_word_operators(q->catalog, keyword, q->before == KW_not));
-}
-
-static inline bool take_keyword(struct quick *q, const uint8_t *p, struct word *word)
-{
-    const enum keyword keyword = (enum keyword)word->keyword, before = q->before;
-    const unsigned doing = doings[keyword];
-    if (doing == 0 || before == KW_as ||
-        (before == KW_distinct && (doing & DO_FROM || keyword == KW_on)))
-        return false; /* also SELECT a AS from, IS DISTINCT FROM, DISTINCT ON (a) */
-    if ((doing & DO_OPERATORS) && !take_operators(q, keyword))
-        return false;
-    if (doing & (DO_NAME | DO_MAYBE))
-        return take_name(q, p, word, doing & DO_NAME ? AFTER_YES : AFTER_MAYBE);
-    if (doing & (DO_OPERAND | DO_VALUE))
-        q->after = doing & DO_VALUE ? AFTER_YES : AFTER_NO;
-    const uint32_t here = UINT32_C(1) << q->depth;
-    if (doing & DO_LEAVE)
-        q->froms &= ~here;
-    if (doing & DO_FROM)
-        q->froms |= here;
-    if (doing & (DO_FROM | DO_JOIN))
-        q->want_relation = (q->froms & here) != 0;
-    q->at = p;
-    q->before = keyword;
     if (doing & DO_INFIX)
-        return take_infix(q, p, doing);
+        return take_infix(q, doing);
     if (doing & DO_POSTFIX)
         return q->after == AFTER_YES;
     if (doing & DO_FORM)
@@ -297,49 +293,112 @@ static inline bool take_keyword(struct quick *q, const uint8_t *p, struct word *
     return true;
 }
 
-/* ---- the other tokens ---- */
-
-static inline bool take_word(struct quick *q)
+FAST bool take_keyword(struct quick *q, enum keyword keyword, unsigned doing)
 {
-    struct word word;
-    const uint8_t *p = read_name(q, q->at, &word);
-    if (p == NULL)
+    const enum keyword before = q->before;
+    const uint32_t here = UINT32_C(1) << q->depth;
+    if (before == KW_distinct && (doing & DO_FROM || keyword == KW_on))
+        return false; /* IS DISTINCT FROM, DISTINCT ON (a) */
+    if ((doing & DO_OPERATORS) && q->catalog != NULL &&
+        !ask_word_operators(q->catalog, keyword, before == KW_not))
         return false;
-    const bool known =
-        word.keyword == KW_NONE ? take_name(q, p, &word, AFTER_YES) : take_keyword(q, p, &word);
-    q->mark = 0;
-    return known;
+    if (doing & DO_LEAVE)
+        q->froms &= ~here;
+    if (doing & DO_FROM)
+        q->froms |= here;
+    if (doing & (DO_FROM | DO_JOIN))
+        q->want_relation = (q->froms & here) != 0;
+    q->before = keyword;
+    if (doing & DO_OPERAND)
+        q->after = AFTER_NO;
+    else if (doing & DO_VALUE)
+        q->after = AFTER_YES;
+    else if (!take_rare_keyword(q, doing, before))
+        return false;
+    q->was = WAS_ELSE;
+    return true;
 }
 
-static inline bool take_literal(struct quick *q, const uint8_t *end, uint8_t mark)
+/* A keyword, or a name with its qualifiers. */
+FAST bool take_word(struct quick *q)
+{
+    struct part name, qualifier;
+    bool dotted = false;
+    enum after after = AFTER_YES;
+    enum keyword keyword = KW_NONE;
+    for (;;) {
+        if (!read_part(q, &name))
+            return false;
+        if (!dotted && !name.quoted && name.row->known.keyword != KW_NONE) {
+            keyword = (enum keyword)name.row->known.keyword;
+            const unsigned doing = doings[keyword];
+            if (doing == 0 || q->before == KW_as) /* SELECT a AS from */
+                return false;
+            if (!(doing & (DO_NAME | DO_MAYBE)))
+                return take_keyword(q, keyword, doing);
+            after = doing & DO_NAME ? AFTER_YES : AFTER_MAYBE;
+        }
+        if (*q->at != '.')
+            break;
+        if (is_special(name.text) ||
+            name.row->known.keyword != KW_NONE) /* information_schema ... */
+            return false;
+        fingerprint_other(&q->fingerprint, '.');
+        q->at++;
+        qualifier = name;
+        dotted = true;
+        if (*q->at == '*')
+            return take_star(q);
+        if (*q->at != '"' && !scan_is(*q->at, SCAN_C_IDENT_START))
+            return false;
+    }
+    if (!take_name(q, dotted ? &qualifier : NULL, &name))
+        return false;
+    q->after = after;
+    q->before = dotted ? KW_NONE : keyword;
+    return true;
+}
+
+/* ---- the other tokens ---- */
+
+FAST bool take_literal(struct quick *q, const uint8_t *end, enum was was)
 {
     fingerprint_literal(&q->fingerprint);
     q->at = end;
     q->after = AFTER_YES;
     q->before = KW_NONE;
-    q->mark = mark;
+    q->was = was;
     return true;
 }
 
-/* 1 and 1.5 */
-static inline bool take_number(struct quick *q)
+FAST const uint8_t *skip_digits(const uint8_t *p)
 {
-    const uint8_t *p = q->at + 1;
     while (scan_is(*p, SCAN_C_DIGIT))
         p++;
+    return p;
+}
+
+/* 1 and 1.5 */
+FAST bool take_number(struct quick *q)
+{
+    const uint8_t *p = skip_digits(q->at);
     if (p[0] == '.' && scan_is(p[1], SCAN_C_DIGIT))
-        for (p++; scan_is(*p, SCAN_C_DIGIT);)
-            p++;
-    if (scan_is(*p, SCAN_C_IDENT) || *p == '.')
-        return false;
-    return take_literal(q, p, 0);
+        p = skip_digits(p + 1);
+    return !scan_is(*p, SCAN_C_IDENT) && *p != '.' && take_literal(q, p, WAS_ELSE);
+}
+
+FAST bool take_parameter(struct quick *q)
+{
+    const uint8_t *p = skip_digits(q->at + 1);
+    q->reads = true;
+    return p > q->at + 1 && !scan_is(*p, SCAN_C_IDENT) && *p != '.' && take_literal(q, p, WAS_ELSE);
 }
 
 /* 'text': no continuation, no type in front of it. */
-static bool take_string(struct quick *q)
+FAST bool take_string(struct quick *q)
 {
     const uint8_t *p = q->at;
-    if (q->mark == ')' || q->mark == '\'')
+    if (q->was == WAS_CLOSED || q->was == WAS_STRING)
         return false;
     do {
         for (p++; *p != '\''; p++)
@@ -347,32 +406,35 @@ static bool take_string(struct quick *q)
                 return false;
         p++;
     } while (*p == '\'');
-    return take_literal(q, p, '\'');
+    return take_literal(q, p, WAS_STRING);
 }
 
-static bool take_operator(struct quick *q)
+/* Those of one byte, and <= >= <> != || */
+FAST bool take_operator(struct quick *q)
 {
-    static const struct schema any = {.kind = QUALIFIER_NONE};
     const uint8_t *p = q->at;
-    const size_t n = scan_is(p[1], SCAN_C_OPERATOR) ? 2 : 1;
-    const struct slice text = {p, n};
-    const bool pair = (*p == '<' || *p == '>' || *p == '!' || *p == '|') &&
-                      (p[1] == '=' || p[1] == '>' || p[1] == '|');
-    if (n == 2 && (!pair || scan_is(p[2], SCAN_C_OPERATOR)))
-        return false;
     const bool star = *p == '*' && q->after == AFTER_NO;
-    if (!star && (n == 2 || q->catalog != NULL || *p == '!' || *p == '`') &&
-        !is_harmless(lookup_operator(q->catalog, &any, text)))
+    size_t n = 1;
+    if (scan_is(p[1], SCAN_C_OPERATOR)) {
+        const bool equal = p[1] == '=' && (*p == '<' || *p == '>' || *p == '!');
+        const bool pair = equal || (p[1] == '>' && *p == '<') || (p[1] == '|' && *p == '|');
+        if (!pair || scan_is(p[2], SCAN_C_OPERATOR))
+            return false;
+        n = 2;
+    } else if (*p == '!' || *p == '`') {
         return false;
-    fingerprint_other(&q->fingerprint, fingerprint_of_bytes(text));
+    }
+    if (q->catalog != NULL && !star && !ask_operator(q->catalog, p, n))
+        return false;
+    fingerprint_other(&q->fingerprint, fingerprint_of_bytes((struct slice){p, n}));
     q->at = p + n;
     q->after = AFTER_NO;
     q->before = KW_NONE;
-    q->mark = 0;
+    q->was = WAS_ELSE;
     return true;
 }
 
-static inline bool open_parenthesis(struct quick *q)
+FAST bool open_parenthesis(struct quick *q)
 {
     if (q->depth == QUICK_DEPTH_MAX || q->before == KW_as)
         return false;
@@ -381,45 +443,46 @@ static inline bool open_parenthesis(struct quick *q)
     q->froms = q->at_relation ? q->froms | here : q->froms & ~here;
     q->want_relation = q->at_relation;
     q->after = AFTER_NO;
+    q->was = WAS_ELSE;
     return true;
 }
 
-static inline bool take_punct(struct quick *q)
+FAST bool close_parenthesis(struct quick *q)
 {
-    const uint8_t c = *q->at++;
+    if (q->depth == 0)
+        return false;
+    q->depth--;
+    q->after = AFTER_YES;
+    q->was = WAS_CLOSED;
+    return true;
+}
+
+FAST bool take_punct(struct quick *q)
+{
+    const uint8_t c = *q->at;
+    bool known = c == ',';
     if (c == ',') {
         fingerprint_comma(&q->fingerprint);
         q->want_relation = (q->froms >> q->depth & 1) != 0;
         q->after = AFTER_NO;
+        q->was = WAS_ELSE;
     } else {
         fingerprint_other(&q->fingerprint, c);
-        if (c == '(' ? !open_parenthesis(q) : c != ')' || q->depth == 0)
-            return false;
-        if (c == ')') {
-            q->depth--;
-            q->after = AFTER_YES;
-        }
+        known = (c == '(' && open_parenthesis(q)) || (c == ')' && close_parenthesis(q));
     }
+    q->at++;
     q->before = KW_NONE;
-    q->mark = c;
-    return true;
+    return known;
 }
 
-static bool take_parameter(struct quick *q)
+/* At the byte of a token; false if it is not ours. */
+FAST bool take_token(struct quick *q)
 {
-    const uint8_t *p = q->at + 1;
-    while (scan_is(*p, SCAN_C_DIGIT))
-        p++;
-    if (p == q->at + 1 || scan_is(*p, SCAN_C_IDENT) || *p == '.')
-        return false;
-    q->reads = true;
-    return take_literal(q, p, 0);
-}
-
-static inline bool take_token(struct quick *q)
-{
-    const unsigned class = scan_classes[*q->at];
-    if ((class & SCAN_C_IDENT_START) || *q->at == '"')
+    const uint8_t c = *q->at;
+    const unsigned class = scan_classes[c];
+    q->at_relation = q->want_relation;
+    q->want_relation = false;
+    if ((class & SCAN_C_IDENT_START) || c == '"')
         return take_word(q);
     if (class & SCAN_C_ALONE)
         return take_punct(q);
@@ -427,54 +490,49 @@ static inline bool take_token(struct quick *q)
         return take_operator(q);
     if (class & SCAN_C_DIGIT)
         return take_number(q);
-    if (*q->at == '\'')
-        return take_string(q);
-    return *q->at == '$' && take_parameter(q);
+    return c == '\'' ? take_string(q) : c == '$' && take_parameter(q);
 }
 
-/* All tokens up to end, and the semicolon that may stand there. */
-static inline bool take_all(struct quick *q, const uint8_t *end)
+/* Is the byte the end of the text, or a semicolon in front of it? */
+static bool is_end(const uint8_t *p, const uint8_t *end, uint64_t *fingerprint)
 {
-    for (;;) {
-        q->at = skip_spaces(q->at);
-        if (q->at == end)
-            return true;
-        if (*q->at == ';') {
-            fingerprint_other(&q->fingerprint, ';');
-            return skip_spaces(q->at + 1) == end;
-        }
-        q->at_relation = q->want_relation;
-        q->want_relation = false;
-        q->after_relation = q->relation_ended;
-        q->relation_ended = false;
-        if (!take_token(q))
-            return false;
-    }
+    struct fingerprint f = {.value = *fingerprint};
+    if (p == end)
+        return true;
+    fingerprint_other(&f, ';');
+    *fingerprint = f.value;
+    return *p == ';' && skip_spaces(p + 1) == end;
+}
+
+static bool starts_with_select(struct slice sql)
+{
+    return sql.n > 6 && strncasecmp((const char *)sql.p, "select", 6) == 0 &&
+           !scan_is(sql.p[6], SCAN_C_IDENT);
 }
 
 bool quick_read(struct slice sql, const struct sql_env *env, struct sql_facts *out)
 {
     uint8_t text[QUICK_TEXT_MAX + 16];
-    if (!env->standard_conforming_strings || sql.n < 6 || sql.n > QUICK_TEXT_MAX ||
-        (sql.p[0] | 0x20) != 's')
+    if (!env->standard_conforming_strings || sql.n > QUICK_TEXT_MAX || !starts_with_select(sql))
         return false;
     memcpy(text, sql.p, sql.n);
     memset(text + sql.n, 0, 16);
     struct quick q = {.at = text, .catalog = env->catalog};
-    struct word first;
-    const uint8_t *p = read_name(&q, text, &first);
-    if (p == NULL || first.keyword != KW_select)
-        return false;
-    q.at = p;
-    q.before = KW_select;
-    if (!take_all(&q, text + sql.n) || q.depth != 0)
-        return false;
-    if (q.reads && !is_harmless(lookup_everywhere(env->catalog)))
+    for (;;) {
+        q.at = skip_spaces(q.at);
+        if (*q.at == ';' || *q.at == 0)
+            break;
+        if (!take_token(&q))
+            return false;
+    }
+    uint64_t fingerprint = q.fingerprint.value;
+    if (!is_end(q.at, text + sql.n, &fingerprint) || q.depth != 0 ||
+        (q.reads && !is_harmless(lookup_everywhere(env->catalog))))
         return false;
     *out = (struct sql_facts){.class = SQL_READ,
                               .reason = ROUTE_WHY_READ,
                               .statements = 1,
                               .flags = SQL_F_READ,
-                              .fingerprint = q.fingerprint.value};
+                              .fingerprint = fingerprint};
     return true;
 }
