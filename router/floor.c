@@ -63,8 +63,10 @@ void floor_join(struct floor *floor, uint8_t node, uint64_t after)
 
 void floor_raise(struct floor *floor, uint32_t timeline, uint64_t lsn, uint64_t now_ns)
 {
-    if (raise_to(floor, timeline, floor_normalise(lsn), now_ns))
-        floor->home_unproven = true;
+    uint64_t asked = floor_normalise(lsn);
+    bool rises = raise_to(floor, timeline, asked, now_ns);
+    if (rises || (timeline == floor->timeline && asked > floor->home_needs))
+        floor->home_needs = asked;
 }
 
 bool floor_settle_primary(struct floor *floor, const struct floor_sample *sample)
@@ -109,9 +111,10 @@ static uint32_t home_mask(struct floor *floor, uint64_t need, const struct floor
 {
     if (!floor->has_home || samples[floor->home].instance != floor->home_instance)
         return 0;
-    if (floor->home_unproven && !has_reached(floor, need, &samples[floor->home]))
+    uint64_t asked = floor->home_needs < need ? floor->home_needs : need;
+    if (floor->home_needs && !has_reached(floor, asked, &samples[floor->home]))
         return 0;
-    floor->home_unproven = false;
+    floor->home_needs = 0;
     return 1U << floor->home;
 }
 

@@ -37,13 +37,15 @@ struct floor {
     uint64_t settled_ns;    /* when all up to lsn was known to be inserted */
     uint64_t pending_after; /* not 0: a primary sample with a greater number has to come first */
     uint64_t sticky_after;  /* not 0: likewise a sample of home, for other nodes than it */
+    /* not 0: others asked for this much, so home has to have replayed it. lsn does not tell: it can be what home
+     * has received and not replayed. */
+    uint64_t home_needs;
     int64_t home_instance;
     uint32_t timeline; /* of lsn; 0 with lsn 0 */
     uint8_t
         primary;  /* pending_after: the node that the client used; its samples are numbered apart */
     uint8_t home; /* has_home: the replica of the last answer */
     bool has_home;
-    bool home_unproven; /* lsn was raised by others than home: home must be seen to have it */
 };
 
 /* The newest sample of one node. number 0: there is none. */

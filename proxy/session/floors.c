@@ -167,7 +167,7 @@ uint32_t floors_readable(struct session *s, struct cluster_view view)
         uint32_t node = (uint32_t)__builtin_ctz(rest);
         samples[node] = sample_of(s, node);
     }
-    bool stays = f->sticky_after && !f->home_unproven;
+    bool stays = f->sticky_after && f->home_needs == 0;
     return floor_nodes(f, stays ? 0 : needed_lsn(s, view), view.readable, samples);
 }
 

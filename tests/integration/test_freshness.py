@@ -121,6 +121,22 @@ def test_a_token_holds_whatever_the_consistency(written, pgweir, consistency):
         assert c.rows("SELECT count(*) FROM written") == [["1"]]
 
 
+def test_a_token_of_what_the_replica_has_received_and_not_replayed(written, pgweir):
+    """The floor of a client that reads there is all that the replica has received: it says nothing of the token."""
+    weir = pgweir(cluster=written, **PROBES)
+    weir.wait_reads_on_replica()
+    written.pause("replica1")
+    ((lsn,),) = written.sql("primary", "INSERT INTO written VALUES (6, 6); SELECT pg_current_wal_insert_lsn()::text")
+    wait_until(lambda: written.sql("replica1", "SELECT pg_last_wal_receive_lsn() >= %s", lsn) == [(True,)])
+    with weir.raw().login("app_scram", "app", "secret") as c:
+        assert c.rows("SELECT count(*) FROM written") == [["0"]]
+        ((token,),) = c.rows("SHOW pgweir.lsn_token")
+        assert written.sql("primary", "SELECT %s::pg_lsn >= %s::pg_lsn", token.split("-")[1], lsn) == [(True,)]
+        assert c.rows("SELECT count(*) FROM written") == [["0"]]  # home stays good
+        c.query(f"SET pgweir.min_lsn = '{lsn}'")
+        assert c.rows("SELECT count(*) FROM written") == [["1"]]
+
+
 def only_samples_that_are_asked_for(weir, **options):
     """From now on, and for as long as a test takes."""
     weir.reload(lag_poll_interval="30s", **options)
