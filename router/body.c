@@ -256,10 +256,13 @@ static void take_relation(struct body *b)
     suffer(b, effect);
 }
 
-/* cmin and cmax: which command of its transaction wrote a row is not in the WAL. */
-static bool is_command_id(struct slice name)
+/* cmin and cmax: which command of its transaction wrote a row is not in the WAL. SYSTEM_USER (16): how this
+ * connection to this node was authenticated. */
+static bool is_of_node(const struct word *name, enum qualifier kind)
 {
-    return same_fold(name, slice_of("cmin")) || same_fold(name, slice_of("cmax"));
+    return same_fold(name->text, slice_of("cmin")) || same_fold(name->text, slice_of("cmax")) ||
+           (kind == QUALIFIER_NONE && !name->quoted &&
+            same_fold(name->text, slice_of("system_user")));
 }
 
 static inline void take_field(struct body *b, const struct word *name)
@@ -277,7 +280,7 @@ static void take_plain(struct body *b)
         b->relation = false;
     b->after_relation = b->relation;
     b->reads |= b->relation;
-    if (!b->relation && is_command_id(name->text))
+    if (!b->relation && is_of_node(name, kind))
         FORBID(b, NODE_IDENTITY);
     if (kind == QUALIFIER_PG_CATALOG || (kind == QUALIFIER_NONE && name_starts_pg(name->text)))
         FORBID(b, CATALOG_READ);
@@ -293,7 +296,7 @@ static void take_plain(struct body *b)
 static inline bool is_nothing(const struct body *b)
 {
     const uint8_t first = *b->name.text.p | 0x20;
-    if (b->relation || first == 'c' || first == 'p')
+    if (b->relation || first == 'c' || first == 'p' || (first == 's' && b->name.text.n == 11))
         return false;
     return b->schema.kind == QUALIFIER_NONE ||
            (b->options.catalog == NULL && b->schema.kind == QUALIFIER_OTHER &&
@@ -494,6 +497,9 @@ static void take_clause(struct body *b)
     const enum keyword k = b->c.keyword;
     if (k == KW_select || k == KW_table) /* the query behind the list; VALUES may be a name */
         set_bit(b, AT_WITH, b->depth, false);
+    if (k == KW_returning && b->options.query && b->verdict.class < SQL_HIDDEN_WRITE)
+        forbid(b, SQL_UNKNOWN,
+               ROUTE_WHY_UNKNOWN_TYPE); /* JSON_OBJECT(... RETURNING type), a cast */
     b->after = AFTER_NO;
 }
 

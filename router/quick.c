@@ -197,12 +197,13 @@ FAST bool read_part(struct quick *q, struct part *part)
     return true;
 }
 
-/* pg_..., and cmin or cmax: body.c knows what they are. */
+/* pg_..., cmin or cmax, and system_user: body.c knows what they are. */
 FAST bool is_special(struct slice name)
 {
     const uint8_t first = name.p[0] | 0x20;
     return (first == 'p' && name_starts_pg(name)) ||
-           (first == 'c' && name.n == 4 && (name.p[1] | 0x20) == 'm');
+           (first == 'c' && name.n == 4 && (name.p[1] | 0x20) == 'm') ||
+           (first == 's' && name.n == 11 && name.p[6] == '_');
 }
 
 /* "(" follows the name. */

@@ -473,3 +473,7 @@ CLOSE c
 REFRESH MATERIALIZED VIEW v
 COMMENT ON TABLE t IS 'x'
 LOAD 'x'
+SELECT a::interval second(3), interval '1' day to second(2), a COLLATE pg_catalog."C" FROM t
+SELECT * FROM json_to_record(a) AS (columns int, skip text)
+WITH RECURSIVE x(a) AS (SELECT 1 UNION ALL SELECT a + 1 FROM x) SEARCH DEPTH FIRST BY a SET o (SELECT * FROM x)
+SELECT a::setof int FROM t
