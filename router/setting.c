@@ -1,42 +1,10 @@
 #include "router/setting.h"
 
-#include "router/scan.h"
-
-#include <strings.h>
-
-struct reader {
-    struct scan scan;
-    struct scan_token token;
-};
-
-static void next(struct reader *r)
-{
-    scan_next(&r->scan, &r->token);
-}
-
-static bool is_word(const struct reader *r, const char *word)
-{
-    return r->token.kind == SCAN_WORD && r->token.text.n == strlen(word) &&
-           strncasecmp((const char *)r->token.text.p, word, r->token.text.n) == 0;
-}
-
-static bool accept_word(struct reader *r, const char *word)
-{
-    bool is = is_word(r, word);
-    if (is)
-        next(r);
-    return is;
-}
-
-static bool is_mark(const struct reader *r, char mark)
-{
-    return (r->token.kind == SCAN_PUNCT || r->token.kind == SCAN_OPERATOR) &&
-           r->token.text.n == 1 && *r->token.text.p == (uint8_t)mark;
-}
+#include "router/reader.h"
 
 static bool is_end(const struct reader *r)
 {
-    return r->token.kind == SCAN_END || is_mark(r, ';');
+    return r->token.kind == SCAN_END || reader_is_mark(r, ';');
 }
 
 bool setting_is_ours(struct slice name)
@@ -61,11 +29,11 @@ static bool read_name(struct reader *r, struct setting_statement *out)
         if (r->token.kind != SCAN_WORD && r->token.kind != SCAN_QUOTED)
             return false;
         add_to_name(out, r->token.text);
-        next(r);
-        if (!is_mark(r, '.'))
+        reader_next(r);
+        if (!reader_is_mark(r, '.'))
             return true;
         add_to_name(out, slice_of("."));
-        next(r);
+        reader_next(r);
     }
 }
 
@@ -84,34 +52,34 @@ static struct slice unquoted(struct slice text)
 static bool read_value(struct reader *r, struct setting_statement *out)
 {
     enum scan_kind kind = r->token.kind;
-    if (is_mark(r, '-') || is_mark(r, '+')) {
-        next(r);
+    if (reader_is_mark(r, '-') || reader_is_mark(r, '+')) {
+        reader_next(r);
         kind = r->token.kind == SCAN_NUMBER ? SCAN_NUMBER : SCAN_BAD;
     }
     if (kind != SCAN_STRING && kind != SCAN_WORD && kind != SCAN_QUOTED && kind != SCAN_NUMBER)
         return false;
     out->value = kind == SCAN_STRING ? unquoted(r->token.text) : r->token.text;
-    next(r);
+    reader_next(r);
     return true;
 }
 
 static enum setting_kind read_set(struct reader *r, struct setting_statement *out)
 {
-    bool local = accept_word(r, "local");
+    bool local = reader_accept(r, "local");
     if (!local)
-        accept_word(r, "session");
+        reader_accept(r, "session");
     if (!read_name(r, out) || !setting_is_ours(slice_of(out->name)))
         return SETTING_NONE;
-    if (!accept_word(r, "to")) {
-        if (!is_mark(r, '='))
+    if (!reader_accept(r, "to")) {
+        if (!reader_is_mark(r, '='))
             return SETTING_MALFORMED;
-        next(r);
+        reader_next(r);
     }
-    if (accept_word(r, "default"))
+    if (reader_accept(r, "default"))
         return local ? SETTING_LOCAL_DEFAULT : SETTING_DEFAULT;
     if (!read_value(r, out))
         return SETTING_MALFORMED;
-    if (is_mark(r, ','))
+    if (reader_is_mark(r, ','))
         return SETTING_LIST;
     return local ? SETTING_SET_LOCAL : SETTING_SET;
 }
@@ -120,14 +88,14 @@ static enum setting_kind read_one(struct reader *r, struct setting_statement *ou
 {
     enum setting_kind kind = SETTING_NONE;
     *out = (struct setting_statement){0};
-    if (accept_word(r, "set")) {
+    if (reader_accept(r, "set")) {
         kind = read_set(r, out);
-    } else if (accept_word(r, "reset")) {
-        if (accept_word(r, "all"))
+    } else if (reader_accept(r, "reset")) {
+        if (reader_accept(r, "all"))
             kind = SETTING_RESET_ALL;
         else if (read_name(r, out) && setting_is_ours(slice_of(out->name)))
             kind = SETTING_RESET;
-    } else if (accept_word(r, "show")) {
+    } else if (reader_accept(r, "show")) {
         if (read_name(r, out) && setting_is_ours(slice_of(out->name)))
             kind = SETTING_SHOW;
     }
@@ -137,40 +105,30 @@ static enum setting_kind read_one(struct reader *r, struct setting_statement *ou
                                                                   : SETTING_MALFORMED;
 }
 
-static struct reader reader_of(struct slice sql, bool standard_conforming_strings)
-{
-    struct reader r;
-    scan_init(&r.scan, sql, standard_conforming_strings);
-    do {
-        next(&r);
-    } while (is_mark(&r, ';'));
-    return r;
-}
-
 void setting_read(struct slice sql, bool standard_conforming_strings, struct setting_statement *out)
 {
-    struct reader r = reader_of(sql, standard_conforming_strings);
+    struct reader r;
+    reader_begin(&r, sql, standard_conforming_strings);
     out->kind = read_one(&r, out);
     if (out->kind == SETTING_NONE || out->kind == SETTING_LIST)
         return;
-    while (is_mark(&r, ';'))
-        next(&r);
+    reader_skip_semicolons(&r);
     if (r.token.kind != SCAN_END && out->kind != SETTING_MALFORMED)
         out->kind = out->kind == SETTING_RESET_ALL ? SETTING_NONE : SETTING_MIXED;
 }
 
 bool setting_within(struct slice sql, bool standard_conforming_strings)
 {
-    struct reader r = reader_of(sql, standard_conforming_strings);
+    struct reader r;
+    reader_begin(&r, sql, standard_conforming_strings);
     while (r.token.kind != SCAN_END && r.token.kind != SCAN_BAD) {
         struct setting_statement one;
         enum setting_kind kind = read_one(&r, &one);
         if (kind != SETTING_NONE && kind != SETTING_SHOW && kind != SETTING_RESET_ALL)
             return true;
         while (!is_end(&r) && r.token.kind != SCAN_BAD)
-            next(&r);
-        while (is_mark(&r, ';'))
-            next(&r);
+            reader_next(&r);
+        reader_skip_semicolons(&r);
     }
     return false;
 }

@@ -2,7 +2,7 @@
 #include "router/tx.h"
 
 #include "base/check.h"
-#include "router/scan.h"
+#include "router/reader.h"
 
 #include <strings.h>
 
@@ -101,40 +101,10 @@ const char *tx_setting_value(unsigned n, struct tx_modes modes)
 
 /* ---- statements ---- */
 
-struct reader {
-    struct scan scan;
-    struct scan_token token;
-};
-
-static void next(struct reader *r)
-{
-    scan_next(&r->scan, &r->token);
-}
-
-static bool is_word(const struct reader *r, const char *word)
-{
-    return r->token.kind == SCAN_WORD && same(r->token.text, word);
-}
-
-static bool accept(struct reader *r, const char *word)
-{
-    if (!is_word(r, word))
-        return false;
-    next(r);
-    return true;
-}
-
-static bool is_mark(const struct reader *r, const char *mark)
-{
-    return (r->token.kind == SCAN_PUNCT || r->token.kind == SCAN_OPERATOR) &&
-           slice_is(r->token.text, mark);
-}
-
 /* Nothing but semicolons up to the end. */
 static bool ends(struct reader *r)
 {
-    while (is_mark(r, ";"))
-        next(r);
+    reader_skip_semicolons(r);
     return r->token.kind == SCAN_END;
 }
 
@@ -148,10 +118,11 @@ static bool accept_isolation(struct reader *r, struct tx_modes *modes)
                   {"read", "committed", TX_READ_COMMITTED},
                   {"read", "uncommitted", TX_READ_UNCOMMITTED}};
     struct reader level = *r;
-    bool known = accept(&level, "level");
+    bool known = reader_accept(&level, "level");
     for (size_t i = 0; known && i < sizeof levels / sizeof *levels; i++) {
         *r = level;
-        if (accept(r, levels[i].first) && (!levels[i].second || accept(r, levels[i].second))) {
+        if (reader_accept(r, levels[i].first) &&
+            (!levels[i].second || reader_accept(r, levels[i].second))) {
             modes->isolation = (uint8_t)levels[i].is;
             return true;
         }
@@ -161,14 +132,14 @@ static bool accept_isolation(struct reader *r, struct tx_modes *modes)
 
 static bool accept_mode(struct reader *r, struct tx_modes *modes)
 {
-    if (accept(r, "isolation"))
+    if (reader_accept(r, "isolation"))
         return accept_isolation(r, modes);
-    if (accept(r, "read")) {
-        modes->access = is_word(r, "only") ? TX_READ_ONLY : TX_READ_WRITE;
-        return accept(r, "only") || accept(r, "write");
+    if (reader_accept(r, "read")) {
+        modes->access = reader_is_word(r, "only") ? TX_READ_ONLY : TX_READ_WRITE;
+        return reader_accept(r, "only") || reader_accept(r, "write");
     }
-    modes->deferrable = accept(r, "not") ? TX_NOT_DEFERRABLE : TX_DEFERRABLE;
-    return accept(r, "deferrable");
+    modes->deferrable = reader_accept(r, "not") ? TX_NOT_DEFERRABLE : TX_DEFERRABLE;
+    return reader_accept(r, "deferrable");
 }
 
 /* mode [[,] mode]...; at least one if needed. */
@@ -179,8 +150,8 @@ static bool read_modes(struct reader *r, struct tx_modes *modes, bool needed)
     do {
         if (!accept_mode(r, modes))
             return false;
-        if (is_mark(r, ",")) {
-            next(r);
+        if (reader_is_mark(r, ',')) {
+            reader_next(r);
             if (ends(r))
                 return false;
         }
@@ -190,8 +161,8 @@ static bool read_modes(struct reader *r, struct tx_modes *modes, bool needed)
 
 static void read_begin(struct reader *r, struct tx_statement *st)
 {
-    if (!accept(r, "work"))
-        accept(r, "transaction");
+    if (!reader_accept(r, "work"))
+        reader_accept(r, "transaction");
     if (read_modes(r, &st->modes, false))
         st->kind = TX_BEGIN;
 }
@@ -199,17 +170,17 @@ static void read_begin(struct reader *r, struct tx_statement *st)
 static void read_start(struct reader *r, struct tx_statement *st)
 {
     st->start = true;
-    if (accept(r, "transaction") && read_modes(r, &st->modes, false))
+    if (reader_accept(r, "transaction") && read_modes(r, &st->modes, false))
         st->kind = TX_BEGIN;
 }
 
 static void read_end(struct reader *r, struct tx_statement *st, enum tx_statement_kind kind)
 {
-    if (!accept(r, "work"))
-        accept(r, "transaction");
-    if (accept(r, "and")) {
-        st->chain = !accept(r, "no");
-        if (!accept(r, "chain"))
+    if (!reader_accept(r, "work"))
+        reader_accept(r, "transaction");
+    if (reader_accept(r, "and")) {
+        st->chain = !reader_accept(r, "no");
+        if (!reader_accept(r, "chain"))
             return;
     }
     if (ends(r))
@@ -233,7 +204,7 @@ static unsigned read_setting(struct reader *r, bool *of_session)
     for (unsigned i = 0; is_name && i < TX_SETTINGS_N; i++) {
         *of_session = same(r->token.text, setting_names[i]);
         if (*of_session || same(r->token.text, setting_names[i] + sizeof setting_prefix - 1)) {
-            next(r);
+            reader_next(r);
             return i;
         }
     }
@@ -251,7 +222,7 @@ static bool read_value(struct reader *r, struct slice *value)
     } else if (r->token.kind != SCAN_WORD && r->token.kind != SCAN_NUMBER) {
         return false;
     }
-    next(r);
+    reader_next(r);
     return ends(r);
 }
 
@@ -262,10 +233,10 @@ static void read_set_one(struct reader *r, struct tx_statement *st, bool local)
     unsigned setting = read_setting(r, &of_session);
     if (setting == TX_SETTINGS_N || (local && of_session))
         return;
-    if (!is_mark(r, "=") && !is_word(r, "to"))
+    if (!reader_is_mark(r, '=') && !reader_is_word(r, "to"))
         return;
-    next(r);
-    bool resets = is_word(r, "default");
+    reader_next(r);
+    bool resets = reader_is_word(r, "default");
     if (!read_value(r, &value))
         return;
     if (resets && !of_session)
@@ -279,14 +250,15 @@ static void read_set_one(struct reader *r, struct tx_statement *st, bool local)
 
 static void read_set(struct reader *r, struct tx_statement *st)
 {
-    bool local = accept(r, "local"), session = !local && accept(r, "session");
-    if (accept(r, "transaction")) {
+    bool local = reader_accept(r, "local"), session = !local && reader_accept(r, "session");
+    if (reader_accept(r, "transaction")) {
         if (read_modes(r, &st->modes, true))
             st->kind = TX_SET;
         return;
     }
-    if (session && accept(r, "characteristics")) {
-        if (accept(r, "as") && accept(r, "transaction") && read_modes(r, &st->modes, true))
+    if (session && reader_accept(r, "characteristics")) {
+        if (reader_accept(r, "as") && reader_accept(r, "transaction") &&
+            read_modes(r, &st->modes, true))
             st->kind = TX_SET_SESSION;
         return;
     }
@@ -319,12 +291,9 @@ void tx_parse(struct slice sql, bool standard_conforming_strings, struct tx_stat
     *out = st;
     if (sql.n > 0 && memchr(sql.p, 0, sql.n) != NULL)
         return; /* in a comment, say: PostgreSQL refuses the message */
-    scan_init(&r.scan, sql, standard_conforming_strings);
-    next(&r);
-    while (is_mark(&r, ";"))
-        next(&r);
+    reader_begin(&r, sql, standard_conforming_strings);
     for (size_t i = 0; i < sizeof heads / sizeof *heads; i++)
-        if (accept(&r, heads[i].word)) {
+        if (reader_accept(&r, heads[i].word)) {
             heads[i].read(&r, &st);
             break;
         }
@@ -396,8 +365,8 @@ static const uint8_t fates[SQL_CLASS_N] = {
     [SQL_NOTIFY] = TX_PRIMARY_ONLY,
     [SQL_LOCKING_READ] = TX_STAYS,    /* 25006 */
     [SQL_WRITER_FUNCTION] = TX_MOVES, /* 25006 as a rule, but pg_notify() and its like may */
-    [SQL_RUNS_SQL] = TX_MOVES, /* what it runs may take an advisory lock */
-    [SQL_HIDDEN_WRITE] = TX_STAYS, /* 25006 */
+    [SQL_RUNS_SQL] = TX_MOVES,        /* what it runs may take an advisory lock */
+    [SQL_HIDDEN_WRITE] = TX_STAYS,    /* 25006 */
     [SQL_LOCK] = TX_MOVES,
     [SQL_WAIT] = TX_STAYS,
     [SQL_COPY] = TX_MOVES,    /* a file is the primary's */
