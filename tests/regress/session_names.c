@@ -3,7 +3,7 @@
  * isolationtester asks PostgreSQL whether the process of a session waits for a lock, and takes the process id for the
  * one that the server told at login. A pooler's clients have process ids that no server knows, and no process of their
  * own. But each session has an application_name of its own (isolation/TEST/SESSION), which pg_stat_activity shows for
- * the server that works for it now.
+ * the server that works for it now. Who sent a notification is still told by process id: that is the protocol's own.
  *
  * To be preloaded. Replaces, for every connection of the program: PQbackendPID (numbers from 1, in the order of asking),
  * PQprepare of the one lock query, PQnotifies (the sender's number). Direct runs use it, too: same program, same answers.
@@ -39,13 +39,12 @@ static void *real(const char *name)
     return f;
 }
 
-/* The application_name that this query finds, or "". */
-static void name_from(PGconn *conn, const char *sql, char name[static 64])
+static void ask_name(struct session *s)
 {
-    PGresult *r = PQexec(conn, sql);
+    PGresult *r = PQexec(s->conn, "SELECT current_setting('application_name')");
     if (PQresultStatus(r) != PGRES_TUPLES_OK)
-        give_up(sql, PQerrorMessage(conn));
-    snprintf(name, 64, "%s", PQntuples(r) > 0 ? PQgetvalue(r, 0, 0) : "");
+        give_up("application_name", PQerrorMessage(s->conn));
+    snprintf(s->name, sizeof s->name, "%s", PQgetvalue(r, 0, 0));
     PQclear(r);
 }
 
@@ -60,7 +59,7 @@ int PQbackendPID(const PGconn *conn)
     struct session *s = &sessions[session_n++];
     memcpy(&s->conn, &conn, sizeof conn); /* libpq's own promise of const is for this call only */
     s->told_pid = ((int (*)(const PGconn *))real("PQbackendPID"))(conn);
-    name_from(s->conn, "SELECT current_setting('application_name')", s->name);
+    ask_name(s);
     return session_n;
 }
 
@@ -98,16 +97,10 @@ PGnotify *PQnotifies(PGconn *conn)
     PGnotify *notify = ((PGnotify * (*)(PGconn *)) real("PQnotifies"))(conn);
     if (!notify)
         return NULL;
-    char sql[128];
-    char name[64];
-    snprintf(sql, sizeof sql, "SELECT application_name FROM pg_stat_activity WHERE pid = %d",
-             notify->be_pid);
-    name_from(sessions[0].conn, sql,
-              name); /* the control connection's, which runs nothing else now */
     for (int i = 0; i < session_n; i++) {
-        if (sessions[i].told_pid == notify->be_pid || strcmp(sessions[i].name, name) == 0) {
+        if (sessions[i].told_pid == notify->be_pid) {
             notify->be_pid = i + 1;
-            break;
+            return notify;
         }
     }
     return notify;
