@@ -92,8 +92,10 @@ test-all: test-unit test-oracle test-fuzz-corpus test-integration
 # The I/O tests must notice when the core is broken on purpose.
 IO_ASAN_OBJ := $(patsubst %.c,$(B)/asan/%.o,$(wildcard base/*.c proxy/io/*.c) tests/unit/port_sim.c tests/unit/test_io_conn.c)
 SIM_ASAN_OBJ := $(ASAN_OBJ) $(patsubst %,$(B)/asan/tests/unit/%.o,port_sim fake_pg test_session_sim)
+ROUTER_REL_OBJ := $(patsubst %.c,$(B)/rel/%.o,$(wildcard base/*.c router/*.c tests/unit/test_router_*.c))
 .PHONY: test-mutants
-test-mutants: $(IO_ASAN_OBJ) $(SIM_ASAN_OBJ)
+test-mutants: $(IO_ASAN_OBJ) $(SIM_ASAN_OBJ) $(ROUTER_REL_OBJ)
+	@tests/unit/mutants_router '$(CC) -O0 -std=gnu17 -w $(CPPFLAGS)' '-lcmocka' $(ROUTER_REL_OBJ)
 	@tests/unit/mutants '$(CC) -O1 -std=gnu17 -w $(SAN) $(CPPFLAGS)' '$(LIBS) -lcmocka' $(IO_ASAN_OBJ)
 	@tests/unit/mutants_session '$(CC) -O1 -std=gnu17 -w $(SAN) $(CPPFLAGS)' '$(LIBS) -lcmocka' $(SIM_ASAN_OBJ)
 
