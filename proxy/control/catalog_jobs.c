@@ -122,7 +122,7 @@ static void fail(struct job *j, bool refused, const char *text)
             LF_S("hint", refused ? "reads of tables stay on the primary; see probe_user" : ""));
     snprintf(j->told, sizeof j->told, "%s", text);
     if (refused && (j->loaded || j->failed_n == 1)) {
-        catalog_slot_publish(j->slot, NULL, 0);
+        catalog_slot_publish(j->slot, NULL, 0, (struct catalog_position){0});
         j->loaded = false;
     }
     close_job(j);
@@ -222,7 +222,9 @@ static void publish(struct job *j)
         LF_U("types", counts.types), LF_U("views", counts.views),
         LF_U("views_read", counts.views_read), LF_U("bytes", catalog_bytes(catalog)),
         LF_U("took_ms", j->load_ms));
-    catalog_slot_publish(j->slot, catalog, j->covers);
+    struct node *node = &catalog_slot_cluster(j->slot)->nodes[j->node];
+    catalog_slot_publish(j->slot, catalog, j->covers,
+                         (struct catalog_position){node_status(node).timeline, j->load.lsn});
     catalog_load_end(&j->load);
     snprintf(j->fingerprint, sizeof j->fingerprint, "%s", j->load.fingerprint);
     j->published = j->covers;

@@ -2,6 +2,7 @@
 
 #include "base/check.h"
 #include "proxy/pool/catalog_slot.h"
+#include "router/freshness.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -70,10 +71,13 @@ static struct slice field(const PGresult *result, unsigned i)
 
 static bool take_fingerprint(struct catalog_load *load, const PGresult *result)
 {
-    if (PQnfields(result) != 2)
+    if (PQnfields(result) != 3)
         return false;
-    const struct slice in_recovery = field(result, 0), text = field(result, 1);
+    const struct slice in_recovery = field(result, 0), text = field(result, 1),
+                       lsn = field(result, 2);
     if (!in_recovery.p || !text.p || text.n >= sizeof load->fingerprint)
+        return false;
+    if (lsn.p && !lsn_parse(lsn, &load->lsn))
         return false;
     load->in_recovery = slice_is(in_recovery, "t");
     memcpy(load->fingerprint, text.p, text.n);

@@ -28,6 +28,7 @@ struct catalog_load {
     unsigned step;
     bool in_recovery; /* the node is no primary (any more) */
     bool answered;    /* the statement of this step */
+    uint64_t lsn;     /* all that the snapshot shows has been flushed up to here */
     char fingerprint[CATALOG_FINGERPRINT_BYTES];
     char error[CATALOG_ERROR_BYTES];
     struct catalog_rows *rows; /* all of them, after CATALOG_DONE with CATALOG_WANT_ALL */

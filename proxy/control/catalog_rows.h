@@ -30,7 +30,8 @@ enum catalog_query {
 
 const char *catalog_rows_sql(enum catalog_query query);
 unsigned catalog_rows_fields(enum catalog_query query);
-/* One row: is the node in recovery; a text that changes with what the queries above would say. */
+/* One row: is the node in recovery; a text that changes with what the queries above would say; the primary's flush LSN,
+ * taken after the snapshot. */
 extern const char catalog_fingerprint_sql[];
 
 struct catalog_rows;

@@ -11,6 +11,7 @@ struct catalog_edition {
     atomic_uint refs;
     struct catalog *catalog; /* NULL: none could be loaded */
     uint64_t covers;
+    struct catalog_position position;
 };
 
 struct catalog_slot {
@@ -157,11 +158,13 @@ void catalog_slot_heard(struct catalog_slot *slot)
     atomic_store(&slot->asked_load, false);
 }
 
-void catalog_slot_publish(struct catalog_slot *slot, struct catalog *catalog, uint64_t covers)
+void catalog_slot_publish(struct catalog_slot *slot, struct catalog *catalog, uint64_t covers,
+                          struct catalog_position position)
 {
     struct catalog_edition *edition = calloc(1, sizeof *edition), *was;
     CHECK(edition != NULL);
-    *edition = (struct catalog_edition){.refs = 1, .catalog = catalog, .covers = covers};
+    *edition = (struct catalog_edition){
+        .refs = 1, .catalog = catalog, .covers = covers, .position = position};
     pthread_mutex_lock(&lock);
     was = slot->newest;
     slot->newest = edition;
@@ -206,6 +209,17 @@ const struct catalog *catalog_use_now(struct catalog_use *use)
     if (!use->edition || !use->edition->catalog)
         return not_loaded;
     return atomic_load(&slot->changes) == use->edition->covers ? use->edition->catalog : stale;
+}
+
+bool catalog_use_position(const struct catalog_use *use, uint64_t *seen,
+                          struct catalog_position *position)
+{
+    const struct catalog_edition *edition = use->edition;
+    if (!edition || *seen == use->version || atomic_load(&use->slot->changes) != edition->covers)
+        return false;
+    *seen = use->version;
+    *position = edition->position;
+    return true;
 }
 
 uint64_t catalog_use_moment(const struct catalog_use *use)

@@ -38,8 +38,15 @@ bool catalog_slot_asked(const struct catalog_slot *slot);
 void catalog_slot_heard(struct catalog_slot *slot);
 
 /* ---- the control thread ---- */
+/* All that the catalog tells is in the WAL up to here. A replica that has not replayed it has another catalog:
+ * a function that is harmless now may be the one that took locks there. */
+struct catalog_position {
+    uint32_t timeline; /* 0: not known */
+    uint64_t lsn;
+};
 /* catalog: taken over; NULL: none can be loaded. covers: catalog_slot_changes() before it was begun. */
-void catalog_slot_publish(struct catalog_slot *slot, struct catalog *catalog, uint64_t covers);
+void catalog_slot_publish(struct catalog_slot *slot, struct catalog *catalog, uint64_t covers,
+                          struct catalog_position position);
 uint64_t catalog_next_id(void);
 
 /* ---- a reader ---- */
@@ -55,6 +62,9 @@ void catalog_use_end(struct catalog_use *use);
 /* What SQL is to be classified with, until the next call: the newest edition, or a catalog that knows
  * no name while there is none or it is stale. NULL without a slot. */
 const struct catalog *catalog_use_now(struct catalog_use *use);
+/* The position of what catalog_use_now() has just given; once for each edition, as *seen tells. False: nothing new. */
+bool catalog_use_position(const struct catalog_use *use, uint64_t *seen,
+                          struct catalog_position *position);
 /* Grows with each edition and each change: the same number twice means the same catalog all the time between. 0
  * without a slot. */
 uint64_t catalog_use_moment(const struct catalog_use *use);

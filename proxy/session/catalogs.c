@@ -27,6 +27,9 @@ void catalogs_check_segment(struct session *s)
         if (facts->class <= SQL_COPY_OUT)
             facts->reason = ROUTE_WHY_CATALOG_STALE;
     }
+    struct catalog_position position;
+    if (catalog_use_position(&s->set->catalog, &s->catalog_seen, &position))
+        floors_raise(s, position.timeline, position.lsn);
     if (!now || !is_unknown((enum route_reason)facts->reason))
         return;
     hub_want_catalog(&s->worker->hub, s->set, false);

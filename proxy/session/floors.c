@@ -371,6 +371,12 @@ static void raise(struct session *s, uint32_t timeline, uint64_t lsn)
     }
 }
 
+void floors_raise(struct session *s, uint32_t timeline, uint64_t lsn)
+{
+    if (timeline && lsn)
+        floor_raise(&s->floor, timeline, lsn, s->worker->loop->now_ns);
+}
+
 bool floors_raise_token(struct session *s, struct slice token)
 {
     uint32_t timeline;

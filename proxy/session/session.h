@@ -163,6 +163,7 @@ struct session {
     uint64_t asked_ns; /* when the segment was routed */
     struct tx tx;
     struct sql_facts segment; /* of what was collected */
+    uint64_t catalog_seen;    /* the edition that the floor knows of */
     uint64_t segment_catalog; /* catalog_use_moment() before its first statement was classified */
     struct collecting collecting;
     uint32_t collected_bytes;  /* of conn->in that segment covers and that are not sent yet */
@@ -388,6 +389,8 @@ void floors_reached(struct session *s); /* a replica serves it */
 void floors_sampled(struct worker *worker, struct cluster *cluster);
 /* Reads must show what this token (SHOW pgweir.lsn_token, or an LSN alone) stands for: SET
  * pgweir.min_lsn, a startup option, a comment. False: it is none. */
+/* Something that this client's reads rely on is in the WAL up to here. */
+void floors_raise(struct session *s, uint32_t timeline, uint64_t lsn);
 bool floors_raise_token(struct session *s, struct slice token);
 /* The client's own WAIT FOR LSN, which the primary gets: its reads show that much too. */
 void floors_waits_for(struct session *s, struct slice sql);

@@ -327,6 +327,28 @@ def test_ddl_behind_other_things(cluster, schema, pgweir):
     reader.close()
 
 
+def test_a_replica_that_lags_has_the_old_function(cluster, schema, pgweir):
+    """What is harmless by now may be the writing one there: such a replica takes no read by the new catalog."""
+    weir = pgweir(log_routes="all", workers=2, catalog_poll_interval="100ms", max_lag="1h")
+    weir.wait_reads_on_replica()
+    reader = Reader(cluster, weir)
+    apply(cluster, "CREATE OR REPLACE FUNCTION cat.fine(int) RETURNS int LANGUAGE sql VOLATILE AS 'SELECT $1'")
+    reader.wait_reason("SELECT fine(1)", "user_function")
+    reader.wait_replica("SELECT * FROM t")
+    others = [Reader(cluster, weir) for _ in range(3)]
+    others[0].wait_replica("SELECT * FROM t")
+    cluster.pause("replica1")
+    loads = weir.log().count("catalog.loaded")
+    cluster.sql("primary", "CREATE OR REPLACE FUNCTION cat.fine(int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT $1'")
+    wait_until(lambda: weir.log().count("catalog.loaded") > loads, 10, "the new catalog")
+    for one in others:
+        assert one.run("SELECT fine(1)") == ("primary", "not_replayed_yet")
+    cluster.resume("replica1")
+    reader.wait_replica("SELECT fine(1)")
+    for one in (reader, *others):
+        one.close()
+
+
 def test_a_temporary_table_that_explain_analyze_makes(cluster, weir, reader):
     reader.wait_replica("SELECT id FROM t")
     with reader.db.cursor() as cursor:

@@ -34,7 +34,8 @@ static enum route_reason reason_now(struct catalog_use *use)
 
 static void publish(struct catalog_slot *slot, uint64_t covers)
 {
-    catalog_slot_publish(slot, catalog_new(catalog_next_id()), covers);
+    catalog_slot_publish(slot, catalog_new(catalog_next_id()), covers,
+                         (struct catalog_position){1, 100 + covers});
 }
 
 static void one_slot_per_cluster_and_database(void **state)
@@ -73,7 +74,7 @@ static void a_change_makes_it_stale_until_a_load_that_began_later(void **state)
     assert_int_equal(reason_now(&use), ROUTE_WHY_CATALOG_STALE);
     publish(slot, catalog_slot_changes(slot));
     assert_int_equal(reason_now(&use), ROUTE_WHY_UNKNOWN_RELATION);
-    catalog_slot_publish(slot, NULL, 0);
+    catalog_slot_publish(slot, NULL, 0, (struct catalog_position){0});
     assert_int_equal(reason_now(&use), ROUTE_WHY_CATALOG_NOT_LOADED);
     catalog_use_end(&use);
     catalog_slot_unref(slot);
@@ -116,6 +117,28 @@ static void a_reader_keeps_what_it_has_until_it_asks_again(void **state)
     catalog_use_end(&two);
 }
 
+static void a_position_is_told_once_for_each_edition(void **state)
+{
+    (void)state;
+    struct catalog_use use;
+    struct catalog_position at = {0};
+    uint64_t seen = 0;
+    struct catalog_slot *slot = catalog_slot_get(cluster, slice_of("a"));
+    catalog_use_begin(&use, slot);
+    catalog_use_now(&use);
+    assert_false(catalog_use_position(&use, &seen, &at));
+    publish(slot, 0);
+    catalog_slot_changed(slot);
+    catalog_use_now(&use);
+    assert_false(catalog_use_position(&use, &seen, &at)); /* it is stale */
+    publish(slot, 1);
+    catalog_use_now(&use);
+    assert_true(catalog_use_position(&use, &seen, &at));
+    assert_true(at.timeline == 1 && at.lsn == 101);
+    assert_false(catalog_use_position(&use, &seen, &at));
+    catalog_use_end(&use);
+}
+
 static void a_wish_is_told_once_until_it_is_heard(void **state)
 {
     (void)state;
@@ -148,6 +171,7 @@ int main(void)
         cmocka_unit_test(a_change_makes_it_stale_until_a_load_that_began_later),
         cmocka_unit_test(a_moment_never_comes_back),
         cmocka_unit_test(a_reader_keeps_what_it_has_until_it_asks_again),
+        cmocka_unit_test(a_position_is_told_once_for_each_edition),
         cmocka_unit_test(a_wish_is_told_once_until_it_is_heard),
         cmocka_unit_test(without_a_slot_there_is_no_catalog),
     };
