@@ -319,7 +319,8 @@ def test_a_write_is_the_clients_own_error(weir, statement):
 # BEGIN is answered here.
 
 def in_transaction(cluster):
-    return cluster.sql("primary", "SELECT count(*) FROM pg_stat_activity WHERE state LIKE 'idle in tr%%'")[0][0]
+    return cluster.sql("primary", "SELECT count(*) FROM pg_stat_activity WHERE state LIKE 'idle in tr%%'"
+                       " AND usename <> 'probe'")[0][0]
 
 
 def test_begin_takes_no_server(cluster, schema, pgweir):
