@@ -118,7 +118,7 @@ const char catalog_fingerprint_sql[] =
                                                                                               "pg_"
                                                                                               "'") ", " ROWS_OF("(SELECT inhrelid AS oid, xmin FROM pg_inherits) c") ", " ROWS_OF("(SELECT a.attrelid AS oid, a.xmin FROM pg_attribute a JOIN pg_class r"
                                                                                                                                                                                   " ON r.oid = a.attrelid WHERE r.relkind = 'c' AND r.oid >= 16384) c") "),"
-    " CASE WHEN NOT pg_is_in_recovery() THEN pg_current_wal_flush_lsn() END";
+                                                                                                                                                                                                                                                        " CASE WHEN NOT pg_is_in_recovery() THEN pg_current_wal_flush_lsn() END";
 
 const char *catalog_rows_sql(enum catalog_query query)
 {
