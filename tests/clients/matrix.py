@@ -71,6 +71,7 @@ EXPECTED = {
     "killed": ["lost", 0, 1],
 }
 EXPECTED_OF = {("postgres.js", "copy"): [1000, 500500, 1000, 1000]}  # see there
+OPTIONS_OF = {"tools": {"consistency": "global"}}  # each run of a tool is a new client, which shall see what the last one did
 TOOLS = dict.fromkeys(["pg_dump", "pg_restore", "pg_dumpall", "watch", "gset", "copy", "pgbench"], ANY)
 SCHEMA = """
 CREATE TABLE t (id int PRIMARY KEY, note text);
@@ -279,7 +280,7 @@ class Matrix:
     def start_weir(self, driver):
         weir = Pgweir(self.dir / f"weir-{driver}", {"app": self.cluster.entry(), "postgres": self.cluster.entry(dbname="postgres"),
                                                     "template1": self.cluster.entry(dbname="template1")},
-                      {"default_pool_size": POOL_SIZE})
+                      {"default_pool_size": POOL_SIZE, **OPTIONS_OF.get(driver, {})})
         weir.wait_reads_on_replica(30)
         return weir
 
