@@ -17,7 +17,7 @@ ENV = {**os.environ, "PGHOST": "127.0.0.1", "PGPORT": str(drive.PORT), "PGDATABA
 def tool(name, *args, stdin=None, **env):
     """Its output; an error if it fails."""
     done = subprocess.run([os.path.join(os.environ["PGBIN"], name), *args], input=stdin, capture_output=True, text=True,
-                          timeout=15, env={**ENV, **env})
+                          timeout=35, env={**ENV, **env})
     if done.returncode:
         raise RuntimeError(f"{name} ends with {done.returncode}: {done.stderr.strip()}")
     return done.stdout
@@ -26,7 +26,7 @@ def tool(name, *args, stdin=None, **env):
 def psql(script, *args):
     """Errors are part of what is seen, as a person would see them."""
     done = subprocess.run([os.path.join(os.environ["PGBIN"], "psql"), "-XAt", *args], input=script, capture_output=True,
-                          text=True, timeout=15, env=ENV)
+                          text=True, timeout=35, env=ENV)
     return done.stdout.splitlines() + done.stderr.splitlines()
 
 
@@ -85,7 +85,7 @@ def scenario_pg_dumpall():
 
 
 def scenario_watch():
-    done = subprocess.run(["timeout", "-s", "INT", "3", os.path.join(os.environ["PGBIN"], "psql"), "-XAtq"], text=True, timeout=15,
+    done = subprocess.run(["timeout", "-s", "INT", "3", os.path.join(os.environ["PGBIN"], "psql"), "-XAtq"], text=True, timeout=35,
                           input="SET work_mem = '7MB';\nSHOW work_mem \\watch 0.2\n", capture_output=True, env=ENV)
     return [sorted({x for x in done.stdout.splitlines() if x and " every " not in x}), done.stdout.count("7MB") >= 4,
             done.stderr.strip()]
@@ -139,13 +139,13 @@ def scenario_pgbench():
     tool("pgbench", "-i", "-q", "-I", "dtgp")
     seen = []
     for mode in ("simple", "extended", "prepared"):
-        tool("pgbench", "-n", "-M", mode, "-c", "4", "-t", "20", "--max-tries=10")
+        tool("pgbench", "-n", "-M", mode, "-c", "4", "-t", "5", "--max-tries=10")
         seen.append(tool("psql", "-XAtc", "SELECT count(*), (SELECT sum(bbalance) FROM pgbench_branches) = sum(delta) FROM"
                          " pgbench_history").strip())
     with tempfile.NamedTemporaryFile("w") as script:
         script.write("\\startpipeline\nBEGIN;\nUPDATE pgbench_tellers SET tbalance = 7 WHERE tid = 1;\nSELECT 1;\nEND;\n\\endpipeline\n")
         script.flush()
-        tool("pgbench", "-n", "-M", "prepared", "-f", script.name, "-c", "4", "-t", "20")
+        tool("pgbench", "-n", "-M", "prepared", "-f", script.name, "-c", "4", "-t", "5")
     seen.append(tool("psql", "-XAtc", "SELECT tbalance FROM pgbench_tellers WHERE tid = 1").strip())
     tool("pgbench", "-i", "-q", "-I", "d")
     return seen
