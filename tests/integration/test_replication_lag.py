@@ -153,7 +153,7 @@ def test_a_read_in_flight_on_a_stopped_replica_is_answered_by_the_primary(cluste
 def test_a_read_in_flight_on_a_killed_replica_is_answered_by_the_primary(cluster, weir):
     with weir.raw().login("app_scram", "app", "secret") as c:
         assert c.rows(Cluster.WHO) == [["1"]]
-        c.send(query("SELECT pg_sleep(1), (17 - length(pi()::text)) / 2"))
+        c.send(query("SELECT pg_sleep(3), (17 - length(pi()::text)) / 2"))
         wait_until(lambda: cluster.sql("replica1", "SELECT 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep'"))
         cluster.kill("replica1")
         answer = c.read_until("Z")
