@@ -524,7 +524,7 @@ static void set_unknown(struct sql_facts *out, enum route_reason why)
                               .fingerprint = 0};
 }
 
-void sql_classify(struct slice sql, const struct sql_env *env, struct sql_facts *out)
+static void classify(struct slice sql, const struct sql_env *env, bool quick, struct sql_facts *out)
 {
     sql_facts_init(out);
     if (env->ascii_trail_bytes) {
@@ -535,7 +535,7 @@ void sql_classify(struct slice sql, const struct sql_env *env, struct sql_facts 
         set_unknown(out, ROUTE_WHY_BAD_TOKEN);
         return;
     }
-    if (quick_read(sql, env, out))
+    if (quick && quick_classify(sql, env, out))
         return;
     struct cursor c;
     cursor_init(&c, sql, env->standard_conforming_strings);
@@ -555,4 +555,14 @@ void sql_classify(struct slice sql, const struct sql_env *env, struct sql_facts 
     }
     out->fingerprint = c.fingerprint.value;
     CHECK(((out->flags & SQL_F_READ) != 0) == sql_class_on_replica((enum sql_class)out->class));
+}
+
+void sql_classify(struct slice sql, const struct sql_env *env, struct sql_facts *out)
+{
+    classify(sql, env, true, out);
+}
+
+void sql_classify_in_full(struct slice sql, const struct sql_env *env, struct sql_facts *out)
+{
+    classify(sql, env, false, out);
 }

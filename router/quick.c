@@ -26,6 +26,7 @@ struct quick {
     bool want_relation; /* the next token may be a relation's name */
     bool at_relation;   /* the token may be */
     bool reads;         /* a relation or a parameter was seen */
+    bool writes;        /* INSERT, UPDATE, DELETE */
     unsigned depth;
     uint32_t froms; /* bit d: a FROM clause is open at depth d */
 };
@@ -39,20 +40,21 @@ struct part {
 
 /* What the keywords that are let through do; the others are not. */
 enum {
-    DO_OPERAND = 1 << 0,   /* an operand follows */
-    DO_VALUE = 1 << 1,     /* is one */
-    DO_FROM = 1 << 2,      /* relations follow */
-    DO_LEAVE = 1 << 3,     /* ends the FROM clause */
-    DO_JOIN = 1 << 4,      /* a relation follows, in a FROM clause */
-    DO_INFIX = 1 << 5,     /* behind an operand: another one follows */
-    DO_POSTFIX = 1 << 6,   /* behind an operand: nothing */
-    DO_LIKE = 1 << 7,      /* an infix that may follow a word that could be a keyword too */
-    DO_FORM = 1 << 8,      /* name of a construct or type: no call */
-    DO_NAME = 1 << 9,      /* a name like any other */
-    DO_MAYBE = 1 << 10,    /* a name, yet an operand may follow */
-    DO_BY = 1 << 11,       /* behind GROUP, ORDER, PARTITION */
-    DO_NOTHING = 1 << 12,  /* NOT */
-    DO_OPERATORS = 1 << 13 /* stands for operators, which the user may have defined */
+    DO_OPERAND = 1 << 0,    /* an operand follows */
+    DO_VALUE = 1 << 1,      /* is one */
+    DO_FROM = 1 << 2,       /* relations follow */
+    DO_LEAVE = 1 << 3,      /* ends the FROM clause */
+    DO_JOIN = 1 << 4,       /* a relation follows, in a FROM clause */
+    DO_INFIX = 1 << 5,      /* behind an operand: another one follows */
+    DO_POSTFIX = 1 << 6,    /* behind an operand: nothing */
+    DO_LIKE = 1 << 7,       /* an infix that may follow a word that could be a keyword too */
+    DO_FORM = 1 << 8,       /* name of a construct or type: no call */
+    DO_NAME = 1 << 9,       /* a name like any other */
+    DO_MAYBE = 1 << 10,     /* a name, yet an operand may follow */
+    DO_BY = 1 << 11,        /* behind GROUP, ORDER, PARTITION */
+    DO_NOTHING = 1 << 12,   /* NOT */
+    DO_OPERATORS = 1 << 13, /* stands for operators, which the user may have defined */
+    DO_WRITES = 1 << 14     /* only in INSERT, UPDATE, DELETE */
 };
 
 static const uint16_t doings[KW_N] = {
@@ -104,6 +106,13 @@ static const uint16_t doings[KW_N] = {
     [KW_exists] = DO_FORM,
     [KW_interval] = DO_FORM,
     [KW_timestamp] = DO_FORM,
+    [KW_into] = DO_OPERAND | DO_WRITES,
+    [KW_values] = DO_OPERAND | DO_WRITES,
+    [KW_default] = DO_OPERAND | DO_WRITES,
+    [KW_returning] = DO_OPERAND | DO_WRITES,
+    [KW_do] = DO_OPERAND | DO_WRITES,
+    [KW_set] = DO_NAME | DO_WRITES,
+    [KW_update] = DO_NAME | DO_WRITES,
     [KW_partition] = DO_NAME,
     [KW_name] = DO_MAYBE,
     [KW_key] = DO_MAYBE,
@@ -165,11 +174,35 @@ SLOW bool ask_word_operators(const struct catalog *catalog, enum keyword keyword
 
 /* ---- names ---- */
 
+/* Behind the comment at p, should there be one; comments in comments are not ours. */
+SLOW const uint8_t *skip_comment(const uint8_t *p)
+{
+    if (p[0] == '-' && p[1] == '-') {
+        while (*p != 0 && !scan_is(*p, SCAN_C_NEWLINE))
+            p++;
+        return p;
+    }
+    if (p[0] != '/' || p[1] != '*')
+        return p;
+    for (const uint8_t *q = p + 2; *q != 0 && (q[0] != '/' || q[1] != '*'); q++)
+        if (q[0] == '*' && q[1] == '/')
+            return q + 2;
+    return p;
+}
+
+/* Behind white space and comments. */
 FAST const uint8_t *skip_spaces(const uint8_t *p)
 {
-    while (scan_is(*p, SCAN_C_SPACE))
-        p++;
-    return p;
+    for (;;) {
+        while (scan_is(*p, SCAN_C_SPACE))
+            p++;
+        if (*p != '-' && *p != '/')
+            return p;
+        const uint8_t *behind = skip_comment(p);
+        if (behind == p)
+            return p;
+        p = behind;
+    }
 }
 
 /* The name at q->at, with or without quotes; false if it is no simple one. */
@@ -210,8 +243,13 @@ FAST bool is_special(struct slice name)
 FAST bool take_call(struct quick *q, const struct part *qualifier, const struct part *name)
 {
     const struct part copy = *name; /* a pointer would keep it out of registers */
-    return q->after == AFTER_NO && !q->at_relation && q->before != KW_as && !copy.quoted &&
-           qualifier == NULL && ask(q->catalog, IS_CALL, NULL, &copy);
+    if (q->after != AFTER_NO || q->at_relation || q->before == KW_as || copy.quoted ||
+        qualifier != NULL)
+        return false;
+    const unsigned function = copy.row->known.function;
+    if (q->writes) /* INSERT INTO t (a): only what the session keeps counts */
+        return function == FN_UNKNOWN || function == FN_HARMLESS;
+    return q->catalog == NULL ? function == FN_HARMLESS : ask(q->catalog, IS_CALL, NULL, &copy);
 }
 
 /* Neither "(", a string nor a dot follows the name. */
@@ -222,6 +260,8 @@ FAST bool take_plain(struct quick *q, const struct part *qualifier, const struct
     q->was = q->at_relation ? WAS_RELATION : WAS_ELSE;
     q->reads |= q->at_relation;
     if (q->catalog == NULL && (q->at_relation || name->row->known.function == FN_UNKNOWN))
+        return true;
+    if (q->writes)
         return true;
     if (!q->at_relation && qualifier == NULL)
         return true;
@@ -335,6 +375,8 @@ FAST bool take_word(struct quick *q)
             const unsigned doing = doings[keyword];
             if (doing == 0 || q->before == KW_as) /* SELECT a AS from */
                 return false;
+            if ((doing & DO_WRITES) && !q->writes) /* SELECT INTO */
+                return false;
             if (!(doing & (DO_NAME | DO_MAYBE)))
                 return take_keyword(q, keyword, doing);
             after = doing & DO_NAME ? AFTER_YES : AFTER_MAYBE;
@@ -427,7 +469,8 @@ FAST bool take_operator(struct quick *q)
     }
     if (q->catalog != NULL && !star && !ask_operator(q->catalog, p, n))
         return false;
-    fingerprint_other(&q->fingerprint, fingerprint_of_bytes((struct slice){p, n}));
+    fingerprint_other(&q->fingerprint, n == 1 ? fingerprint_of_bytes((struct slice){p, 1})
+                                              : fingerprint_of_bytes((struct slice){p, 2}));
     q->at = p + n;
     q->after = AFTER_NO;
     q->before = KW_NONE;
@@ -494,46 +537,58 @@ FAST bool take_token(struct quick *q)
     return c == '\'' ? take_string(q) : c == '$' && take_parameter(q);
 }
 
-/* Is the byte the end of the text, or a semicolon in front of it? */
-static bool is_end(const uint8_t *p, const uint8_t *end, uint64_t *fingerprint)
+/* The first word: KW_NONE if it is none of ours. */
+static enum keyword read_head(struct quick *q)
 {
-    struct fingerprint f = {.value = *fingerprint};
-    if (p == end)
-        return true;
-    fingerprint_other(&f, ';');
-    *fingerprint = f.value;
-    return *p == ';' && skip_spaces(p + 1) == end;
+    struct part part;
+    if (!scan_is(*q->at, SCAN_C_IDENT_START) || !read_part(q, &part))
+        return KW_NONE;
+    const enum keyword keyword = (enum keyword)part.row->known.keyword;
+    q->writes = keyword == KW_insert || keyword == KW_update || keyword == KW_delete;
+    return keyword == KW_select || q->writes ? keyword : KW_NONE;
 }
 
-static bool starts_with_select(struct slice sql)
+/* All tokens behind the first, up to the end of the text or a semicolon in front of it. */
+FAST bool read_rest(struct quick *q, const uint8_t *end)
 {
-    return sql.n > 6 && strncasecmp((const char *)sql.p, "select", 6) == 0 &&
-           !scan_is(sql.p[6], SCAN_C_IDENT);
+    for (;;) {
+        q->at = skip_spaces(q->at);
+        if (*q->at == ';' || *q->at == 0)
+            break;
+        if (!take_token(q))
+            return false;
+    }
+    if (*q->at == ';')
+        fingerprint_other(&q->fingerprint, ';');
+    return skip_spaces(q->at + (*q->at == ';')) == end && q->depth == 0;
 }
 
-bool quick_read(struct slice sql, const struct sql_env *env, struct sql_facts *out)
+bool quick_classify(struct slice sql, const struct sql_env *env, struct sql_facts *out)
 {
     uint8_t text[QUICK_TEXT_MAX + 16];
-    if (!env->standard_conforming_strings || sql.n > QUICK_TEXT_MAX || !starts_with_select(sql))
+    if (!env->standard_conforming_strings || sql.n > QUICK_TEXT_MAX || sql.n == 0)
         return false;
     memcpy(text, sql.p, sql.n);
     memset(text + sql.n, 0, 16);
-    struct quick q = {.at = text, .catalog = env->catalog};
-    for (;;) {
-        q.at = skip_spaces(q.at);
-        if (*q.at == ';' || *q.at == 0)
-            break;
-        if (!take_token(&q))
-            return false;
-    }
-    uint64_t fingerprint = q.fingerprint.value;
-    if (!is_end(q.at, text + sql.n, &fingerprint) || q.depth != 0 ||
-        (q.reads && !is_harmless(lookup_everywhere(env->catalog))))
+    struct quick head = {.at = text};
+    const enum keyword keyword = read_head(&head);
+    if (keyword == KW_NONE)
         return false;
-    *out = (struct sql_facts){.class = SQL_READ,
-                              .reason = ROUTE_WHY_READ,
+    struct quick q = {.at =
+                          head.at, /* not all of it: only a struct that no one points to is fast */
+                      .fingerprint = {.value = head.fingerprint.value},
+                      .writes = head.writes,
+                      .before = head.writes ? KW_NONE : KW_select,
+                      .catalog = head.writes ? NULL : env->catalog};
+    if (!read_rest(&q, text + sql.n))
+        return false;
+    if (q.reads && q.catalog != NULL && !is_harmless(lookup_everywhere(q.catalog)))
+        return false;
+    const bool writes = q.writes;
+    *out = (struct sql_facts){.class = writes ? SQL_WRITE : SQL_READ,
+                              .reason = writes ? ROUTE_WHY_WRITE : ROUTE_WHY_READ,
                               .statements = 1,
-                              .flags = SQL_F_READ,
-                              .fingerprint = fingerprint};
+                              .flags = writes ? SQL_F_NOT_READ : SQL_F_READ,
+                              .fingerprint = q.fingerprint.value};
     return true;
 }

@@ -1,10 +1,10 @@
-/* router/quick.h: prove everyday SELECTs to be reads in a fraction of the time that body.c needs.
+/* router/quick.h: classify everyday statements in a fraction of the time that classify.c and body.c need.
  *
  * Pure      private to router/.
- * Rule      it only ever says "a read" or "not mine", and a read only where the full path says the same, with
- *           the same flags and fingerprint. Whatever it has not heard of is not its own: comments, WITH, casts,
- *           FOR, quoted names that are not all lower case, and all that is no SELECT. tests/unit and the fuzzers
- *           hold each text against the full path.
+ * Rule      it says "a read", "a write" or "not mine", and never anything but what the full path says, with the
+ *           same flags and fingerprint. Whatever it has not heard of is not its own: WITH, casts, FOR, quoted
+ *           names that are not all lower case, any other statement, several of them. Unit tests, the oracle and
+ *           the fuzzer hold each of their texts against sql_classify_in_full().
  * Limits    texts of QUICK_TEXT_MAX bytes, QUICK_DEPTH_MAX open parentheses.
  */
 #ifndef ROUTER_QUICK_H
@@ -16,6 +16,6 @@
 #define QUICK_DEPTH_MAX 30
 
 /* sql holds no NUL byte. True: out is filled in. */
-bool quick_read(struct slice sql, const struct sql_env *env, struct sql_facts *out);
+bool quick_classify(struct slice sql, const struct sql_env *env, struct sql_facts *out);
 
 #endif

@@ -204,7 +204,10 @@ static void check_catalog(struct slice sql, struct sql_env env, const struct sql
 {
     struct sql_facts with;
     env.catalog = catalog_of_some_names();
+    struct sql_facts in_full;
     sql_classify(sql, &env, &with);
+    sql_classify_in_full(sql, &env, &in_full);
+    CHECK(memcmp(&with, &in_full, sizeof with) == 0);
     check_facts(&with);
     check_copies(sql, &env, &with);
     CHECK(with.fingerprint == without->fingerprint && with.statements == without->statements);
@@ -222,7 +225,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     const bool complete = check_tokens(sql, env.standard_conforming_strings);
     struct sql_facts f, again;
     sql_classify(sql, &env, &f);
-    sql_classify(sql, &env, &again);
+    sql_classify_in_full(sql, &env, &again);
     check_facts(&f);
     check_hint(sql, env.standard_conforming_strings);
     check_setting(sql, env.standard_conforming_strings);

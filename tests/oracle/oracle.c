@@ -59,7 +59,13 @@ static void judge(struct run *run, const char *sql, bool mutated)
 {
     static const struct sql_env env = {.standard_conforming_strings = true};
     struct sql_facts facts;
+    struct sql_facts in_full;
     sql_classify(slice_of(sql), &env, &facts);
+    sql_classify_in_full(slice_of(sql), &env, &in_full);
+    if (memcmp(&facts, &in_full, sizeof facts) != 0) {
+        report(run, "WRONG", &facts, "nothing: quick.c and body.c differ", sql);
+        run->all.wrong++;
+    }
     const struct tree_verdict tree = tree_judge(sql);
     const bool tree_reads = tree.what == TREE_READ, we_read = (facts.flags & SQL_F_READ) != 0;
     run->all.judged++;

@@ -180,6 +180,9 @@ static struct sql_facts facts_of(const char *sql, size_t n)
     memcpy(copy, sql, n);
     struct sql_facts facts;
     sql_classify((struct slice){copy, n}, &env, &facts);
+    struct sql_facts in_full;
+    sql_classify_in_full((struct slice){copy, n}, &env, &in_full);
+    assert_memory_equal(&facts, &in_full, sizeof facts);
     free(copy);
     return facts;
 }

@@ -106,6 +106,9 @@ static struct sql_facts classified(const char *sql, const struct catalog *catalo
     memcpy(copy, sql, n);
     struct sql_facts out;
     sql_classify((struct slice){copy, n}, &env, &out);
+    struct sql_facts in_full;
+    sql_classify_in_full((struct slice){copy, n}, &env, &in_full);
+    assert_memory_equal(&out, &in_full, sizeof out);
     free(copy);
     return out;
 }
