@@ -293,7 +293,7 @@ def test_a_full_pool_ejects_nobody(three, weir_of):
 def test_primary_reads_never(three, weir_of):
     weir = weir_of(["primary", "replica1"], primary_reads="never", queue_timeout="400ms", consistency="session")
     c = login(weir.port)
-    assert c.rows(Cluster.WHO) == [["1"]]
+    wait_until(lambda: c.rows(Cluster.WHO) == [["1"]], what="the catalog is loaded")
     three.freeze("replica1")
     wait_nodes(weir, three, [])
     assert [n["reads"] for n in weir.show("NODES")] == ["no", "no"]
