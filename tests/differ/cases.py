@@ -142,6 +142,11 @@ FOUND = {
     "a name that is not UTF-8": [step(raw("P", b"s\xff1\0SELECT 1\0\0\0"), S())],
     "a startup parameter that is unknown": ([], {"nope": "1"}),
     "a startup parameter with a wrong value": ([], {"TimeZone": "nowhere"}),
+    "END and a write in one segment, READ ONLY before": [
+        step(Q("BEGIN READ ONLY")), step(Q("SELECT count(*) FROM t")), step(P("", "END"), B(), E(), P("", "INSERT INTO u VALUES (7)"), B(), E(), S())],
+    "END and CALL in one segment, READ ONLY and failed before": [
+        step(P("", "BEGIN READ ONLY"), B(), E(), P("", "SELECT $1", (23,)), B("", "", ["abc"]), E(), S()),
+        step(P("", "END"), B(), E(), P("", "CALL proc()"), B(), E(), S())],
     "a setting by DO": [step(Q("DO $$ BEGIN PERFORM set_config('work_mem', '9MB', false); END $$")), step(Q("SHOW work_mem"))],
     "a setting by a function": [step(Q("SELECT sets('work_mem', '11MB')")), step(Q("SHOW work_mem"))],
     "a reported setting by a function": [step(Q("SELECT sets('TimeZone', 'Asia/Tokyo')")), step(Q("SHOW TimeZone"))],
@@ -156,9 +161,12 @@ FOUND = {
     "lastval of another": ([step(Q("SELECT lastval()"))], {}, [step(Q("SELECT nextval('sq')"))]),
     "currval of another": ([step(Q("SELECT currval('sq')"))], {}, [step(Q("SELECT nextval('sq')"))]),
     "a stale plan of another": ([step(P("s1", "SELECT * FROM u"), D("S", "s1"), B("", "s1"), E(), S())], {}, [
-        step(P("s1", "SELECT * FROM u"), S()), again(), other("ALTER TABLE u ADD COLUMN d int")]),
+        other("ALTER TABLE u ADD COLUMN d int"), step(P("s1", "SELECT * FROM u"), S()), again()]),
     "a temp table of another's function": ([step(Q("SELECT * FROM tmp_f")), step(Q("SELECT temps()"))], {}, [step(Q("SELECT temps()"))]),
-    "a seed of another": ([step(Q("SELECT setseed(0.5)")), step(Q("SELECT random()"))], {}, [step(Q("SELECT setseed(0.1)"))]),
+    "a seed of another, by setseed()": ([step(Q("SELECT random() = 0.9851677175347999"))], {}, [step(Q("SELECT setseed(0.5)"))]),
+    "a seed of another, by SET SEED": ([step(Q("SELECT random() = 0.9851677175347999"))], {}, [step(Q("SET SEED TO 0.5"))]),
+    "an own seed": [step(Q("SELECT setseed(0.5)")), step(Q("SELECT random() = 0.9851677175347999"))],
+    "an own seed, by SET SEED": [step(Q("SET SEED TO 0.5")), step(Q("SELECT random() = 0.9851677175347999"))],
 }
 
 
@@ -208,6 +216,7 @@ CAUSES = {
     "sync-with-body": ["a Sync with a body"],
     "startup-severity": ["a startup parameter that is unknown", "a startup parameter with a wrong value"],
     "shows-pgweir": ["pg_prepared_statements", "pg_prepared_statements, own", "pg_settings says where a value comes from"],
+    "seed": ["a seed of another, by SET SEED"],
     "custom-setting": ["a custom setting is unknown to others"],
 }
 KNOWN_TO_FAIL = {case: cause for cause, cases in CAUSES.items() for case in cases}

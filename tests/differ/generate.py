@@ -45,7 +45,7 @@ STATE_SQL = ["RESET ALL", "SET ROLE differ_role", "SET ROLE NONE", "RESET ROLE",
 SHOWS = ["work_mem", "TimeZone", "DateStyle", "IntervalStyle", "application_name", "client_encoding", "search_path", "extra_float_digits",
          "statement_timeout", "standard_conforming_strings", "bytea_output", "default_transaction_read_only", "role",
          "session_authorization", "transaction_read_only", "transaction_isolation", "default_transaction_isolation", "nope", "lock_timeout"]
-HIDDEN = ("locks(", "temps(", "tmp_f", "DO $$", "sets(", "pg_prepared_statements", "my.setting")  # what pgweir cannot see or that shows pgweir: cases.py has it
+HIDDEN = ("locks(", "temps(", "tmp_f", "DO $$", "sets(", "lastval()", "currval(", "pg_prepared_statements", "my.setting")  # what pgweir cannot see or that shows pgweir: cases.py has it
 LOOKS = ["SELECT current_user, session_user, current_schemas(false)", "SELECT timestamptz '2020-07-02 03:04:05+00', interval '1 day 2 hours'",
          "SELECT 'a\\b', '\\x41'::bytea", "SELECT name, setting FROM pg_settings WHERE name ~ '^default_tra|^work|e$' AND name !~ '^data|file' ORDER BY 1", "SELECT * FROM t ORDER BY 1"]
 SQL_PREPARED = ["PREPARE q1 AS SELECT 7", "PREPARE q1 AS SELECT 8", "PREPARE q2 (int) AS SELECT $1 + 1", "PREPARE s1 AS SELECT 'sql s1'",

@@ -46,6 +46,8 @@ class Place:
         self.cluster.sql("primary", "CREATE ROLE differ LOGIN")
         self.cluster.sql("primary", "CREATE ROLE differ_role")
         self.cluster.sql("primary", "GRANT differ_role TO differ")
+        for node in self.cluster.nodes[1:]:
+            self._unmark(node)
         entries = {}
         for n in range(self.pairs):
             for world in "dp":
@@ -60,6 +62,12 @@ class Place:
         options = {"auth_type": "trust", "default_pool_size": 2, "queue_timeout": "20s", "workers": 1, "log_connections": 0,
                    "log_disconnections": 0, "log_routes": "none", "catalog_poll_interval": "1h", **self.options}
         self.weir = Pgweir(self.dir / "pgweir", entries, options, users={"differ": "", "postgres": ""})
+
+    def _unmark(self, replica):
+        """conftest's replicas write floats in their own way, so that tests can tell them; here nobody may."""
+        self.cluster.sql(replica, "ALTER SYSTEM RESET extra_float_digits")
+        self.cluster.sql(replica, "SELECT pg_reload_conf()")
+        wait_until(lambda: self.cluster.sql(replica, "SHOW extra_float_digits") == [("1",)])
 
     def admin(self, database, user="differ"):
         """A connection straight to PostgreSQL that waits for no lock for long."""
@@ -88,15 +96,32 @@ class Fixture:
     def __init__(self, place, n):
         self.place, self.name = place, f"differ_p{n}"
         self.dbs = [place.admin(f"differ_d{n}"), place.admin(f"differ_p{n}")]
+        self.replicas = [place.cluster.connect(node) for node in place.cluster.nodes[1:]]
 
     def run(self, world, sql):
         """Whether it succeeded, or its SQLSTATE."""
         with self.dbs[world].cursor() as cursor:
             try:
                 cursor.execute(sql)
-                return "ok"
             except Exception as e:  # pylint: disable=broad-except
                 return getattr(e, "pgcode", None) or repr(e)
+        self._replayed()
+        return "ok"
+
+    def _replayed(self):
+        """Replicas show it too: pgweir cannot know what was not done through it."""
+        if not self.replicas:
+            return
+        with self.dbs[0].cursor() as cursor:
+            cursor.execute("SELECT pg_current_wal_insert_lsn()")
+            lsn = cursor.fetchone()[0]
+
+        def reached(db):
+            with db.cursor() as cursor:
+                cursor.execute("SELECT pg_last_wal_replay_lsn() >= %s", (lsn,))
+                return cursor.fetchone()[0]
+        for db in self.replicas:
+            wait_until(lambda: reached(db), 20, "a replica follows")  # pylint: disable=cell-var-from-loop
 
     def reset(self, texts, locks):
         """What the sequence left behind that must not be there any more, or None."""
