@@ -129,6 +129,7 @@ test-differ: ## message sequences direct and through pgweir must answer alike: n
 	@scripts/setup build test
 	@$(MAKE) --no-print-directory -s $(B)/pgweir-asan
 	@tests/differ/differ.py --cases
+	@tests/differ/differ.py --cases --replicas 1
 	@tests/differ/differ.py --seconds $(or $(S),60) $(if $(SEED),--seed $(SEED) --count 1)
 
 .PHONY: test-leaks test-cancels

@@ -1,4 +1,4 @@
-"""Named sequences: the faults P1-P18 of other poolers, and every difference that the random tester found, made small.
+"""Named sequences ("replica: ..." only with --replicas): the faults P1-P18 of other poolers, and every difference that the random tester found, made small.
 CAUSES names those that still differ; one that passes must leave the list."""
 from ops import B, C, D, E, F, H, P, Q, S, Sequence, data, done, fail, other, raw, step
 
@@ -142,11 +142,27 @@ FOUND = {
     "a name that is not UTF-8": [step(raw("P", b"s\xff1\0SELECT 1\0\0\0"), S())],
     "a startup parameter that is unknown": ([], {"nope": "1"}),
     "a startup parameter with a wrong value": ([], {"TimeZone": "nowhere"}),
-    "END and a write in one segment, READ ONLY before": [
+    "replica: END and a write in one segment, READ ONLY before": [
         step(Q("BEGIN READ ONLY")), step(Q("SELECT count(*) FROM t")), step(P("", "END"), B(), E(), P("", "INSERT INTO u VALUES (7)"), B(), E(), S())],
-    "END and CALL in one segment, READ ONLY and failed before": [
+    "replica: END and a write in one Query, READ ONLY before": [step(Q("BEGIN READ ONLY")), step(Q("SELECT count(*) FROM t")), step(Q("END; INSERT INTO u VALUES (7)"))],
+    "replica: END and a write in two Queries at once, READ ONLY before": [
+        step(Q("BEGIN READ ONLY")), step(Q("SELECT count(*) FROM t")), step(Q("END"), Q("INSERT INTO u VALUES (7)"))],
+    "replica: END, Flush, a write, READ ONLY before": [
+        step(Q("BEGIN READ ONLY")), step(Q("SELECT count(*) FROM t")), step(P("", "END"), B(), E(), H()), step(P("", "INSERT INTO u VALUES (7)"), B(), E(), S())],
+    "replica: END and CALL in one segment, READ ONLY and failed before": [
         step(P("", "BEGIN READ ONLY"), B(), E(), P("", "SELECT $1", (23,)), B("", "", ["abc"]), E(), S()),
         step(P("", "END"), B(), E(), P("", "CALL proc()"), B(), E(), S())],
+    "replica: RESET in a READ ONLY transaction": (
+        [step(Q("BEGIN")), step(Q("SELECT count(*) FROM t")), step(Q("RESET DateStyle")), step(Q("SHOW DateStyle")), step(Q("COMMIT"))],
+        {"default_transaction_read_only": "on"}),
+    "replica: Parse of RESET behind set_config() in a READ ONLY transaction": (
+        [step(Q("BEGIN")), step(P("", "SELECT set_config('default_transaction_read_only', 'on', true)"), S()), step(P("s2", "RESET DateStyle"), S())],
+        {"default_transaction_read_only": "on"}),
+    "replica: SET in a READ ONLY transaction": [
+        step(Q("BEGIN READ ONLY")), step(Q("SELECT count(*) FROM t")), step(Q("SET work_mem = '5MB'")), step(Q("SHOW work_mem")), step(Q("COMMIT")), step(Q("SHOW work_mem"))],
+    "replica: advisory locks, temp tables and LISTEN behind a read": [
+        step(Q("SELECT count(*) FROM t")), step(Q("SELECT pg_advisory_lock(8)")), still(8, True), step(Q("SELECT count(*) FROM t")), step(Q("LISTEN n")),
+        step(Q("SELECT count(*) FROM t")), step(Q("CREATE TEMP TABLE tmp (n int)")), step(Q("SELECT * FROM tmp")), step(Q("SELECT pg_advisory_unlock(8)"))],
     "a setting by DO": [step(Q("DO $$ BEGIN PERFORM set_config('work_mem', '9MB', false); END $$")), step(Q("SHOW work_mem"))],
     "a setting by a function": [step(Q("SELECT sets('work_mem', '11MB')")), step(Q("SHOW work_mem"))],
     "a reported setting by a function": [step(Q("SELECT sets('TimeZone', 'Asia/Tokyo')")), step(Q("SHOW TimeZone"))],
@@ -217,6 +233,10 @@ CAUSES = {
     "startup-severity": ["a startup parameter that is unknown", "a startup parameter with a wrong value"],
     "shows-pgweir": ["pg_prepared_statements", "pg_prepared_statements, own", "pg_settings says where a value comes from"],
     "seed": ["a seed of another, by SET SEED"],
+    "replica-after-end": [
+        "replica: END and a write in one segment, READ ONLY before", "replica: END and a write in one Query, READ ONLY before",
+        "replica: END, Flush, a write, READ ONLY before", "replica: END and CALL in one segment, READ ONLY and failed before"],
+    "replica-refusal": ["replica: Parse of RESET behind set_config() in a READ ONLY transaction"],
     "custom-setting": ["a custom setting is unknown to others"],
 }
 KNOWN_TO_FAIL = {case: cause for cause, cases in CAUSES.items() for case in cases}

@@ -214,7 +214,7 @@ def print_report(place, report, options, took):
 def run_cases(place, pattern, options):
     from cases import CASES, KNOWN_TO_FAIL  # pylint: disable=import-outside-toplevel
     lane, failed = Lane(place, 0, strict=True), []
-    chosen = [name for name in CASES if re.search(pattern, name)]
+    chosen = [name for name in CASES if re.search(pattern, name) and name.startswith("replica:") == bool(options.replicas)]
     for name in chosen:
         lane.clean()
         for _ in (1, 2) if CASES[name].before else ():  # each of the two servers
