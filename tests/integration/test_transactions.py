@@ -298,6 +298,10 @@ def test_function_calls_are_the_primarys(cluster, weir):
             c.query("SELECT pg_advisory_unlock(9)")
             c.query("COMMIT")
     with login(weir.port) as c:
+        assert types(ask(c, call)) == "VZ"  # outside of a transaction too
+        assert cluster.sql("primary", locks) == [(1,)] and cluster.sql("replica1", locks) == [(0,)]
+        c.query("SELECT pg_advisory_unlock_all()")
+    with login(weir.port) as c:
         c.query("BEGIN READ ONLY ISOLATION LEVEL REPEATABLE READ")
         assert who(c) == REPLICA
         assert refused(ask(c, call), "0A000") and c.status == "E"
