@@ -27,6 +27,7 @@ struct quick {
     bool at_relation;   /* the token may be */
     bool reads;         /* a relation or a parameter was seen */
     bool writes;        /* INSERT, UPDATE, DELETE */
+    bool ended;         /* at the end of the text, or a semicolon */
     unsigned depth;
     uint32_t froms; /* bit d: a FROM clause is open at depth d */
 };
@@ -224,7 +225,7 @@ FAST bool read_part(struct quick *q, struct part *part)
     }
     part->text = (struct slice){from, (size_t)(p - from)};
     part->quoted = quoted;
-    part->row = name_row_of(part->text, p + 8, &hash);
+    part->row = name_row_of(part->text, from + 8, &hash);
     fingerprint_other(&q->fingerprint, quoted ? fingerprint_of_quoted(hash) : hash);
     q->at = p + quoted;
     return true;
@@ -528,13 +529,18 @@ FAST bool take_token(struct quick *q)
     q->want_relation = false;
     if ((class & SCAN_C_IDENT_START) || c == '"')
         return take_word(q);
-    if (class & SCAN_C_ALONE)
+    if (class & SCAN_C_ALONE && c != ';')
         return take_punct(q);
     if (class & SCAN_C_OPERATOR)
         return take_operator(q);
     if (class & SCAN_C_DIGIT)
         return take_number(q);
-    return c == '\'' ? take_string(q) : c == '$' && take_parameter(q);
+    if (c == '\'')
+        return take_string(q);
+    if (c == '$')
+        return take_parameter(q);
+    q->ended = c == ';' || c == 0;
+    return false;
 }
 
 /* The first word: KW_NONE if it is none of ours. */
@@ -553,11 +559,11 @@ FAST bool read_rest(struct quick *q, const uint8_t *end)
 {
     for (;;) {
         q->at = skip_spaces(q->at);
-        if (*q->at == ';' || *q->at == 0)
-            break;
         if (!take_token(q))
-            return false;
+            break;
     }
+    if (!q->ended)
+        return false;
     if (*q->at == ';')
         fingerprint_other(&q->fingerprint, ';');
     return skip_spaces(q->at + (*q->at == ';')) == end && q->depth == 0;
