@@ -122,6 +122,7 @@ def weir_of(three, pgweir):
         weir = pgweir(databases={"app": three.entry(nodes, **(entry or {}))},
                       **{"consistency": "eventual", "slow_start": 0, **options})
         wait_nodes(weir, reads_on=[n for n in names if n != "primary"], cluster=three)
+        weir.wait_log(r"catalog\.loaded")  # until then reads go to the primary
         return weir
     return make
 
@@ -293,7 +294,7 @@ def test_a_full_pool_ejects_nobody(three, weir_of):
 def test_primary_reads_never(three, weir_of):
     weir = weir_of(["primary", "replica1"], primary_reads="never", queue_timeout="400ms", consistency="session")
     c = login(weir.port)
-    wait_until(lambda: c.rows(Cluster.WHO) == [["1"]], what="the catalog is loaded")
+    assert c.rows(Cluster.WHO) == [["1"]]
     three.freeze("replica1")
     wait_nodes(weir, three, [])
     assert [n["reads"] for n in weir.show("NODES")] == ["no", "no"]
