@@ -5,6 +5,10 @@
  * Everything on the way of most tokens is FAST: then struct quick lives in registers. */
 #include "router/quick.h"
 
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
+
 #include "router/cursor_inline.h"
 #include "router/lookup.h"
 
@@ -206,6 +210,32 @@ FAST const uint8_t *skip_spaces(const uint8_t *p)
     }
 }
 
+/* The first byte from p on that is no part of a word; 16 bytes behind it are ours to read. */
+FAST const uint8_t *word_end(const uint8_t *p)
+{
+#ifdef __SSE2__
+    for (;; p += 16) {
+        const __m128i x =
+            _mm_loadu_si128((const __m128i *)p); /* shifted so that one compare tells a range */
+        const __m128i letter =
+            _mm_add_epi8(_mm_or_si128(x, _mm_set1_epi8(0x20)), _mm_set1_epi8(-128 - 'a' + 256));
+        const __m128i digit = _mm_add_epi8(x, _mm_set1_epi8(-128 - '0' + 256));
+        const __m128i range = _mm_or_si128(_mm_cmplt_epi8(letter, _mm_set1_epi8(-128 + 26)),
+                                           _mm_cmplt_epi8(digit, _mm_set1_epi8(-128 + 10)));
+        const __m128i sign = _mm_or_si128(_mm_cmpeq_epi8(x, _mm_set1_epi8('_')),
+                                          _mm_cmpeq_epi8(x, _mm_set1_epi8('$')));
+        const __m128i all = _mm_or_si128(_mm_or_si128(range, sign), x); /* x: bytes from 0x80 on */
+        const unsigned others = ~(unsigned)_mm_movemask_epi8(all) & 0xFFFF;
+        if (others != 0)
+            return p + __builtin_ctz(others);
+    }
+#else
+    while (scan_is(*p, SCAN_C_IDENT))
+        p++;
+    return p;
+#endif
+}
+
 /* The name at q->at, with or without quotes; false if it is no simple one. */
 FAST bool read_part(struct quick *q, struct part *part)
 {
@@ -218,8 +248,7 @@ FAST bool read_part(struct quick *q, struct part *part)
         if (p == from || p[0] != '"' || p[1] == '"') /* "a b", "a""b" */
             return false;
     } else {
-        while (scan_is(*p, SCAN_C_IDENT))
-            p++;
+        p = word_end(p);
         if ((*p == '\'' || *p == '&') && p - from == 1) /* E'', U&"" */
             return false;
     }
