@@ -313,7 +313,7 @@ def run_mode(name, arguments, known):
     passed = {through: sum(o.passed for o in outcomes.values()) for through, outcomes in found.items()}
     print(f"{name} ({mode.what}): {len(found[False])} tests, {passed[False]} pass directly, {passed[True]} through "
           f"pgweir, {seconds:.0f} s", flush=True)
-    errors = judge(name, found[False], found[True], known, arguments.out / name, bool(tests))
+    errors = judge(name, found[False], found[True], known, os.path.relpath(arguments.out / name), bool(tests))
     return len(found[False]), passed[False], passed[True], errors
 
 
