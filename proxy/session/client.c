@@ -459,7 +459,8 @@ static void join_message(struct session *s, const struct message *m, struct coll
         facts.flags = SQL_F_NOT_READ;
         facts.class = SQL_UNKNOWN;
         facts.reason = ROUTE_WHY_UNKNOWN_NAME;
-        facts.statements = 1; /* a text of none says nothing, and an empty segment is for any node */
+        facts.statements =
+            1; /* a text of none says nothing, and an empty segment is for any node */
         known = &facts;
     }
     tx_saw(s, m, known);
