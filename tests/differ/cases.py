@@ -168,6 +168,10 @@ FOUND = {
     "a reported setting by a function": [step(Q("SELECT sets('TimeZone', 'Asia/Tokyo')")), step(Q("SHOW TimeZone"))],
     "Describe of a portal of EXECUTE": [step(P("s1", "SELECT 1"), S()), step(P("", "EXECUTE s1"), B(), D("P"), E(), S())],
     "25P02 of a Bind": [step(P("s1", "SELECT 1"), S()), step(Q("BEGIN; SELECT 1/0")), step(B("", "s1"), E(), S())],
+    "RESET goes back to what the client's options said": ([step(Q("SET work_mem TO DEFAULT; SHOW work_mem")), step(Q("RESET ALL")), step(Q("SHOW work_mem"))], {"options": "-c work_mem=5MB"}),
+    "DISCARD ALL goes back to what the client started with": ([step(Q("DISCARD ALL")), step(Q("SHOW DateStyle"))], {"DateStyle": "German"}),
+    "a Parse takes a snapshot": [
+        step(P("s1", "TABLE u"), S()), step(C("S", "s1"), S()), step(P("s1", "TABLE u")), step(Q("START TRANSACTION ISOLATION LEVEL REPEATABLE READ")), step(Q("ROLLBACK"))],
     "a lock by a function, taken again": [step(P("", "SELECT locks(5)"), D("P"), B(), D("P"), E(), S()), step(P("", "SELECT locks(5)"), B(), E(), S())],
     "pg_prepared_statements": [step(Q("SELECT name, statement, from_sql FROM pg_prepared_statements ORDER BY name"))],
     "pg_prepared_statements, own": [step(P("s1", "SELECT 1"), S()), step(Q("SELECT name, statement, from_sql FROM pg_prepared_statements ORDER BY name"))],
@@ -206,7 +210,9 @@ CAUSES = {
     "function-temp": ["P18 a temp table made by a function", "a temp table of another's function"],
     "function-lock": ["P17 a lock taken by a function", "a lock by a function, taken again"],
     "function-setting": ["a setting by DO", "a setting by a function", "a reported setting by a function"],
-    "reset-baseline": ["RESET goes back to what the client started with"],
+    "reset-baseline": [
+        "RESET goes back to what the client started with", "RESET goes back to what the client's options said",
+        "DISCARD ALL goes back to what the client started with"],
     "duplicate-name-source": ["42P05 has file, line, routine", "42P05 of a long name"],
     "duplicate-name-first": ["42P05 comes after 25P02", "42P05 comes after the syntax", "42P05 comes after the analysis"],
     "bind-count-name": ["Bind with too many values names the client's statement"],
@@ -222,7 +228,7 @@ CAUSES = {
     "currval": ["currval in the next transaction", "lastval in the next transaction", "lastval of another", "currval of another"],
     "skipped-query": ["a Query that is skipped keeps the unnamed statement"],
     "unnamed-healed": ["the unnamed statement after DDL"],
-    "parse-not-analysed": ["Parse of a table that is gone", "a name that is not UTF-8"],
+    "parse-not-analysed": ["a Parse takes a snapshot", "Parse of a table that is gone", "a name that is not UTF-8"],
     "parse-in-failed-tx": ["25P02 of a Bind"],
     "illegal-message": [
         "an unknown message type answers what went before",
