@@ -63,6 +63,7 @@ enum {
 };
 
 static const uint16_t doings[KW_N] = {
+    [KW_NONE] = DO_NAME,
     [KW_select] = DO_OPERAND | DO_LEAVE,
     [KW_where] = DO_OPERAND | DO_LEAVE,
     [KW_group] = DO_OPERAND | DO_LEAVE,
@@ -390,44 +391,56 @@ FAST bool take_keyword(struct quick *q, enum keyword keyword, unsigned doing)
     return true;
 }
 
+/* From the dot behind the first part of a name to its end, or to the * behind its last dot. */
+FAST bool read_qualified(struct quick *q, struct part *qualifier, struct part *name)
+{
+    do {
+        if (is_special(name->text) ||
+            name->row->known.keyword != KW_NONE) /* information_schema ... */
+            return false;
+        fingerprint_other(&q->fingerprint, '.');
+        q->at++;
+        *qualifier = *name;
+        if (*q->at == '*')
+            return true;
+        if (*q->at != '"' && !scan_is(*q->at, SCAN_C_IDENT_START))
+            return false;
+        if (!read_part(q, name))
+            return false;
+    } while (*q->at == '.');
+    return true;
+}
+
+/* Is the word ours, here? */
+FAST bool is_let_through(const struct quick *q, enum keyword keyword, unsigned doing)
+{
+    if (keyword == KW_NONE)
+        return true;
+    if ((doing & DO_WRITES) && !q->writes) /* SELECT INTO */
+        return false;
+    return doing != 0 && q->before != KW_as; /* SELECT a AS from */
+}
+
 /* A keyword, or a name with its qualifiers. */
 FAST bool take_word(struct quick *q)
 {
     struct part name, qualifier;
-    bool dotted = false;
-    enum after after = AFTER_YES;
-    enum keyword keyword = KW_NONE;
-    for (;;) {
-        if (!read_part(q, &name))
-            return false;
-        if (!dotted && !name.quoted && name.row->known.keyword != KW_NONE) {
-            keyword = (enum keyword)name.row->known.keyword;
-            const unsigned doing = doings[keyword];
-            if (doing == 0 || q->before == KW_as) /* SELECT a AS from */
-                return false;
-            if ((doing & DO_WRITES) && !q->writes) /* SELECT INTO */
-                return false;
-            if (!(doing & (DO_NAME | DO_MAYBE)))
-                return take_keyword(q, keyword, doing);
-            after = doing & DO_NAME ? AFTER_YES : AFTER_MAYBE;
-        }
-        if (*q->at != '.')
-            break;
-        if (is_special(name.text) ||
-            name.row->known.keyword != KW_NONE) /* information_schema ... */
-            return false;
-        fingerprint_other(&q->fingerprint, '.');
-        q->at++;
-        qualifier = name;
-        dotted = true;
-        if (*q->at == '*')
-            return take_star(q);
-        if (*q->at != '"' && !scan_is(*q->at, SCAN_C_IDENT_START))
-            return false;
-    }
+    if (!read_part(q, &name))
+        return false;
+    const enum keyword keyword = name.quoted ? KW_NONE : (enum keyword)name.row->known.keyword;
+    const unsigned doing = doings[keyword];
+    if (!is_let_through(q, keyword, doing))
+        return false;
+    if (!(doing & (DO_NAME | DO_MAYBE)))
+        return take_keyword(q, keyword, doing);
+    const bool dotted = *q->at == '.';
+    if (dotted && !read_qualified(q, &qualifier, &name))
+        return false;
+    if (dotted && q->at[-1] == '.')
+        return take_star(q);
     if (!take_name(q, dotted ? &qualifier : NULL, &name))
         return false;
-    q->after = after;
+    q->after = doing & DO_MAYBE ? AFTER_MAYBE : AFTER_YES;
     q->before = dotted ? KW_NONE : keyword;
     return true;
 }
