@@ -378,11 +378,18 @@ static const uint8_t fates[SQL_CLASS_N] = {
     [SQL_UNKNOWN] = TX_MOVES, /* a function of the user's: likewise */
 };
 
+/* It ends the transaction, and does something behind its end that is no read. */
+static bool tx_goes_on(const struct sql_facts *facts)
+{
+    const uint32_t flags = facts->flags;
+    return flags & SQL_F_TX_CLOSED && !(flags & SQL_F_TX_END) && flags & SQL_F_NOT_READ;
+}
+
 enum tx_fate tx_fate(const struct sql_facts *facts)
 {
     const uint32_t never = SQL_F_ADVISORY | SQL_F_TEMP | SQL_F_PIN | SQL_F_SET_FUNCTION;
     CHECK(facts->class < SQL_CLASS_N);
-    if (facts->flags & never)
+    if (facts->flags & never || tx_goes_on(facts))
         return TX_PRIMARY_ONLY;
     if (facts->flags & SQL_F_SESSION && !(facts->flags & SQL_F_DISCARD_ALL))
         return TX_PRIMARY_ONLY;

@@ -149,7 +149,9 @@ void tx_saw(struct session *s, const struct message *m, const struct sql_facts *
         return;
     if (m->type == 'B' && tx->begins && facts->flags & SQL_F_BEGIN) /* of the BEGIN parsed above */
         return;
-    enum tx_fate fate = m->type == 'F' ? TX_PRIMARY_ONLY : tx_fate(facts); /* F: by its oid */
+    bool goes_on = s->segment.flags & SQL_F_TX_CLOSED && facts->flags & SQL_F_NOT_READ;
+    enum tx_fate fate =
+        m->type == 'F' || goes_on ? TX_PRIMARY_ONLY : tx_fate(facts); /* F: by its oid */
     tx->fate = fate > tx->fate ? (uint8_t)fate : tx->fate;
     tx->leaves_state = tx->leaves_state || tx_leaves_state(facts);
     tx->reads = tx->reads && !(facts->flags & other);

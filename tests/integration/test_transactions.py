@@ -308,6 +308,24 @@ def test_function_calls_are_the_primarys(cluster, weir):
     assert cluster.sql("replica1", locks) == [(0,)]
 
 
+@pytest.mark.parametrize("how", ["query", "extended"])
+def test_what_follows_its_end_is_the_primarys(cluster, weir, how):
+    """In one message, or in one segment, with the end of a transaction that a replica has."""
+    number = 300 + (how == "query")
+    insert = f"INSERT INTO tx VALUES ({number})"
+    with login(weir.port) as c:
+        c.query("BEGIN READ ONLY")
+        assert who(c) == REPLICA
+        together = query(f"END; {insert}") if how == "query" else \
+            parse("", "END") + bind("", "") + execute() + parse("", insert) + bind("", "") + execute() + sync()
+        assert "E" not in types(ask(c, together)) and c.status == "I"
+        assert cluster.sql("primary", "SELECT count(*) FROM tx WHERE n = %s", number) == [(1,)]
+    with login(weir.port) as c:
+        c.query("BEGIN READ ONLY ISOLATION LEVEL REPEATABLE READ")
+        assert who(c) == REPLICA
+        assert refused(ask(c, together), "0A000") and c.status == "E"
+
+
 @pytest.mark.parametrize("statement", ["INSERT INTO tx VALUES (1)", "UPDATE tx SET n = n", "SELECT n FROM tx FOR UPDATE",
                                        "CREATE TABLE never (n int)", "CREATE TEMP TABLE never (n int)", "SELECT nextval('tx_seq')"])
 def test_a_write_is_the_clients_own_error(weir, statement):
