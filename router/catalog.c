@@ -3,11 +3,13 @@
  *   name   (kind, name): the worst of all schemas, which is what most statements ask for
  *   fact   (name, schema): what one schema says; the facts of a name are chained, newest first
  *
- * Schemas are names too, of a kind of their own, so that a fact holds a number and not a text. */
-#include "router/catalog.h"
+ * Schemas are names too, of a kind of their own, so that a fact holds a number and not a text. Most names that are
+ * asked for are not there: of these the filter knows most. */
+#include "router/catalog_inline.h"
 
 #include "base/check.h"
 #include "router/classify.h"
+#include "router/names_inline.h"
 
 #include <stdlib.h>
 
@@ -39,6 +41,7 @@ struct catalog {
     struct fact *facts;
     uint32_t fact_n, fact_cap;
     uint32_t *name_slots, *fact_slots; /* places, NONE: free; twice as many as places */
+    struct catalog_filter filter;
 };
 
 /* ---- a name, folded and hashed ---- */
@@ -66,13 +69,21 @@ static uint64_t mix(uint64_t h, uint64_t w)
     return (uint64_t)product ^ (uint64_t)(product >> 64);
 }
 
-/* False: no stored name can be this one. */
-static bool key_of(struct key *key, unsigned kind, struct slice text, bool folds)
+static bool can_be_stored(struct slice text)
 {
-    if (text.n == 0 || text.n > CATALOG_NAME_MAX)
-        return false;
-    uint64_t h = kind + 1;
+    return text.n > 0 && text.n <= CATALOG_NAME_MAX;
+}
+
+static uint64_t hash_of(struct slice text)
+{
+    return name_key_of(text, text.p + text.n).hash;
+}
+
+/* hash: of the text. */
+static void key_of(struct key *key, unsigned kind, struct slice text, bool folds, uint64_t hash)
+{
     key->n = (uint32_t)text.n;
+    key->hash = (uint32_t)mix(hash, kind);
     for (size_t i = 0, at = 0; at < text.n; i++, at += 8) {
         uint64_t w = 0;
         if (text.n - at >= 8)
@@ -80,10 +91,7 @@ static bool key_of(struct key *key, unsigned kind, struct slice text, bool folds
         else
             memcpy(&w, text.p + at, text.n - at);
         key->words[i] = folds ? fold(w) : w;
-        h = mix(h, key->words[i]);
     }
-    key->hash = (uint32_t)(h ^ text.n);
-    return true;
 }
 
 static uint32_t name_find(const struct catalog *c, unsigned kind, const struct key *key)
@@ -257,8 +265,12 @@ void catalog_put(struct catalog *c, enum catalog_kind kind, struct slice schema,
 {
     struct key name_key, schema_key;
     CHECK(kind < CATALOG_KIND_N && class < SQL_CLASS_N && reason < ROUTE_WHY_N);
-    if (!key_of(&name_key, kind, text, false) || !key_of(&schema_key, KIND_SCHEMA, schema, false))
+    if (!can_be_stored(text) || !can_be_stored(schema))
         return;
+    const uint64_t hash = hash_of(text), bit = hash >> CATALOG_FILTER_SHIFT;
+    c->filter.bits[kind][bit / 64] |= UINT64_C(1) << bit % 64;
+    key_of(&name_key, kind, text, false, hash);
+    key_of(&schema_key, KIND_SCHEMA, schema, false, hash_of(schema));
     const uint32_t in = name_get(c, KIND_SCHEMA, &schema_key);
     const uint32_t of = name_get(c, kind, &name_key);
     const bool first = c->names[of].facts == NONE;
@@ -293,11 +305,28 @@ static struct catalog_answer answer(uint8_t class, uint8_t reason)
 }
 
 /* A doubled quote stands for one, so the text is not the name: such names stay unknown. */
-static bool asked_key(struct key *key, unsigned kind, const struct catalog_name *name)
+static bool can_be_asked(const struct catalog_name *name)
 {
-    if (!key_of(key, kind, name->text, !name->quoted))
-        return false;
-    return !name->quoted || memchr(name->text.p, '"', name->text.n) == NULL;
+    return can_be_stored(name->text) &&
+           (!name->quoted || memchr(name->text.p, '"', name->text.n) == NULL);
+}
+
+static uint32_t asked_find(const struct catalog *c, unsigned kind, const struct catalog_name *name,
+                           uint64_t hash)
+{
+    struct key key;
+    key_of(&key, kind, name->text, !name->quoted, hash);
+    return name_find(c, kind, &key);
+}
+
+static uint64_t asked_hash(const struct catalog_name *name)
+{
+    return name->hash != 0 ? name->hash : hash_of(name->text);
+}
+
+const struct catalog_filter *catalog_filter(const struct catalog *c)
+{
+    return &c->filter;
 }
 
 struct catalog_answer catalog_find(const struct catalog *c, enum catalog_kind kind,
@@ -305,18 +334,20 @@ struct catalog_answer catalog_find(const struct catalog *c, enum catalog_kind ki
                                    const struct catalog_name *text)
 {
     const struct catalog_answer unknown = {false, SQL_UNKNOWN, ROUTE_WHY_UNKNOWN_NAME};
-    struct key key;
     CHECK(kind < CATALOG_KIND_N);
-    if (!asked_key(&key, kind, text))
+    if (!can_be_asked(text))
         return unknown;
-    const uint32_t name = name_find(c, kind, &key);
+    const uint64_t hash = asked_hash(text);
+    if (!catalog_may_have(&c->filter, kind, hash))
+        return unknown;
+    const uint32_t name = asked_find(c, kind, text, hash);
     if (name == NONE)
         return unknown;
     if (!schema)
         return answer(c->names[name].class, c->names[name].reason);
-    if (!asked_key(&key, KIND_SCHEMA, schema))
+    if (!can_be_asked(schema))
         return unknown;
-    const uint32_t in = name_find(c, KIND_SCHEMA, &key);
+    const uint32_t in = asked_find(c, KIND_SCHEMA, schema, asked_hash(schema));
     const uint32_t fact = in == NONE ? NONE : fact_find(c, name, in);
     return fact == NONE ? unknown : answer(c->facts[fact].class, c->facts[fact].reason);
 }

@@ -40,6 +40,7 @@ enum catalog_rule {
 struct catalog_name {
     struct slice text; /* without the quotes, doubled quotes left as they are */
     bool quoted;       /* false: upper-case ASCII letters count as lower-case ones */
+    uint64_t hash;     /* of struct name_key, should it be known already; else 0 */
 };
 
 struct catalog_answer {

@@ -1,6 +1,8 @@
 /* router/lookup.c: names to effects. */
 #include "router/lookup.h"
 
+#include "router/names_inline.h"
+
 #define FIRST_USER_OID 16384 /* PostgreSQL's FirstNormalObjectId */
 
 static const struct effect harmless = {SQL_READ, ROUTE_WHY_READ, 0};
@@ -39,20 +41,37 @@ static struct effect answer(const struct catalog *catalog, struct catalog_answer
     return (struct effect){(enum sql_class)a.class, (enum route_reason)a.reason, 0};
 }
 
+/* Has it bytes from 0x80 on? */
+static bool is_foreign(struct slice text)
+{
+    uint64_t all = 0, eight;
+    size_t i = 0;
+    for (; i + 8 <= text.n; i += 8) {
+        memcpy(&eight, text.p + i, 8);
+        all |= eight;
+    }
+    for (; i < text.n; i++)
+        all |= text.p[i];
+    return (all & NAME_NOT_ASCII) != 0;
+}
+
+static bool has_upper(struct slice text)
+{
+    bool upper = false;
+    for (size_t i = 0; i < text.n; i++)
+        upper |= text.p[i] >= 'A' && text.p[i] <= 'Z';
+    return upper;
+}
+
 bool lookup_name(const struct word *word, struct catalog_name *out)
 {
-    bool upper = false, foreign = false;
-    *out = (struct catalog_name){word->text, word->quoted};
+    *out = (struct catalog_name){word->text, word->quoted, word->plain ? word->hash : 0};
     if (word->text.n > CATALOG_NAME_MAX)
         return false;
     if (word->quoted)
         return word->plain || memchr(word->text.p, '"', word->text.n) == NULL;
-    for (size_t i = 0; i < word->text.n; i++) {
-        upper |= word->text.p[i] >= 'A' && word->text.p[i] <= 'Z';
-        foreign |= word->text.p[i] >= 0x80;
-    }
-    out->quoted = foreign; /* only as it is stored */
-    return !foreign || !upper;
+    out->quoted = is_foreign(word->text); /* only as it is stored */
+    return !out->quoted || !has_upper(word->text);
 }
 
 /* In the schema if there is one, else in any; not_known if there is none. What cannot be compared with the
@@ -62,7 +81,7 @@ static struct effect find(const struct catalog *catalog, enum catalog_kind kind,
                           struct effect not_known)
 {
     static const struct slice pg_catalog = {(const uint8_t *)"pg_catalog", 10};
-    struct catalog_name in = {pg_catalog, true}, name;
+    struct catalog_name in = {pg_catalog, true, 0}, name;
     if (catalog == NULL)
         return not_known;
     if (!lookup_name(word, &name))
@@ -139,7 +158,7 @@ struct effect lookup_parameter(const struct catalog *catalog, uint32_t oid)
         return harmless;
     for (uint32_t rest = oid; rest > 0; rest /= 10)
         digits[--at] = (uint8_t)('0' + rest % 10);
-    const struct catalog_name name = {{digits + at, sizeof digits - at}, true};
+    const struct catalog_name name = {{digits + at, sizeof digits - at}, true, 0};
     return answer(catalog, catalog_find(catalog, CATALOG_PARAMETER, NULL, &name), harmless);
 }
 

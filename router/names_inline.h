@@ -8,6 +8,7 @@
 #include "router/names.h"
 
 #define NAME_FOLD 0x2020202020202020u
+#define NAME_NOT_ASCII 0x8080808080808080u /* of the bits that bytes have */
 #define NAME_MIX_HEAD 0x9E3779B97F4A7C15u
 #define NAME_MIX_TAIL 0xC2B2AE3D27D4EB4Fu
 #define NAME_SLOTS 8192
@@ -48,40 +49,47 @@ static inline bool name_is(const struct name_row *row, struct slice text, uint64
            (text.n <= 16 || name_same_middle(row, text));
 }
 
-static inline const struct name_row *name_find(struct slice text, uint64_t head, uint64_t tail,
-                                               uint64_t hash)
+/* A name, folded and hashed. */
+struct name_key {
+    uint64_t head, tail; /* as in struct name_row */
+    uint64_t hash;       /* of all its folded bytes */
+    uint64_t all;        /* bits that any of its bytes has, eight bytes side by side */
+};
+
+/* text is not empty; end as in word_of(). */
+static inline struct name_key name_key_of(struct slice text, const uint8_t *end)
 {
-    size_t i = hash >> NAME_HASH_SHIFT;
+    if (text.n <= 8) {
+        const uint64_t head = name_load(text.p, text.n, end);
+        return (struct name_key){head, 0, text.n + head * NAME_MIX_HEAD, head};
+    }
+    const uint64_t head = name_load8(text.p), tail = name_load8(text.p + text.n - 8);
+    uint64_t h = text.n, all = head | tail;
+    for (size_t i = 8; i + 8 < text.n; i += 8) {
+        const uint64_t middle = name_load8(text.p + i);
+        h = (h ^ middle) * NAME_MIX_TAIL;
+        all |= middle;
+    }
+    return (struct name_key){head, tail, h + tail * NAME_MIX_TAIL + head * NAME_MIX_HEAD, all};
+}
+
+static inline const struct name_row *name_row_of(struct slice text, const struct name_key *key)
+{
+    size_t i = key->hash >> NAME_HASH_SHIFT;
     for (; name_slots[i] != 0; i = (i + 1) & (NAME_SLOTS - 1)) {
         const struct name_row *row = &name_rows[name_slots[i]];
-        if (name_is(row, text, head, tail))
+        if (name_is(row, text, key->head, key->tail))
             return row;
     }
     return &name_rows[0];
 }
 
-/* The row of a name, and its hash: of all its folded bytes. */
-static inline const struct name_row *name_row_of(struct slice text, const uint8_t *end,
-                                                 uint64_t *hash)
-{
-    uint64_t head, tail = 0, h = text.n;
-    if (text.n <= 8) {
-        head = name_load(text.p, text.n, end);
-    } else {
-        head = name_load8(text.p);
-        tail = name_load8(text.p + text.n - 8);
-        for (size_t i = 8; i + 8 < text.n; i += 8)
-            h = (h ^ name_load8(text.p + i)) * NAME_MIX_TAIL;
-        h += tail * NAME_MIX_TAIL;
-    }
-    *hash = h + head * NAME_MIX_HEAD;
-    return name_find(text, head, tail, *hash);
-}
-
 static inline void name_look_up(struct slice text, const uint8_t *end, struct word *word)
 {
-    const struct name_row *row = name_row_of(text, end, &word->hash);
+    const struct name_key key = name_key_of(text, end);
+    const struct name_row *row = name_row_of(text, &key);
     word->text = text;
+    word->hash = key.hash;
     word->known = row->known;
     word->keyword = row->known.keyword;
     word->plain = true;

@@ -9,6 +9,7 @@
 #include <emmintrin.h>
 #endif
 
+#include "router/catalog_inline.h"
 #include "router/cursor_inline.h"
 #include "router/lookup.h"
 
@@ -23,6 +24,7 @@ enum was { WAS_ELSE, WAS_CLOSED /* ")" */, WAS_STRING, WAS_RELATION };
 struct quick {
     const uint8_t *at; /* the next byte */
     const struct catalog *catalog;
+    const struct catalog_filter *filter; /* of the catalog */
     struct fingerprint fingerprint;
     enum after after;
     enum keyword before; /* of the token before; KW_NONE behind a dot */
@@ -40,7 +42,9 @@ struct quick {
 struct part {
     struct slice text;
     const struct name_row *row;
+    uint64_t hash;
     bool quoted;
+    bool ascii;
 };
 
 /* What the keywords that are let through do; the others are not. */
@@ -140,6 +144,7 @@ static struct word word_of_part(const struct part *part)
 {
     const struct known known = part->row->known;
     return (struct word){.text = part->text,
+                         .hash = part->hash,
                          .known = known,
                          .keyword = part->quoted ? KW_NONE : known.keyword,
                          .plain = true,
@@ -176,6 +181,21 @@ SLOW bool ask_operator(const struct catalog *catalog, const uint8_t *p, size_t n
 SLOW bool ask_word_operators(const struct catalog *catalog, enum keyword keyword, bool negated)
 {
     return is_harmless(lookup_word_operators(catalog, keyword, negated));
+}
+
+/* No such name in the catalog: then it is what the closed lists say. */
+FAST bool is_missing(const struct quick *q, enum catalog_kind kind, const struct part *part)
+{
+    return part->ascii && part->text.n <= CATALOG_NAME_MAX &&
+           !catalog_may_have(q->filter, kind, part->hash);
+}
+
+FAST bool is_operator_missing(const struct quick *q, const uint8_t *p, size_t n)
+{
+    static const uint8_t not_equal[8] = "<>"; /* as the lexer */
+    p = n == 2 && p[0] == '!' ? not_equal : p;
+    const uint64_t hash = name_key_of((struct slice){p, n}, p + 8).hash;
+    return !catalog_may_have(q->filter, CATALOG_OPERATOR, hash);
 }
 
 /* ---- names ---- */
@@ -240,7 +260,6 @@ FAST const uint8_t *word_end(const uint8_t *p)
 /* The name at q->at, with or without quotes; false if it is no simple one. */
 FAST bool read_part(struct quick *q, struct part *part)
 {
-    uint64_t hash;
     const bool quoted = *q->at == '"';
     const uint8_t *const from = q->at + quoted, *p = q->at + 1;
     if (quoted) {
@@ -255,8 +274,11 @@ FAST bool read_part(struct quick *q, struct part *part)
     }
     part->text = (struct slice){from, (size_t)(p - from)};
     part->quoted = quoted;
-    part->row = name_row_of(part->text, from + 8, &hash);
-    fingerprint_other(&q->fingerprint, quoted ? fingerprint_of_quoted(hash) : hash);
+    const struct name_key key = name_key_of(part->text, from + 8);
+    part->row = name_row_of(part->text, &key);
+    part->hash = key.hash;
+    part->ascii = (key.all & NAME_NOT_ASCII) == 0;
+    fingerprint_other(&q->fingerprint, quoted ? fingerprint_of_quoted(key.hash) : key.hash);
     q->at = p + quoted;
     return true;
 }
@@ -280,7 +302,9 @@ FAST bool take_call(struct quick *q, const struct part *qualifier, const struct 
     const unsigned function = copy.row->known.function;
     if (q->writes) /* INSERT INTO t (a): only what the session keeps counts */
         return function == FN_UNKNOWN || function == FN_HARMLESS;
-    return q->catalog == NULL ? function == FN_HARMLESS : ask(q->catalog, IS_CALL, NULL, &copy);
+    if (q->catalog == NULL || is_missing(q, CATALOG_FUNCTION, &copy))
+        return function == FN_HARMLESS;
+    return ask(q->catalog, IS_CALL, NULL, &copy);
 }
 
 /* Neither "(", a string nor a dot follows the name. */
@@ -295,6 +319,9 @@ FAST bool take_plain(struct quick *q, const struct part *qualifier, const struct
     if (q->writes)
         return true;
     if (!q->at_relation && qualifier == NULL)
+        return true;
+    if (!q->at_relation && name->row->known.function == FN_UNKNOWN &&
+        is_missing(q, CATALOG_FIELD, name))
         return true;
     const struct part of = qualifier == NULL ? *name : *qualifier, copy = *name;
     return ask(q->catalog, q->at_relation ? IS_RELATION : IS_FIELD, qualifier == NULL ? NULL : &of,
@@ -510,7 +537,8 @@ FAST bool take_operator(struct quick *q)
     } else if (*p == '!' || *p == '`') {
         return false;
     }
-    if (q->catalog != NULL && !star && !ask_operator(q->catalog, p, n))
+    if (q->catalog != NULL && !star && !is_operator_missing(q, p, n) &&
+        !ask_operator(q->catalog, p, n))
         return false;
     fingerprint_other(&q->fingerprint, n == 1 ? fingerprint_of_bytes((struct slice){p, 1})
                                               : fingerprint_of_bytes((struct slice){p, 2}));
@@ -611,6 +639,12 @@ FAST bool read_rest(struct quick *q, const uint8_t *end)
     return skip_spaces(q->at + (*q->at == ';')) == end && q->depth == 0;
 }
 
+/* While the facts are not complete, names that are missing mean more than that. */
+static bool is_complete(const struct catalog *catalog)
+{
+    return catalog_rule(catalog, CATALOG_MISSING).class == SQL_READ;
+}
+
 bool quick_classify(struct slice sql, const struct sql_env *env, struct sql_facts *out)
 {
     uint8_t text[QUICK_TEXT_MAX + 16];
@@ -622,12 +656,16 @@ bool quick_classify(struct slice sql, const struct sql_env *env, struct sql_fact
     const enum keyword keyword = read_head(&head);
     if (keyword == KW_NONE)
         return false;
-    struct quick q = {.at =
-                          head.at, /* not all of it: only a struct that no one points to is fast */
+    const struct catalog *catalog = head.writes ? NULL : env->catalog;
+    if (catalog != NULL && !is_complete(catalog))
+        return false;
+    /* not all of head: only a struct that no one points to is fast */
+    struct quick q = {.at = head.at,
                       .fingerprint = {.value = head.fingerprint.value},
                       .writes = head.writes,
                       .before = head.writes ? KW_NONE : KW_select,
-                      .catalog = head.writes ? NULL : env->catalog};
+                      .catalog = catalog,
+                      .filter = catalog == NULL ? NULL : catalog_filter(catalog)};
     if (!read_rest(&q, text + sql.n))
         return false;
     if (q.reads && q.catalog != NULL && !is_harmless(lookup_everywhere(q.catalog)))

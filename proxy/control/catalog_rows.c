@@ -180,7 +180,7 @@ static void put(struct catalog_rows *r, enum catalog_kind kind, struct slice sch
 static void put_worst(struct catalog_rows *r, enum catalog_kind kind, struct slice schema,
                       struct slice name, struct verdict v)
 {
-    const struct catalog_name in = {schema, true}, of = {name, true};
+    const struct catalog_name in = {schema, true, 0}, of = {name, true, 0};
     const struct catalog_answer was = catalog_find(r->catalog, kind, &in, &of);
     if (!was.known || was.class < v.class)
         put(r, kind, schema, name, v);
@@ -585,7 +585,7 @@ static void put_casts_as_functions(struct catalog_rows *r)
 {
     for (uint32_t i = 0; i < r->nodes.n && node_at(r, i)->key < NODE_RELATION; i++) {
         const struct node *node = node_at(r, i);
-        const struct catalog_name name = {kept(r, node->name), true};
+        const struct catalog_name name = {kept(r, node->name), true, 0};
         if (node->was_put && node->put.class > SQL_READ &&
             catalog_find(r->catalog, CATALOG_FUNCTION, NULL, &name).known)
             put_worst(r, CATALOG_FUNCTION, kept(r, node->schema), kept(r, node->name), node->put);

@@ -52,7 +52,7 @@ static bool is_true(struct slice field)
 static struct catalog_answer find(const struct catalog *catalog, enum catalog_kind kind,
                                   const struct slice *schema, const struct slice *name)
 {
-    const struct catalog_name in = {*schema, true}, of = {*name, true};
+    const struct catalog_name in = {*schema, true, 0}, of = {*name, true, 0};
     return catalog_find(catalog, kind, &in, &of);
 }
 

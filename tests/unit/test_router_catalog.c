@@ -25,7 +25,7 @@ static struct catalog_name name_of(const char *sql, uint8_t **block)
     const size_t n = strlen(sql) - (quoted ? 2 : 0);
     *block = malloc(n ? n : 1);
     memcpy(*block, sql + quoted, n);
-    return (struct catalog_name){{*block, n}, quoted};
+    return (struct catalog_name){{*block, n}, quoted, 0};
 }
 
 static unsigned ask(const struct catalog *c, enum catalog_kind kind, const char *schema,
