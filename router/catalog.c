@@ -47,9 +47,10 @@ struct catalog {
 /* ---- a name, folded and hashed ---- */
 
 struct key {
+    struct slice text;
     uint32_t hash;
-    uint32_t n;
-    uint64_t words[(CATALOG_NAME_MAX + 7) / 8]; /* zero padded */
+    uint8_t kind;
+    bool folds; /* upper-case letters of the text count as lower-case ones */
 };
 
 /* ASCII A-Z to a-z in eight bytes; other bytes stay. */
@@ -80,21 +81,35 @@ static uint64_t hash_of(struct slice text)
 }
 
 /* hash: of the text. */
-static void key_of(struct key *key, unsigned kind, struct slice text, bool folds, uint64_t hash)
+static struct key key_of(unsigned kind, struct slice text, bool folds, uint64_t hash)
 {
-    key->n = (uint32_t)text.n;
-    key->hash = (uint32_t)mix(hash, kind);
-    for (size_t i = 0, at = 0; at < text.n; i++, at += 8) {
-        uint64_t w = 0;
-        if (text.n - at >= 8)
-            memcpy(&w, text.p + at, 8);
-        else
-            memcpy(&w, text.p + at, text.n - at);
-        key->words[i] = folds ? fold(w) : w;
-    }
+    return (struct key){text, (uint32_t)mix(hash, kind), (uint8_t)kind, folds};
 }
 
-static uint32_t name_find(const struct catalog *c, unsigned kind, const struct key *key)
+/* The eight bytes at an offset, fewer if there are not so many, the last eight at the end. */
+static uint64_t eight_at(const uint8_t *text, size_t n, size_t at)
+{
+    uint64_t w = 0;
+    if (n >= sizeof w)
+        memcpy(&w, text + (at + sizeof w > n ? n - sizeof w : at), sizeof w);
+    else
+        for (size_t i = 0; i < n; i++)
+            w = w << 8 | text[i];
+    return w;
+}
+
+static bool is_text(const struct key *key, const uint8_t *stored)
+{
+    const size_t n = key->text.n;
+    for (size_t at = 0; at < n; at += 8) {
+        const uint64_t asked = eight_at(key->text.p, n, at);
+        if ((key->folds ? fold(asked) : asked) != eight_at(stored, n, at))
+            return false;
+    }
+    return true;
+}
+
+static uint32_t name_find(const struct catalog *c, const struct key *key)
 {
     const uint32_t mask = c->name_cap * 2 - 1;
     for (uint32_t slot = key->hash;; slot++) {
@@ -102,8 +117,8 @@ static uint32_t name_find(const struct catalog *c, unsigned kind, const struct k
         if (place == NONE)
             return NONE;
         const struct name *name = &c->names[place];
-        if (name->hash == key->hash && name->n == key->n && name->kind == kind &&
-            memcmp(c->texts + name->text, key->words, key->n) == 0)
+        if (name->hash == key->hash && name->n == key->text.n && name->kind == key->kind &&
+            is_text(key, c->texts + name->text))
             return place;
     }
 }
@@ -166,16 +181,16 @@ static void grow_facts(struct catalog *c)
         slot_take(c->fact_slots, c->fact_cap, fact_hash(c->facts[i].name, c->facts[i].schema), i);
 }
 
-static uint32_t text_add(struct catalog *c, const struct key *key)
+static uint32_t text_add(struct catalog *c, struct slice text)
 {
-    if (c->text_cap - c->text_bytes < key->n) {
+    if (c->text_cap - c->text_bytes < text.n) {
         CHECK(c->text_cap <= UINT32_MAX / 2);
         c->text_cap *= 2;
         c->texts = grown(c->texts, c->text_cap);
     }
-    memcpy(c->texts + c->text_bytes, key->words, key->n);
-    c->text_bytes += key->n;
-    return c->text_bytes - key->n;
+    memcpy(c->texts + c->text_bytes, text.p, text.n);
+    c->text_bytes += (uint32_t)text.n;
+    return c->text_bytes - (uint32_t)text.n;
 }
 
 /* ---- filling ---- */
@@ -220,18 +235,18 @@ size_t catalog_bytes(const struct catalog *c)
            c->fact_cap * (sizeof *c->facts + 2 * sizeof *c->fact_slots);
 }
 
-static uint32_t name_get(struct catalog *c, unsigned kind, const struct key *key)
+static uint32_t name_get(struct catalog *c, const struct key *key)
 {
-    const uint32_t found = name_find(c, kind, key);
+    const uint32_t found = name_find(c, key);
     if (found != NONE)
         return found;
     if (c->name_n == c->name_cap)
         grow_names(c);
     c->names[c->name_n] = (struct name){.hash = key->hash,
-                                        .text = text_add(c, key),
+                                        .text = text_add(c, key->text),
                                         .facts = NONE,
-                                        .n = (uint8_t)key->n,
-                                        .kind = (uint8_t)kind};
+                                        .n = (uint8_t)key->text.n,
+                                        .kind = key->kind};
     slot_take(c->name_slots, c->name_cap, key->hash, c->name_n);
     return c->name_n++;
 }
@@ -263,16 +278,15 @@ static void worst_again(struct catalog *c, struct name *name)
 void catalog_put(struct catalog *c, enum catalog_kind kind, struct slice schema, struct slice text,
                  uint8_t class, uint8_t reason)
 {
-    struct key name_key, schema_key;
     CHECK(kind < CATALOG_KIND_N && class < SQL_CLASS_N && reason < ROUTE_WHY_N);
     if (!can_be_stored(text) || !can_be_stored(schema))
         return;
     const uint64_t hash = hash_of(text), bit = hash >> CATALOG_FILTER_SHIFT;
     c->filter.bits[kind][bit / 64] |= UINT64_C(1) << bit % 64;
-    key_of(&name_key, kind, text, false, hash);
-    key_of(&schema_key, KIND_SCHEMA, schema, false, hash_of(schema));
-    const uint32_t in = name_get(c, KIND_SCHEMA, &schema_key);
-    const uint32_t of = name_get(c, kind, &name_key);
+    const struct key name_key = key_of(kind, text, false, hash);
+    const struct key schema_key = key_of(KIND_SCHEMA, schema, false, hash_of(schema));
+    const uint32_t in = name_get(c, &schema_key);
+    const uint32_t of = name_get(c, &name_key);
     const bool first = c->names[of].facts == NONE;
     uint32_t at = fact_find(c, of, in);
     if (at == NONE)
@@ -314,9 +328,8 @@ static bool can_be_asked(const struct catalog_name *name)
 static uint32_t asked_find(const struct catalog *c, unsigned kind, const struct catalog_name *name,
                            uint64_t hash)
 {
-    struct key key;
-    key_of(&key, kind, name->text, !name->quoted, hash);
-    return name_find(c, kind, &key);
+    const struct key key = key_of(kind, name->text, !name->quoted, hash);
+    return name_find(c, &key);
 }
 
 static uint64_t asked_hash(const struct catalog_name *name)

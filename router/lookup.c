@@ -175,14 +175,23 @@ struct effect lookup_operator(const struct catalog *catalog, const struct schema
                 builtin ? harmless : unknown(ROUTE_WHY_UNKNOWN_OPERATOR));
 }
 
-/* Operators that words stand for, resolved by name as if they were written; behind NOT the others. */
-static const char *const word_operators[KW_N][4] = {
-    [KW_like] = {"~~", "!~~"},  [KW_ilike] = {"~~*", "!~~*"},
-    [KW_similar] = {"~", "!~"}, [KW_between] = {">=", "<", "<=", ">"},
-    [KW_in] = {"=", "<>"},      [KW_distinct] = {"=", "="},
-    [KW_nullif] = {"="},        [KW_case] = {"="},
-    [KW_using] = {"="},         [KW_natural] = {"="},
+#define OP(text)              \
+    {                         \
+        text, sizeof text - 1 \
+    }
+const struct word_operator word_operators[KW_N][4] = {
+    [KW_like] = {OP("~~"), OP("!~~")},
+    [KW_ilike] = {OP("~~*"), OP("!~~*")},
+    [KW_similar] = {OP("~"), OP("!~")},
+    [KW_between] = {OP(">="), OP("<"), OP("<="), OP(">")},
+    [KW_in] = {OP("="), OP("<>")},
+    [KW_distinct] = {OP("="), OP("=")},
+    [KW_nullif] = {OP("=")},
+    [KW_case] = {OP("=")},
+    [KW_using] = {OP("=")},
+    [KW_natural] = {OP("=")},
 };
+#undef OP
 
 struct effect lookup_word_operators(const struct catalog *catalog, enum keyword keyword,
                                     bool negated)
@@ -190,9 +199,10 @@ struct effect lookup_word_operators(const struct catalog *catalog, enum keyword 
     static const struct schema any = {.kind = QUALIFIER_NONE};
     struct effect effect = harmless;
     for (unsigned i = negated; i < 4; i += 2) {
-        const char *op = word_operators[keyword][i];
-        if (op != NULL)
-            effect = worse(effect, lookup_operator(catalog, &any, slice_of(op)));
+        const struct word_operator *op = &word_operators[keyword][i];
+        const struct slice text = {(const uint8_t *)op->text, op->n};
+        if (text.n > 0)
+            effect = worse(effect, lookup_operator(catalog, &any, text));
     }
     return effect;
 }

@@ -46,7 +46,15 @@ struct effect lookup_type(const struct catalog *catalog, const struct schema *sc
 struct effect lookup_parameter(const struct catalog *catalog, uint32_t oid);
 struct effect lookup_operator(const struct catalog *catalog, const struct schema *schema,
                               struct slice text);
-/* LIKE, IN, CASE ... stand for operators, behind NOT for others. */
+
+/* LIKE, IN, CASE ... stand for operators, resolved by name as if they were written: for the first and third,
+ * behind NOT for the second and fourth. */
+struct word_operator {
+    char text[8]; /* zero padded */
+    uint8_t n;    /* 0: none */
+};
+extern const struct word_operator word_operators[KW_N][4];
+
 struct effect lookup_word_operators(const struct catalog *catalog, enum keyword keyword,
                                     bool negated);
 struct effect lookup_everywhere(const struct catalog *catalog);

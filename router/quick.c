@@ -172,6 +172,15 @@ SLOW bool ask(const struct catalog *catalog, enum question question, const struc
     return is_harmless(lookup_relation(catalog, &schema, &word));
 }
 
+/* ask() in short for the most common question. */
+SLOW bool is_harmless_relation(const struct catalog *catalog, struct slice text, bool quoted,
+                               uint64_t hash)
+{
+    const struct catalog_name name = {text, quoted, hash};
+    const struct catalog_answer answer = catalog_find(catalog, CATALOG_RELATION, NULL, &name);
+    return answer.known && answer.class == SQL_READ;
+}
+
 SLOW bool ask_operator(const struct catalog *catalog, const uint8_t *p, size_t n)
 {
     static const struct schema any = {.kind = QUALIFIER_NONE};
@@ -190,12 +199,18 @@ FAST bool is_missing(const struct quick *q, enum catalog_kind kind, const struct
            !catalog_may_have(q->filter, kind, part->hash);
 }
 
+/* 8 bytes from p on are ours to read. */
 FAST bool is_operator_missing(const struct quick *q, const uint8_t *p, size_t n)
 {
-    static const uint8_t not_equal[8] = "<>"; /* as the lexer */
-    p = n == 2 && p[0] == '!' ? not_equal : p;
-    const uint64_t hash = name_key_of((struct slice){p, n}, p + 8).hash;
-    return !catalog_may_have(q->filter, CATALOG_OPERATOR, hash);
+    return n == 0 || !catalog_may_have(q->filter, CATALOG_OPERATOR,
+                                       name_key_of((struct slice){p, n}, p + 8).hash);
+}
+
+FAST bool are_word_operators_missing(const struct quick *q, enum keyword keyword, bool negated)
+{
+    const struct word_operator *first = &word_operators[keyword][negated], *second = first + 2;
+    return is_operator_missing(q, (const uint8_t *)first->text, first->n) &&
+           is_operator_missing(q, (const uint8_t *)second->text, second->n);
 }
 
 /* ---- names ---- */
@@ -307,6 +322,25 @@ FAST bool take_call(struct quick *q, const struct part *qualifier, const struct 
     return ask(q->catalog, IS_CALL, NULL, &copy);
 }
 
+/* t.f, should it be a call: without the catalog's help. */
+FAST bool is_harmless_field(const struct quick *q, const struct part *name)
+{
+    const unsigned function = name->row->known.function;
+    return (function == FN_UNKNOWN || function == FN_HARMLESS) &&
+           (q->catalog == NULL || is_missing(q, CATALOG_FIELD, name));
+}
+
+FAST bool take_relation(const struct quick *q, const struct part *qualifier,
+                        const struct part *name)
+{
+    if (q->catalog == NULL)
+        return true;
+    if (qualifier == NULL && name->ascii)
+        return is_harmless_relation(q->catalog, name->text, name->quoted, name->hash);
+    const struct part of = qualifier == NULL ? *name : *qualifier, copy = *name;
+    return ask(q->catalog, IS_RELATION, qualifier == NULL ? NULL : &of, &copy);
+}
+
 /* Neither "(", a string nor a dot follows the name. */
 FAST bool take_plain(struct quick *q, const struct part *qualifier, const struct part *name)
 {
@@ -314,18 +348,12 @@ FAST bool take_plain(struct quick *q, const struct part *qualifier, const struct
         return false;
     q->was = q->at_relation ? WAS_RELATION : WAS_ELSE;
     q->reads |= q->at_relation;
-    if (q->catalog == NULL && (q->at_relation || name->row->known.function == FN_UNKNOWN))
+    if (q->at_relation)
+        return take_relation(q, qualifier, name);
+    if (q->writes || qualifier == NULL || is_harmless_field(q, name))
         return true;
-    if (q->writes)
-        return true;
-    if (!q->at_relation && qualifier == NULL)
-        return true;
-    if (!q->at_relation && name->row->known.function == FN_UNKNOWN &&
-        is_missing(q, CATALOG_FIELD, name))
-        return true;
-    const struct part of = qualifier == NULL ? *name : *qualifier, copy = *name;
-    return ask(q->catalog, q->at_relation ? IS_RELATION : IS_FIELD, qualifier == NULL ? NULL : &of,
-               &copy);
+    const struct part copy = *name;
+    return ask(q->catalog, IS_FIELD, NULL, &copy);
 }
 
 /* t.* */
@@ -399,6 +427,7 @@ FAST bool take_keyword(struct quick *q, enum keyword keyword, unsigned doing)
     if (before == KW_distinct && (doing & DO_FROM || keyword == KW_on))
         return false; /* IS DISTINCT FROM, DISTINCT ON (a) */
     if ((doing & DO_OPERATORS) && q->catalog != NULL &&
+        !are_word_operators_missing(q, keyword, before == KW_not) &&
         !ask_word_operators(q->catalog, keyword, before == KW_not))
         return false;
     if (doing & DO_LEAVE)
@@ -522,6 +551,13 @@ FAST bool take_string(struct quick *q)
     return take_literal(q, p, WAS_STRING);
 }
 
+FAST bool take_user_operator(const struct quick *q, size_t n)
+{
+    static const uint8_t not_equal[8] = "<>";
+    const uint8_t *p = *q->at == '!' ? not_equal : q->at; /* as the lexer */
+    return is_operator_missing(q, p, n) || ask_operator(q->catalog, p, n);
+}
+
 /* Those of one byte, and <= >= <> != || */
 FAST bool take_operator(struct quick *q)
 {
@@ -537,8 +573,7 @@ FAST bool take_operator(struct quick *q)
     } else if (*p == '!' || *p == '`') {
         return false;
     }
-    if (q->catalog != NULL && !star && !is_operator_missing(q, p, n) &&
-        !ask_operator(q->catalog, p, n))
+    if (q->catalog != NULL && !star && !take_user_operator(q, n))
         return false;
     fingerprint_other(&q->fingerprint, n == 1 ? fingerprint_of_bytes((struct slice){p, 1})
                                               : fingerprint_of_bytes((struct slice){p, 2}));

@@ -3,12 +3,14 @@
  * oracle STATEMENTS.sql MISSES.txt [seed [count]]: judges the statements of the file (one a line), the
  * rows of the unit tests, statements by grammar and mutations of all of them, until `count` of them
  * were parsed. Fails if pgweir calls one a read that the parse tree does not, or if it knows fewer
- * than 99 % of the tree's reads. Every disagreement is written to MISSES.txt.
+ * than 99 % of the tree's reads, or if the fast and the full path differ, with or without a catalog. Every
+ * disagreement is written to MISSES.txt.
  */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "router/catalog.h"
 #include "router/classify.h"
 #include "tests/oracle/generate.h"
 #include "tests/oracle/parse_tree.h"
@@ -32,7 +34,8 @@ struct tally {
 
 struct run {
     uint64_t seed;
-    unsigned count; /* parsed statements to reach */
+    struct catalog *catalog; /* of random facts: only to hold the two paths against each other */
+    unsigned count;          /* parsed statements to reach */
     FILE *misses;
     struct tally all, plain; /* plain: as written or by grammar, without mutations */
     char *kept[KEPT_MAX];
@@ -55,17 +58,45 @@ static void count(struct tally *tally, bool tree_reads, bool we_read)
     tally->wrong += !tree_reads && we_read;
 }
 
+/* Of names that the statements are made of: harmless ones, others, and ones that are not there. */
+static struct catalog *random_catalog(uint64_t *seed)
+{
+    static const char *const names[] = {
+        "x",  "n",     "q",    "a",    "t",       "b",    "f",    "s", "my_function", "t1",
+        "t2", "users", "id",   "name", "lower",   "max",  "now",  "=", "<>",          "<",
+        ">",  ">=",    "<=",   "~~",   "!~~",     "~~*",  "+",    "-", "*",           "||",
+        "/",  "int",   "int4", "text", "numeric", "date", "count"};
+    struct catalog *catalog = catalog_new(1);
+    for (unsigned kind = 0; kind < CATALOG_PARAMETER; kind++)
+        for (size_t i = 0; i < COUNT(names); i++)
+            if (generate_below(seed, 2) == 0)
+                catalog_put(catalog, (enum catalog_kind)kind, slice_of("my_schema"),
+                            slice_of(names[i]),
+                            generate_below(seed, 8) == 0 ? SQL_WRITER_FUNCTION : SQL_READ,
+                            ROUTE_WHY_USER_FUNCTION);
+    return catalog;
+}
+
+/* quick.c and body.c must say the same. */
+static void hold_paths(struct run *run, const char *sql, const struct sql_env *env,
+                       struct sql_facts *facts)
+{
+    struct sql_facts in_full;
+    sql_classify(slice_of(sql), env, facts);
+    sql_classify_in_full(slice_of(sql), env, &in_full);
+    if (memcmp(facts, &in_full, sizeof in_full) == 0)
+        return;
+    report(run, "WRONG", facts, "nothing: quick.c and body.c differ", sql);
+    run->all.wrong++;
+}
+
 static void judge(struct run *run, const char *sql, bool mutated)
 {
-    static const struct sql_env env = {.standard_conforming_strings = true};
+    const struct sql_env env = {.standard_conforming_strings = true};
+    const struct sql_env with = {.standard_conforming_strings = true, .catalog = run->catalog};
     struct sql_facts facts;
-    struct sql_facts in_full;
-    sql_classify(slice_of(sql), &env, &facts);
-    sql_classify_in_full(slice_of(sql), &env, &in_full);
-    if (memcmp(&facts, &in_full, sizeof facts) != 0) {
-        report(run, "WRONG", &facts, "nothing: quick.c and body.c differ", sql);
-        run->all.wrong++;
-    }
+    hold_paths(run, sql, &with, &facts);
+    hold_paths(run, sql, &env, &facts);
     const struct tree_verdict tree = tree_judge(sql);
     const bool tree_reads = tree.what == TREE_READ, we_read = (facts.flags & SQL_F_READ) != 0;
     run->all.judged++;
@@ -118,6 +149,10 @@ static void judge_generated(struct run *run)
 {
     static char text[ORACLE_TEXT_MAX], mutated[ORACLE_TEXT_MAX];
     while (run->all.parsed < run->count) {
+        if (generate_below(&run->seed, 1000) == 0) {
+            catalog_free(run->catalog);
+            run->catalog = random_catalog(&run->seed);
+        }
         if (generate_statement(&run->seed, text)) {
             judge(run, text, false);
             if (strlen(text) < 400 && generate_below(&run->seed, 4) == 0)
@@ -148,6 +183,7 @@ int main(int argc, char **argv)
     }
     run.seed = argc > 3 ? strtoull(argv[3], NULL, 0) : 1;
     run.count = argc > 4 ? (unsigned)strtoul(argv[4], NULL, 0) : COUNT_DEFAULT;
+    run.catalog = random_catalog(&run.seed);
     if (!judge_file(&run, argv[1]))
         return 2;
     for (size_t i = 0; i < COUNT(rows); i++)
@@ -155,6 +191,7 @@ int main(int argc, char **argv)
     judge_generated(&run);
     for (unsigned i = 0; i < run.kept_n; i++)
         free(run.kept[i]);
+    catalog_free(run.catalog);
     fclose(run.misses);
     print("written and by grammar", &run.plain);
     print("with mutations        ", &run.all);
