@@ -13,6 +13,8 @@
 #include "router/cursor_inline.h"
 #include "router/lookup.h"
 
+#define WITHS_MAX 4
+
 #define SLOW static __attribute__((noinline))
 
 /* Has the token before ended an operand? As in body.c. */
@@ -21,8 +23,16 @@ enum after { AFTER_NO, AFTER_MAYBE, AFTER_YES };
 /* What the token before was, as far as it matters. */
 enum was { WAS_ELSE, WAS_CLOSED /* ")" */, WAS_STRING, WAS_RELATION };
 
+/* The queries of a WITH list, as far as they were read; apart from struct quick, for it is indexed. */
+struct withs {
+    unsigned n;      /* the last one is open, until the list ends */
+    unsigned closed; /* these are in scope */
+    struct slice names[WITHS_MAX];
+};
+
 struct quick {
     const uint8_t *at; /* the next byte */
+    struct withs *withs;
     const struct catalog *catalog;
     const struct catalog_filter *filter; /* of the catalog */
     struct fingerprint fingerprint;
@@ -63,7 +73,8 @@ enum {
     DO_BY = 1 << 11,        /* behind GROUP, ORDER, PARTITION */
     DO_NOTHING = 1 << 12,   /* NOT */
     DO_OPERATORS = 1 << 13, /* stands for operators, which the user may have defined */
-    DO_WRITES = 1 << 14     /* only in INSERT, UPDATE, DELETE */
+    DO_WRITES = 1 << 14,    /* only in INSERT, UPDATE, DELETE */
+    DO_FIRST = 1 << 15      /* only where an operand may begin */
 };
 
 static const uint16_t doings[KW_N] = {
@@ -124,6 +135,13 @@ static const uint16_t doings[KW_N] = {
     [KW_set] = DO_NAME | DO_WRITES,
     [KW_update] = DO_NAME | DO_WRITES,
     [KW_partition] = DO_NAME,
+    [KW_at] = DO_NAME | DO_FIRST,
+    [KW_comment] = DO_NAME,
+    [KW_level] = DO_NAME,
+    [KW_role] = DO_NAME,
+    [KW_session] = DO_NAME,
+    [KW_start] = DO_NAME,
+    [KW_system] = DO_NAME,
     [KW_name] = DO_MAYBE,
     [KW_key] = DO_MAYBE,
     [KW_value] = DO_MAYBE,
@@ -172,13 +190,32 @@ SLOW bool ask(const struct catalog *catalog, enum question question, const struc
     return is_harmless(lookup_relation(catalog, &schema, &word));
 }
 
-/* ask() in short for the most common question. */
-SLOW bool is_harmless_relation(const struct catalog *catalog, struct slice text, bool quoted,
-                               uint64_t hash)
+/* Of words, of which no two other bytes fold alike. */
+static bool same_name(struct slice a, struct slice b)
+{
+    if (a.n != b.n)
+        return false;
+    for (size_t i = 0; i < a.n; i++)
+        if ((a.p[i] | 0x20) != (b.p[i] | 0x20))
+            return false;
+    return true;
+}
+
+static bool is_with_name(const struct withs *withs, struct slice name)
+{
+    for (unsigned i = 0; i < withs->closed; i++)
+        if (same_name(withs->names[i], name))
+            return true;
+    return false;
+}
+
+/* ask() in short for the most common question: an ASCII name without a qualifier. */
+SLOW bool is_harmless_relation(const struct catalog *catalog, const struct withs *withs,
+                               struct slice text, bool quoted, uint64_t hash)
 {
     const struct catalog_name name = {text, quoted, hash};
     const struct catalog_answer answer = catalog_find(catalog, CATALOG_RELATION, NULL, &name);
-    return answer.known && answer.class == SQL_READ;
+    return answer.known ? answer.class == SQL_READ : is_with_name(withs, text);
 }
 
 SLOW bool ask_operator(const struct catalog *catalog, const uint8_t *p, size_t n)
@@ -336,7 +373,7 @@ FAST bool take_relation(const struct quick *q, const struct part *qualifier,
     if (q->catalog == NULL)
         return true;
     if (qualifier == NULL && name->ascii)
-        return is_harmless_relation(q->catalog, name->text, name->quoted, name->hash);
+        return is_harmless_relation(q->catalog, q->withs, name->text, name->quoted, name->hash);
     const struct part of = qualifier == NULL ? *name : *qualifier, copy = *name;
     return ask(q->catalog, IS_RELATION, qualifier == NULL ? NULL : &of, &copy);
 }
@@ -474,6 +511,8 @@ FAST bool is_let_through(const struct quick *q, enum keyword keyword, unsigned d
         return true;
     if ((doing & DO_WRITES) && !q->writes) /* SELECT INTO */
         return false;
+    if ((doing & DO_FIRST) && q->after != AFTER_NO) /* a AT TIME ZONE */
+        return false;
     return doing != 0 && q->before != KW_as; /* SELECT a AS from */
 }
 
@@ -499,6 +538,54 @@ FAST bool take_word(struct quick *q)
     q->after = doing & DO_MAYBE ? AFTER_MAYBE : AFTER_YES;
     q->before = dotted ? KW_NONE : keyword;
     return true;
+}
+
+/* ---- a WITH list in front of all: name AS (SELECT ...), ... ---- */
+
+/* The next token, if it is this keyword. */
+FAST bool take_expected(struct quick *q, enum keyword keyword)
+{
+    struct part part;
+    q->at = skip_spaces(q->at);
+    return scan_is(*q->at, SCAN_C_IDENT_START) && read_part(q, &part) &&
+           part.row->known.keyword == keyword;
+}
+
+/* As far as the SELECT of the query behind the name. */
+FAST bool open_with(struct quick *q)
+{
+    struct part name;
+    struct withs *withs = q->withs;
+    q->at = skip_spaces(q->at);
+    if (withs->n == WITHS_MAX || !scan_is(*q->at, SCAN_C_IDENT_START) || !read_part(q, &name) ||
+        !name.ascii || name.row->known.keyword != KW_NONE || is_special(name.text))
+        return false;
+    withs->names[withs->n++] = name.text;
+    if (!take_expected(q, KW_as))
+        return false;
+    q->at = skip_spaces(q->at);
+    if (*q->at != '(')
+        return false;
+    q->at++;
+    fingerprint_other(&q->fingerprint, '(');
+    q->depth = 1;
+    return take_expected(q, KW_select);
+}
+
+/* Behind the ) of such a query: the next one, or the query that they are for. */
+FAST bool next_with(struct quick *q)
+{
+    q->withs->closed++;
+    q->at = skip_spaces(q->at);
+    q->froms = 0;
+    q->after = AFTER_NO;
+    q->was = WAS_ELSE;
+    q->before = KW_select;
+    if (*q->at != ',')
+        return take_expected(q, KW_select);
+    q->at++;
+    fingerprint_comma(&q->fingerprint);
+    return open_with(q);
 }
 
 /* ---- the other tokens ---- */
@@ -594,6 +681,7 @@ FAST bool open_parenthesis(struct quick *q)
     q->want_relation = q->at_relation;
     q->after = AFTER_NO;
     q->was = WAS_ELSE;
+    q->before = KW_NONE;
     return true;
 }
 
@@ -604,25 +692,24 @@ FAST bool close_parenthesis(struct quick *q)
     q->depth--;
     q->after = AFTER_YES;
     q->was = WAS_CLOSED;
-    return true;
+    q->before = KW_NONE;
+    return q->depth > 0 || q->withs->n == q->withs->closed || next_with(q);
 }
 
 FAST bool take_punct(struct quick *q)
 {
     const uint8_t c = *q->at;
-    bool known = c == ',';
+    q->at++;
     if (c == ',') {
         fingerprint_comma(&q->fingerprint);
         q->want_relation = (q->froms >> q->depth & 1) != 0;
         q->after = AFTER_NO;
         q->was = WAS_ELSE;
-    } else {
-        fingerprint_other(&q->fingerprint, c);
-        known = (c == '(' && open_parenthesis(q)) || (c == ')' && close_parenthesis(q));
+        q->before = KW_NONE;
+        return true;
     }
-    q->at++;
-    q->before = KW_NONE;
-    return known;
+    fingerprint_other(&q->fingerprint, c);
+    return (c == '(' && open_parenthesis(q)) || (c == ')' && close_parenthesis(q));
 }
 
 /* At the byte of a token; false if it is not ours. */
@@ -648,15 +735,15 @@ FAST bool take_token(struct quick *q)
     return false;
 }
 
-/* The first word: KW_NONE if it is none of ours. */
-static enum keyword read_head(struct quick *q)
+/* The first word, of WITH up to the first SELECT; false if it is none of ours. */
+static bool read_head(struct quick *q)
 {
     struct part part;
     if (!scan_is(*q->at, SCAN_C_IDENT_START) || !read_part(q, &part))
-        return KW_NONE;
+        return false;
     const enum keyword keyword = (enum keyword)part.row->known.keyword;
     q->writes = keyword == KW_insert || keyword == KW_update || keyword == KW_delete;
-    return keyword == KW_select || q->writes ? keyword : KW_NONE;
+    return keyword == KW_select || q->writes || (keyword == KW_with && open_with(q));
 }
 
 /* All tokens behind the first, up to the end of the text or a semicolon in front of it. */
@@ -687,15 +774,18 @@ bool quick_classify(struct slice sql, const struct sql_env *env, struct sql_fact
         return false;
     memcpy(text, sql.p, sql.n);
     memset(text + sql.n, 0, 16);
-    struct quick head = {.at = text};
-    const enum keyword keyword = read_head(&head);
-    if (keyword == KW_NONE)
+    struct withs withs;
+    withs.n = withs.closed = 0;
+    struct quick head = {.at = text, .withs = &withs};
+    if (!read_head(&head))
         return false;
     const struct catalog *catalog = head.writes ? NULL : env->catalog;
     if (catalog != NULL && !is_complete(catalog))
         return false;
     /* not all of head: only a struct that no one points to is fast */
     struct quick q = {.at = head.at,
+                      .withs = &withs,
+                      .depth = head.depth,
                       .fingerprint = {.value = head.fingerprint.value},
                       .writes = head.writes,
                       .before = head.writes ? KW_NONE : KW_select,

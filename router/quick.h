@@ -2,7 +2,7 @@
  *
  * Pure      private to router/.
  * Rule      it says "a read", "a write" or "not mine", and never anything but what the full path says, with the
- *           same flags and fingerprint. Whatever it has not heard of is not its own: WITH, casts, FOR, quoted
+ *           same flags and fingerprint. Whatever it has not heard of is not its own: casts, FOR, WITH in a query, quoted
  *           names that are not all lower case, any other statement, several of them. Unit tests, the oracle and
  *           the fuzzer hold each of their texts against sql_classify_in_full().
  * Limits    texts of QUICK_TEXT_MAX bytes, QUICK_DEPTH_MAX open parentheses.
