@@ -531,12 +531,12 @@ static void classify(struct slice sql, const struct sql_env *env, bool quick, st
         set_unknown(out, ROUTE_WHY_ENCODING);
         return;
     }
+    if (quick && quick_classify(sql, env, out))
+        return;
     if (sql.n > 0 && memchr(sql.p, 0, sql.n) != NULL) {
         set_unknown(out, ROUTE_WHY_BAD_TOKEN);
         return;
     }
-    if (quick && quick_classify(sql, env, out))
-        return;
     struct cursor c;
     cursor_init(&c, sql, env->standard_conforming_strings);
     for (;;) {

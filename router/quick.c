@@ -255,11 +255,8 @@ FAST bool are_word_operators_missing(const struct quick *q, enum keyword keyword
 /* Behind the comment at p, should there be one; comments in comments are not ours. */
 SLOW const uint8_t *skip_comment(const uint8_t *p)
 {
-    if (p[0] == '-' && p[1] == '-') {
-        while (*p != 0 && !scan_is(*p, SCAN_C_NEWLINE))
-            p++;
-        return p;
-    }
+    if (p[0] == '-' && p[1] == '-')
+        return p + strcspn((const char *)p, "\n\r");
     if (p[0] != '/' || p[1] != '*')
         return p;
     for (const uint8_t *q = p + 2; *q != 0 && (q[0] != '/' || q[1] != '*'); q++)
@@ -271,16 +268,13 @@ SLOW const uint8_t *skip_comment(const uint8_t *p)
 /* Behind white space and comments. */
 FAST const uint8_t *skip_spaces(const uint8_t *p)
 {
-    for (;;) {
-        while (scan_is(*p, SCAN_C_SPACE))
-            p++;
-        if (*p != '-' && *p != '/')
-            return p;
-        const uint8_t *behind = skip_comment(p);
+    while (scan_is(*p, SCAN_C_GAP)) {
+        const uint8_t *behind = scan_is(*p, SCAN_C_SPACE) ? p + 1 : skip_comment(p);
         if (behind == p)
-            return p;
+            break;
         p = behind;
     }
+    return p;
 }
 
 /* The first byte from p on that is no part of a word; 16 bytes behind it are ours to read. */
@@ -321,7 +315,7 @@ FAST bool read_part(struct quick *q, struct part *part)
             return false;
     } else {
         p = word_end(p);
-        if ((*p == '\'' || *p == '&') && p - from == 1) /* E'', U&"" */
+        if (p - from == 1 && (*p == '\'' || *p == '&')) /* E'', U&"" */
             return false;
     }
     part->text = (struct slice){from, (size_t)(p - from)};

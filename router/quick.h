@@ -15,7 +15,7 @@
 #define QUICK_TEXT_MAX 1000
 #define QUICK_DEPTH_MAX 30
 
-/* sql holds no NUL byte. True: out is filled in. */
+/* True: out is filled in. A text with a NUL byte in it is not ours. */
 bool quick_classify(struct slice sql, const struct sql_env *env, struct sql_facts *out);
 
 #endif

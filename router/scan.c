@@ -4,14 +4,15 @@
 
 #define LETTER (SCAN_C_IDENT_START | SCAN_C_IDENT)
 #define ALONE (SCAN_C_PUNCT | SCAN_C_ALONE)
+#define SPACE (SCAN_C_SPACE | SCAN_C_GAP)
 
 const uint16_t scan_classes[256] = {
-    ['\t'] = SCAN_C_SPACE,
-    ['\v'] = SCAN_C_SPACE,
-    ['\f'] = SCAN_C_SPACE,
-    [' '] = SCAN_C_SPACE,
-    ['\n'] = SCAN_C_SPACE | SCAN_C_NEWLINE,
-    ['\r'] = SCAN_C_SPACE | SCAN_C_NEWLINE,
+    ['\t'] = SPACE,
+    ['\v'] = SPACE,
+    ['\f'] = SPACE,
+    [' '] = SPACE,
+    ['\n'] = SPACE | SCAN_C_NEWLINE,
+    ['\r'] = SPACE | SCAN_C_NEWLINE,
     ['0' ... '9'] = SCAN_C_IDENT | SCAN_C_DIGIT | SCAN_C_LOWER,
     ['A' ... 'Z'] = LETTER,
     ['a' ... 'z'] = LETTER | SCAN_C_LOWER,
@@ -28,9 +29,9 @@ const uint16_t scan_classes[256] = {
     ['`'] = SCAN_C_OPERATOR,
     ['?'] = SCAN_C_OPERATOR,
     ['+'] = SCAN_C_OPERATOR,
-    ['-'] = SCAN_C_OPERATOR,
+    ['-'] = SCAN_C_OPERATOR | SCAN_C_GAP,
     ['*'] = SCAN_C_OPERATOR,
-    ['/'] = SCAN_C_OPERATOR,
+    ['/'] = SCAN_C_OPERATOR | SCAN_C_GAP,
     ['%'] = SCAN_C_OPERATOR,
     ['<'] = SCAN_C_OPERATOR,
     ['>'] = SCAN_C_OPERATOR,

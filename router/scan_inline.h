@@ -17,6 +17,7 @@ enum {
     SCAN_C_ALONE = 32, /* a token whatever follows */
     SCAN_C_PUNCT = 64, /* the same, . and : */
     SCAN_C_NEWLINE = 128,
+    SCAN_C_GAP = 512,  /* white space, and what comments begin with */
     SCAN_C_LOWER = 256 /* what a quoted name may hold that is in the lists of names: a-z 0-9 _ */
 };
 
