@@ -86,24 +86,27 @@ static struct key key_of(unsigned kind, struct slice text, bool folds, uint64_t 
     return (struct key){text, (uint32_t)mix(hash, kind), (uint8_t)kind, folds};
 }
 
-/* The eight bytes at an offset, fewer if there are not so many, the last eight at the end. */
-static uint64_t eight_at(const uint8_t *text, size_t n, size_t at)
+static uint32_t four(const uint8_t *p)
 {
-    uint64_t w = 0;
-    if (n >= sizeof w)
-        memcpy(&w, text + (at + sizeof w > n ? n - sizeof w : at), sizeof w);
-    else
-        for (size_t i = 0; i < n; i++)
-            w = w << 8 | text[i];
+    uint32_t w;
+    memcpy(&w, p, sizeof w);
     return w;
+}
+
+/* All of 1 to 8 bytes, in no order; some of them twice. */
+static uint64_t up_to_eight(const uint8_t *p, size_t n)
+{
+    if (n >= 4)
+        return (uint64_t)four(p) << 32 | four(p + n - 4);
+    return (uint64_t)p[0] << 16 | (uint64_t)p[n / 2] << 8 | p[n - 1];
 }
 
 static bool is_text(const struct key *key, const uint8_t *stored)
 {
-    const size_t n = key->text.n;
-    for (size_t at = 0; at < n; at += 8) {
-        const uint64_t asked = eight_at(key->text.p, n, at);
-        if ((key->folds ? fold(asked) : asked) != eight_at(stored, n, at))
+    for (size_t at = 0; at < key->text.n; at += 8) {
+        const size_t n = key->text.n - at < 8 ? key->text.n - at : 8;
+        const uint64_t asked = up_to_eight(key->text.p + at, n);
+        if ((key->folds ? fold(asked) : asked) != up_to_eight(stored + at, n))
             return false;
     }
     return true;

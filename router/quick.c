@@ -5,10 +5,6 @@
  * Everything on the way of most tokens is FAST: then struct quick lives in registers. */
 #include "router/quick.h"
 
-#ifdef __SSE2__
-#include <emmintrin.h>
-#endif
-
 #include "router/catalog_inline.h"
 #include "router/cursor_inline.h"
 #include "router/lookup.h"
@@ -54,7 +50,7 @@ struct part {
     const struct name_row *row;
     uint64_t hash;
     bool quoted;
-    bool ascii;
+    uint64_t all; /* as in struct name_key */
 };
 
 /* What the keywords that are let through do; the others are not. */
@@ -229,10 +225,15 @@ SLOW bool ask_word_operators(const struct catalog *catalog, enum keyword keyword
     return is_harmless(lookup_word_operators(catalog, keyword, negated));
 }
 
+FAST bool is_ascii(const struct part *part)
+{
+    return (part->all & NAME_NOT_ASCII) == 0;
+}
+
 /* No such name in the catalog: then it is what the closed lists say. */
 FAST bool is_missing(const struct quick *q, enum catalog_kind kind, const struct part *part)
 {
-    return part->ascii && part->text.n <= CATALOG_NAME_MAX &&
+    return is_ascii(part) && part->text.n <= CATALOG_NAME_MAX &&
            !catalog_may_have(q->filter, kind, part->hash);
 }
 
@@ -277,32 +278,6 @@ FAST const uint8_t *skip_spaces(const uint8_t *p)
     return p;
 }
 
-/* The first byte from p on that is no part of a word; 16 bytes behind it are ours to read. */
-FAST const uint8_t *word_end(const uint8_t *p)
-{
-#ifdef __SSE2__
-    for (;; p += 16) {
-        const __m128i x =
-            _mm_loadu_si128((const __m128i *)p); /* shifted so that one compare tells a range */
-        const __m128i letter =
-            _mm_add_epi8(_mm_or_si128(x, _mm_set1_epi8(0x20)), _mm_set1_epi8(-128 - 'a' + 256));
-        const __m128i digit = _mm_add_epi8(x, _mm_set1_epi8(-128 - '0' + 256));
-        const __m128i range = _mm_or_si128(_mm_cmplt_epi8(letter, _mm_set1_epi8(-128 + 26)),
-                                           _mm_cmplt_epi8(digit, _mm_set1_epi8(-128 + 10)));
-        const __m128i sign = _mm_or_si128(_mm_cmpeq_epi8(x, _mm_set1_epi8('_')),
-                                          _mm_cmpeq_epi8(x, _mm_set1_epi8('$')));
-        const __m128i all = _mm_or_si128(_mm_or_si128(range, sign), x); /* x: bytes from 0x80 on */
-        const unsigned others = ~(unsigned)_mm_movemask_epi8(all) & 0xFFFF;
-        if (others != 0)
-            return p + __builtin_ctz(others);
-    }
-#else
-    while (scan_is(*p, SCAN_C_IDENT))
-        p++;
-    return p;
-#endif
-}
-
 /* The name at q->at, with or without quotes; false if it is no simple one. */
 FAST bool read_part(struct quick *q, struct part *part)
 {
@@ -314,16 +289,15 @@ FAST bool read_part(struct quick *q, struct part *part)
         if (p == from || p[0] != '"' || p[1] == '"') /* "a b", "a""b" */
             return false;
     } else {
-        p = word_end(p);
-        if (p - from == 1 && (*p == '\'' || *p == '&')) /* E'', U&"" */
-            return false;
+        while (scan_is(*p, SCAN_C_IDENT))
+            p++;
     }
     part->text = (struct slice){from, (size_t)(p - from)};
     part->quoted = quoted;
     const struct name_key key = name_key_of(part->text, from + 8);
     part->row = name_row_of(part->text, &key);
     part->hash = key.hash;
-    part->ascii = (key.all & NAME_NOT_ASCII) == 0;
+    part->all = key.all;
     fingerprint_other(&q->fingerprint, quoted ? fingerprint_of_quoted(key.hash) : key.hash);
     q->at = p + quoted;
     return true;
@@ -366,7 +340,7 @@ FAST bool take_relation(const struct quick *q, const struct part *qualifier,
 {
     if (q->catalog == NULL)
         return true;
-    if (qualifier == NULL && name->ascii)
+    if (qualifier == NULL && is_ascii(name))
         return is_harmless_relation(q->catalog, q->withs, name->text, name->quoted, name->hash);
     const struct part of = qualifier == NULL ? *name : *qualifier, copy = *name;
     return ask(q->catalog, IS_RELATION, qualifier == NULL ? NULL : &of, &copy);
@@ -398,7 +372,7 @@ FAST bool take_star(struct quick *q)
     return !q->at_relation && !scan_is(*q->at, SCAN_C_OPERATOR);
 }
 
-/* Behind the last part of a name: what is it used for? */
+/* Behind the last part of a name: what is it used for? E'' and N'' begin like one, and are not ours. */
 FAST bool take_name(struct quick *q, const struct part *qualifier, const struct part *name)
 {
     const uint8_t *p = skip_spaces(q->at);
@@ -409,9 +383,7 @@ FAST bool take_name(struct quick *q, const struct part *qualifier, const struct 
         q->was = WAS_ELSE;
         return true;
     }
-    const bool string =
-        *p == '\'' || (scan_is(*p, SCAN_C_IDENT_START) && (p[1] == '\'' || p[1] == '&'));
-    return !string && *p != '.' && take_plain(q, qualifier, name);
+    return *p != '\'' && *p != '.' && take_plain(q, qualifier, name);
 }
 
 /* ---- keywords ---- */
@@ -552,7 +524,7 @@ FAST bool open_with(struct quick *q)
     struct withs *withs = q->withs;
     q->at = skip_spaces(q->at);
     if (withs->n == WITHS_MAX || !scan_is(*q->at, SCAN_C_IDENT_START) || !read_part(q, &name) ||
-        !name.ascii || name.row->known.keyword != KW_NONE || is_special(name.text))
+        !is_ascii(&name) || name.row->known.keyword != KW_NONE || is_special(name.text))
         return false;
     withs->names[withs->n++] = name.text;
     if (!take_expected(q, KW_as))
@@ -651,7 +623,7 @@ FAST bool take_operator(struct quick *q)
         if (!pair || scan_is(p[2], SCAN_C_OPERATOR))
             return false;
         n = 2;
-    } else if (*p == '!' || *p == '`') {
+    } else if (*p == '!' || *p == '`' || *p == '&') { /* U&"" */
         return false;
     }
     if (q->catalog != NULL && !star && !take_user_operator(q, n))

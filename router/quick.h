@@ -12,7 +12,7 @@
 
 #include "router/classify.h"
 
-#define QUICK_TEXT_MAX 1000
+#define QUICK_TEXT_MAX 4000
 #define QUICK_DEPTH_MAX 30
 
 /* True: out is filled in. A text with a NUL byte in it is not ours. */
