@@ -295,8 +295,7 @@ static void take_plain(struct body *b)
 /* Most often that comes to nothing: no relation, a name that nobody knows. */
 static inline bool is_nothing(const struct body *b)
 {
-    const uint8_t first = *b->name.text.p | 0x20;
-    if (b->relation || first == 'c' || first == 'p' || (first == 's' && b->name.text.n == 11))
+    if (b->relation || name_may_be_special(b->name.text))
         return false;
     return b->schema.kind == QUALIFIER_NONE ||
            (b->options.catalog == NULL && b->schema.kind == QUALIFIER_OTHER &&

@@ -96,4 +96,13 @@ static inline void name_look_up(struct slice text, const uint8_t *end, struct wo
     word->quoted = false;
 }
 
+/* Every pg_..., cmin, cmax and system_user, which body.c knows, and a few others. */
+static inline bool name_may_be_special(struct slice name)
+{
+    const uint8_t first = name.p[0] | 0x20;
+    return (first == 'p' && name.n > 3 && (name.p[1] | 0x20) == 'g' && name.p[2] == '_') ||
+           (first == 'c' && name.n == 4 && (name.p[1] | 0x20) == 'm') ||
+           (first == 's' && name.n == 11 && name.p[6] == '_');
+}
+
 #endif

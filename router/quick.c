@@ -303,15 +303,6 @@ FAST bool read_part(struct quick *q, struct part *part)
     return true;
 }
 
-/* pg_..., cmin or cmax, and system_user: body.c knows what they are. */
-FAST bool is_special(struct slice name)
-{
-    const uint8_t first = name.p[0] | 0x20;
-    return (first == 'p' && name_starts_pg(name)) ||
-           (first == 'c' && name.n == 4 && (name.p[1] | 0x20) == 'm') ||
-           (first == 's' && name.n == 11 && name.p[6] == '_');
-}
-
 /* "(" follows the name. */
 FAST bool take_call(struct quick *q, const struct part *qualifier, const struct part *name)
 {
@@ -349,7 +340,7 @@ FAST bool take_relation(const struct quick *q, const struct part *qualifier,
 /* Neither "(", a string nor a dot follows the name. */
 FAST bool take_plain(struct quick *q, const struct part *qualifier, const struct part *name)
 {
-    if (is_special(name->text))
+    if (name_may_be_special(name->text))
         return false;
     q->was = q->at_relation ? WAS_RELATION : WAS_ELSE;
     q->reads |= q->at_relation;
@@ -454,7 +445,7 @@ FAST bool take_keyword(struct quick *q, enum keyword keyword, unsigned doing)
 FAST bool read_qualified(struct quick *q, struct part *qualifier, struct part *name)
 {
     do {
-        if (is_special(name->text) ||
+        if (name_may_be_special(name->text) ||
             name->row->known.keyword != KW_NONE) /* information_schema ... */
             return false;
         fingerprint_other(&q->fingerprint, '.');
@@ -524,7 +515,7 @@ FAST bool open_with(struct quick *q)
     struct withs *withs = q->withs;
     q->at = skip_spaces(q->at);
     if (withs->n == WITHS_MAX || !scan_is(*q->at, SCAN_C_IDENT_START) || !read_part(q, &name) ||
-        !is_ascii(&name) || name.row->known.keyword != KW_NONE || is_special(name.text))
+        !is_ascii(&name) || name.row->known.keyword != KW_NONE || name_may_be_special(name.text))
         return false;
     withs->names[withs->n++] = name.text;
     if (!take_expected(q, KW_as))
