@@ -453,6 +453,16 @@ static inline void settle(struct body *b)
     }
 }
 
+/* Piece by piece, as it was written a moment ago: a load of two pieces would wait until both are in the cache.
+ * (The Makefile keeps the compiler from joining them.) */
+static inline void copy_word(struct word *to, const struct word *from)
+{
+    to->text.p = from->text.p;
+    to->text.n = from->text.n;
+    to->hash = from->hash;
+    to->what = from->what;
+}
+
 /* The token is a name; the next one will tell of what. */
 static inline void pend(struct body *b, enum after after)
 {
@@ -462,7 +472,7 @@ static inline void pend(struct body *b, enum after after)
         push_cte(b);
     b->place = PLACE_OPEN;
     b->name_after_relation = b->after_relation;
-    b->name = b->c.word;
+    copy_word(&b->name, &b->c.word);
     b->pending = b->want_type ? PENDING_TYPE : PENDING_NAME;
     b->dotted = false;
     b->want_type = false;

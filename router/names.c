@@ -7,6 +7,13 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the generated slots a
 
 _Static_assert(KW_N <= 256, "keywords are kept in a byte");
 
+/* As name_what() puts them. */
+_Static_assert(offsetof(struct word, known) == offsetof(struct word, what) &&
+                   offsetof(struct word, keyword) == offsetof(struct word, what) + 4 &&
+                   offsetof(struct word, plain) == offsetof(struct word, what) + 5 &&
+                   offsetof(struct word, quoted) == offsetof(struct word, what) + 6,
+               "struct word");
+
 /* An array per name, so that offsets are known to the compiler. */
 struct texts {
     char none;
@@ -78,8 +85,7 @@ void word_of_quoted(struct slice text, const uint8_t *end, struct word *word)
         }
     }
     word_of(text, end, word);
-    word->keyword = KW_NONE;
-    word->quoted = true;
+    word->what = name_what(word->known, true);
 }
 
 /* Of the one-byte operators two exist only as parts of others; the rest is a handful of vectors. */

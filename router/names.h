@@ -62,11 +62,16 @@ struct known {
 /* A name, looked up. */
 struct word {
     struct slice text;
-    uint64_t hash;      /* of the folded name; only if plain */
-    struct known known; /* whatever the quotes; zeros if not plain */
-    uint8_t keyword;    /* enum keyword: known.keyword, but KW_NONE for a quoted name */
-    bool plain;         /* false: quoted, and no list can hold it: not only of a-z 0-9 _ */
-    bool quoted;
+    uint64_t hash; /* of the folded name; only if plain */
+    union {
+        uint64_t what; /* all of these, to be written and copied in one piece */
+        struct {
+            struct known known; /* whatever the quotes; zeros if not plain */
+            uint8_t keyword;    /* enum keyword: known.keyword, but KW_NONE for a quoted name */
+            bool plain;         /* false: quoted, and no list can hold it: not only of a-z 0-9 _ */
+            bool quoted;
+        };
+    };
 };
 
 /* end: one past the last byte that may be read, at or behind the end of the text. */

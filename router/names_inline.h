@@ -84,16 +84,22 @@ static inline const struct name_row *name_row_of(struct slice text, const struct
     return &name_rows[0];
 }
 
+/* What struct word keeps of a name of the lists, all at once. */
+static inline uint64_t name_what(struct known known, bool quoted)
+{
+    uint32_t all;
+    memcpy(&all, &known, sizeof all);
+    return all | (uint64_t)(quoted ? KW_NONE : known.keyword) << 32 | UINT64_C(1) << 40 |
+           (uint64_t)quoted << 48;
+}
+
 static inline void name_look_up(struct slice text, const uint8_t *end, struct word *word)
 {
     const struct name_key key = name_key_of(text, end);
     const struct name_row *row = name_row_of(text, &key);
     word->text = text;
     word->hash = key.hash;
-    word->known = row->known;
-    word->keyword = row->known.keyword;
-    word->plain = true;
-    word->quoted = false;
+    word->what = name_what(row->known, false);
 }
 
 /* Every pg_..., cmin, cmax and system_user, which body.c knows, and a few others. */

@@ -40,6 +40,19 @@ static inline enum scan_kind scan_cut(struct scan *s, const uint8_t *from, const
     return kind;
 }
 
+/* The first byte from p on that is no part of a word. */
+static inline const uint8_t *scan_word_end(const uint8_t *p, const uint8_t *end)
+{
+    for (; end - p >= 4; p += 4)
+#pragma GCC unroll 4
+        for (int i = 0; i < 4; i++)
+            if (!scan_is(p[i], SCAN_C_IDENT))
+                return p + i;
+    while (p < end && scan_is(*p, SCAN_C_IDENT))
+        p++;
+    return p;
+}
+
 static inline enum scan_kind scan_step(struct scan *s, struct slice *text)
 {
     const uint8_t *p = s->at, *const end = s->end;
@@ -50,8 +63,7 @@ static inline enum scan_kind scan_step(struct scan *s, struct slice *text)
         return scan_rest(s, text);
     const uint8_t *q = p + 1;
     if (class & SCAN_C_IDENT_START) {
-        while (q < end && scan_is(*q, SCAN_C_IDENT))
-            q++;
+        q = scan_word_end(q, end);
         if (q - p == 1 && q < end && (*q == '\'' || *q == '&')) /* E'', U&"" */
             return scan_rest(s, text);
         return scan_cut(s, p, q, SCAN_WORD, text);
