@@ -108,7 +108,7 @@ struct tx {
     uint8_t state;               /* enum tx_state; tx_step() writes it */
     uint8_t fate;                /* enum tx_fate, the worst of the segment */
     uint8_t statements;          /* run by the segment; 2: more than one */
-    uint8_t begin_left;          /* answers to our BEGIN that are to come: 3, 2, 1 */
+    uint8_t begin_left;          /* answers to our BEGIN that are to come */
     uint8_t bound;               /* TX_FAILED: enum tx_statement_kind in the unnamed portal */
     bool begins : 1;             /* the segment: a BEGIN alone in its message comes first */
     bool reads : 1;         /* ... only proven reads and an end of the transaction, BEGIN apart */

@@ -1,7 +1,7 @@
 /* proxy/session/tx.c: transactions that begin before a server is known, and that move between nodes.
  *
  *   BEGIN alone        answered by tx_answer.c. The first statement chooses the server, and our BEGIN goes ahead of
- *                      it, as Parse, Bind and Execute: should it fail, the server skips the statement.
+ *                      it, as Parse, Bind, Execute and Close: should it fail, the server skips the statement.
  *   on a replica       each segment is collected before it is sent; what the primary must do moves there.
  *   no server          the client is told, and tx_answer.c says 25P02 from then on until it ends the transaction.
  *   SET default_...    changes the client's label once PostgreSQL has accepted it; the server is not kept.
@@ -11,7 +11,7 @@
 #include "base/check.h"
 #include "proxy/wire/take.h"
 
-#define BEGIN_ANSWERS 3
+#define BEGIN_ANSWERS 4
 
 static const struct conf *conf_of(const struct session *s)
 {
@@ -280,8 +280,9 @@ void tx_attached(struct session *s)
 
 void tx_begin_ahead(struct session *s)
 {
-    static const uint8_t bind_execute[] = "B\0\0\0\x0c\0\0\0\0\0\0\0\0"
-                                          "E\0\0\0\x09\0\0\0\0";
+    static const uint8_t bind_execute_close[] = "B\0\0\0\x0c\0\0\0\0\0\0\0\0"
+                                                "E\0\0\0\x09\0\0\0\0\0"
+                                                "C\0\0\0\x06P"; /* no portal is left */
     struct tx *tx = &s->tx;
     char text[TX_BEGIN_MAX];
     uint8_t bytes[TX_BEGIN_MAX + 16];
@@ -290,7 +291,7 @@ void tx_begin_ahead(struct session *s)
     put_parse(&o, SLICE_NONE, (struct slice){(const uint8_t *)text, n}, SLICE_NONE);
     CHECK(!o.full && tx_step(&tx->state, TX_EV_SENT) == TX_QUIET);
     conn_out_copy(s->server->conn, o.p, o.n);
-    conn_out_copy(s->server->conn, bind_execute, sizeof bind_execute);
+    conn_out_copy(s->server->conn, bind_execute_close, sizeof bind_execute_close);
     stmt_set_unnamed(&s->server->stmts, NULL); /* it holds our BEGIN */
     tx->begin_due = false;
     tx->begin_left = BEGIN_ANSWERS;
@@ -299,7 +300,7 @@ void tx_begin_ahead(struct session *s)
 
 bool tx_begin_answered(struct session *s, uint8_t type)
 {
-    static const char order[BEGIN_ANSWERS + 1] = "C21";
+    static const char order[BEGIN_ANSWERS + 1] = "3C21";
     if (type != (uint8_t)order[s->tx.begin_left - 1])
         return false;
     s->tx.begin_left--;

@@ -223,7 +223,6 @@ CAUSES = {
         "EXECUTE of a protocol statement",
         "Describe of a portal of EXECUTE"],
     "sql-prepare-same-name": ["PREPARE of a name that Parse used", "Parse of a name that PREPARE used"],
-    "begin-portal": ["BEGIN alone leaves no portal to describe", "BEGIN alone leaves no portal to execute"],
     "copy-in-sync": ["COPY in, extended, fails before a Sync", "COPY in, fails before a Sync", "COPY in, extended, fails, Sync, Parse"],
     "currval": ["currval in the next transaction", "lastval in the next transaction", "lastval of another", "currval of another"],
     "skipped-query": ["a Query that is skipped keeps the unnamed statement"],
