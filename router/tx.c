@@ -387,12 +387,15 @@ static bool tx_goes_on(const struct sql_facts *facts)
 
 enum tx_fate tx_fate(const struct sql_facts *facts)
 {
-    const uint32_t never = SQL_F_ADVISORY | SQL_F_TEMP | SQL_F_PIN | SQL_F_SET_FUNCTION;
+    const uint32_t never = SQL_F_ADVISORY | SQL_F_TEMP | SQL_F_PIN;
+    const uint32_t followed = SQL_F_DISCARD_ALL | SQL_F_SET | SQL_F_SET_FUNCTION;
     CHECK(facts->class < SQL_CLASS_N);
     if (facts->flags & never || tx_goes_on(facts))
         return TX_PRIMARY_ONLY;
-    if (facts->flags & SQL_F_SESSION && !(facts->flags & SQL_F_DISCARD_ALL))
+    if (facts->flags & SQL_F_SESSION && !(facts->flags & followed))
         return TX_PRIMARY_ONLY;
+    if (facts->flags & (SQL_F_SET | SQL_F_SET_FUNCTION)) /* it stays if it must: the client's label follows it */
+        return TX_MOVES;
     if (facts->flags & SQL_F_BEGIN) /* another transaction may begin in it, and not READ ONLY */
         return TX_MOVES;
     return (enum tx_fate)fates[facts->class];
@@ -400,7 +403,8 @@ enum tx_fate tx_fate(const struct sql_facts *facts)
 
 bool tx_leaves_state(const struct sql_facts *facts)
 {
-    const uint32_t state = SQL_F_SAVEPOINT | SQL_F_TX_STATE | SQL_F_CURSOR | SQL_F_BODY;
+    const uint32_t state = SQL_F_SAVEPOINT | SQL_F_TX_STATE | SQL_F_CURSOR | SQL_F_BODY |
+                           SQL_F_SET | SQL_F_SET_FUNCTION;
     return (facts->flags & state) || facts->class == SQL_SESSION_FUNCTION ||
            facts->class == SQL_UNKNOWN || facts->class == SQL_RUNS_SQL ||
            facts->class == SQL_LOCK || facts->class == SQL_EXPLAIN;

@@ -83,6 +83,7 @@ static struct pool_set *set_new(struct hub *hub, struct cluster *cluster,
     list_init(&set->readers);
     list_init(&set->labels);
     stmt_set_init(&set->proven);
+    label_steps_init(&set->label_steps);
     set->base = label_find(&set->labels, &empty);
     for (uint32_t i = 0; i < cluster->node_n; i++) {
         struct pool *pool = &set->pools[i];
@@ -143,6 +144,8 @@ static void set_free(struct pool_set *set)
     budget_unref(set->spill);
     stmt_set_clear(&set->proven);
     catalog_use_end(&set->catalog);
+    label_steps_clear(&set->label_steps);
+    custom_settings_free(&set->custom_settings);
     label_unref(set->base);
     CHECK(list_empty(&set->labels));
     list_remove(&set->node);

@@ -163,6 +163,101 @@ struct label *label_find(struct list *labels, struct label_draft *draft)
     return label;
 }
 
+struct label *label_over(struct list *labels, struct label *label, const struct label *under)
+{
+    struct label_draft draft = {0};
+    const char *at = (const char *)under->text, *end = at + under->bytes;
+    while (at < end) { /* first, so that the other one's values replace these */
+        const char *value = at + strlen(at) + 1;
+        CHECK(label_draft_set(&draft, slice_of(at), slice_of(value)));
+        at = value + strlen(value) + 1;
+    }
+    at = (const char *)label->text;
+    end = at + label->bytes;
+    while (at < end) {
+        const char *value = at + strlen(at) + 1;
+        if (!label_draft_set(&draft, slice_of(at), slice_of(value)))
+            return NULL;
+        at = value + strlen(value) + 1;
+    }
+    return label_find(labels, &draft);
+}
+
+/* ---- steps ---- */
+
+struct label_step {
+    struct label_step *next; /* in its bucket */
+    struct list node;        /* by_age */
+    struct label *from, *to; /* references */
+    uint32_t bucket;
+    uint16_t text_n;
+    uint8_t text[];
+};
+
+static uint32_t bucket_of(const struct label *from, struct slice text)
+{
+    uint64_t h = 0xcbf29ce484222325ULL ^ (uintptr_t)from; /* FNV-1a */
+    for (size_t i = 0; i < text.n; i++)
+        h = (h ^ text.p[i]) * 0x100000001b3ULL;
+    return (uint32_t)(h >> 32) % LABEL_STEP_BUCKETS;
+}
+
+void label_steps_init(struct label_steps *steps)
+{
+    memset(steps, 0, sizeof *steps);
+    list_init(&steps->by_age);
+}
+
+static void drop_oldest(struct label_steps *steps)
+{
+    struct label_step *step = LIST_ENTRY(steps->by_age.next, struct label_step, node);
+    struct label_step **at = &steps->buckets[step->bucket];
+    while (*at != step)
+        at = &(*at)->next;
+    *at = step->next;
+    list_remove(&step->node);
+    label_unref(step->from);
+    label_unref(step->to);
+    free(step);
+    steps->n--;
+}
+
+void label_steps_clear(struct label_steps *steps)
+{
+    while (steps->n > 0)
+        drop_oldest(steps);
+}
+
+struct label *label_steps_find(const struct label_steps *steps, const struct label *from,
+                               struct slice text)
+{
+    for (struct label_step *s = steps->buckets[bucket_of(from, text)]; s; s = s->next)
+        if (s->from == from && slice_equals((struct slice){s->text, s->text_n}, text))
+            return s->to;
+    return NULL;
+}
+
+void label_steps_add(struct label_steps *steps, struct label *from, struct label *to,
+                     struct slice text)
+{
+    CHECK(text.n <= LABEL_STEP_TEXT_MAX);
+    if (label_steps_find(steps, from, text))
+        return;
+    if (steps->n >= LABEL_STEPS_MAX)
+        drop_oldest(steps);
+    struct label_step *step = malloc(sizeof *step + text.n);
+    CHECK(step != NULL);
+    step->from = label_ref(from);
+    step->to = label_ref(to);
+    step->bucket = bucket_of(from, text);
+    step->text_n = (uint16_t)text.n;
+    memcpy(step->text, text.p, text.n);
+    step->next = steps->buckets[step->bucket];
+    steps->buckets[step->bucket] = step;
+    list_push_back(&steps->by_age, &step->node);
+    steps->n++;
+}
+
 struct label *label_ref(struct label *label)
 {
     label->refs++;
@@ -191,8 +286,72 @@ void label_set_greeting(struct label *label, struct slice messages)
     label->greeting_bytes = (uint32_t)messages.n;
 }
 
+/* ---- custom settings ---- */
+
+/* Quotes count as part of a name, and are left out of it. */
+static bool is_name_byte(uint8_t c, bool first)
+{
+    return (unsigned)((c | 0x20) - 'a') < 26 || c == '_' || c == '"' || c >= 0x80 ||
+           (!first && ((unsigned)(c - '0') < 10 || c == '$'));
+}
+
+/* The length of a name with dots that starts here; 0: none does. */
+static size_t dotted_name(struct slice text)
+{
+    size_t n = 0, dots = 0;
+    for (bool first = true; n < text.n; n++) {
+        bool dot = text.p[n] == '.' && !first;
+        if (!dot && !is_name_byte(text.p[n], first))
+            break;
+        dots += dot;
+        first = dot;
+    }
+    return dots > 0 && text.p[n - 1] != '.' ? n : 0;
+}
+
+static bool add_custom(struct custom_settings *custom, struct slice name)
+{
+    char lower[CUSTOM_NAME_MAX + 1];
+    size_t n = 0;
+    for (size_t i = 0; i < name.n; i++)
+        if (name.p[i] != '"')
+            lower[n++] = (char)(name.p[i] >= 'A' && name.p[i] <= 'Z' ? name.p[i] | 0x20 : name.p[i]);
+    lower[n++] = '\0';
+    for (const char *at = custom->text; at < custom->text + custom->bytes; at += strlen(at) + 1)
+        if (strcmp(at, lower) == 0)
+            return true;
+    if (custom->n == CUSTOM_SETTINGS_MAX)
+        return false;
+    custom->text = realloc(custom->text, custom->bytes + n);
+    CHECK(custom->text != NULL);
+    memcpy(custom->text + custom->bytes, lower, n);
+    custom->bytes += (uint32_t)n;
+    custom->n++;
+    return true;
+}
+
+bool custom_settings_read(struct custom_settings *custom, struct slice text)
+{
+    bool before = false; /* the byte before could belong to a name */
+    for (size_t i = 0; i < text.n; i++) {
+        size_t n = before ? 0 : dotted_name(slice_skip(text, i));
+        before = is_name_byte(text.p[i], false) || text.p[i] == '.';
+        if (n > 0 && n <= CUSTOM_NAME_MAX && !add_custom(custom, (struct slice){text.p + i, n}))
+            return false;
+    }
+    return true;
+}
+
+void custom_settings_free(struct custom_settings *custom)
+{
+    free(custom->text);
+    *custom = (struct custom_settings){0};
+}
+
+/* ---- SQL ---- */
+
 /* E'...' reads the same whatever standard_conforming_strings says. */
-static void put_literal(struct put *out, const char *text)
+void label_put_literal(struct put *out, const char *text)
 {
     put_bytes(out, slice_of("E'"));
     for (; *text; text++) {
@@ -203,18 +362,29 @@ static void put_literal(struct put *out, const char *text)
     put_bytes(out, slice_of("'"));
 }
 
+static void put_setting(struct put *out, const char *name, const char *value)
+{
+    put_bytes(out, slice_of(";SELECT pg_catalog.set_config("));
+    label_put_literal(out, name);
+    put_bytes(out, slice_of(","));
+    label_put_literal(out, value);
+    put_bytes(out, slice_of(",false)"));
+}
+
 bool label_sql(const struct label *label, struct put *out)
 {
+    /* These two take rights away that the others may need. */
+    static const char *const last[] = {"session_authorization", "role"};
     put_bytes(out, slice_of(LABEL_SQL_FIRST "RESET SESSION AUTHORIZATION;RESET ALL"));
     const char *at = (const char *)label->text, *end = at + label->bytes;
     while (at < end) {
         const char *value = at + strlen(at) + 1;
-        put_bytes(out, slice_of(";SELECT pg_catalog.set_config("));
-        put_literal(out, at);
-        put_bytes(out, slice_of(","));
-        put_literal(out, value);
-        put_bytes(out, slice_of(",false)"));
+        if (strcmp(at, last[0]) != 0 && strcmp(at, last[1]) != 0)
+            put_setting(out, at, value);
         at = value + strlen(value) + 1;
     }
+    for (size_t i = 0; i < sizeof last / sizeof *last; i++)
+        if (label_value(label, last[i]))
+            put_setting(out, last[i], label_value(label, last[i]));
     return !out->full;
 }

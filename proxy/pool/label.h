@@ -48,11 +48,52 @@ const char *label_value(const struct label *label, const char *name);
 struct label *label_ref(struct label *label);
 void label_unref(struct label *label);
 
+/* What is in `label`, and of `under` what it does not name. NULL: too many, or too long. */
+struct label *label_over(struct list *labels, struct label *label, const struct label *under);
+
+/* ---- settings that PostgreSQL does not list ---- */
+
+#define CUSTOM_SETTINGS_MAX 256
+#define CUSTOM_NAME_MAX 128
+
+/* Names with a dot that may stand for a setting: pg_settings does not show those, they have to be asked for by
+ * name. One that stands for none does no harm. */
+struct custom_settings {
+    char *text; /* "name\0", in lower case */
+    uint32_t bytes, n;
+};
+/* What looks like such names in this text. False: there are more than CUSTOM_SETTINGS_MAX. */
+bool custom_settings_read(struct custom_settings *custom, struct slice text);
+void custom_settings_free(struct custom_settings *custom);
+
+/* ---- what a statement makes of a label ---- */
+
+#define LABEL_STEPS_MAX 1024 /* remembered; the oldest goes */
+#define LABEL_STEP_TEXT_MAX 512
+#define LABEL_STEP_BUCKETS 256
+
+struct label_step;
+/* "SET ... with the label `from` gives `to`", as a server has shown. */
+struct label_steps {
+    struct label_step *buckets[LABEL_STEP_BUCKETS];
+    struct list by_age; /* oldest first */
+    uint32_t n;
+};
+void label_steps_init(struct label_steps *steps);
+void label_steps_clear(struct label_steps *steps);
+/* Borrowed; NULL: not known. */
+struct label *label_steps_find(const struct label_steps *steps, const struct label *from,
+                               struct slice text);
+void label_steps_add(struct label_steps *steps, struct label *from, struct label *to,
+                     struct slice text);
+
 /* Remember what a server with this label reported. */
 void label_set_greeting(struct label *label, struct slice messages);
 
 /* What pgweir asks of a server on its own account runs on a standby too, whatever default_transaction_isolation is. */
 #define LABEL_SQL_FIRST "SET TRANSACTION ISOLATION LEVEL READ COMMITTED;"
+/* A string constant that is read the same way under any setting. */
+void label_put_literal(struct put *out, const char *text);
 /* The SQL that gives a server this label from any other. False: it does not fit. */
 bool label_sql(const struct label *label, struct put *out);
 #define LABEL_SQL_MAX (6 * LABEL_BYTES_MAX)

@@ -89,6 +89,8 @@ struct pool_set {
     struct stmt_set
         proven; /* statements that PostgreSQL has accepted here, POOL_PROVEN_MAX at most */
     struct list labels;
+    struct label_steps label_steps;
+    struct custom_settings custom_settings;
     struct label *base;  /* the empty label */
     struct tx_modes tx;  /* the defaults of this role in this database, as its newest server told */
     struct pool pools[]; /* by node index */

@@ -168,6 +168,7 @@ static bool find_pools(struct session *s)
     s->session_pooling = conf_pool_mode(conf_of(s), db, own) == CONF_POOL_SESSION;
     s->policy = (uint8_t)policy_of(access, conf_route(db, own));
     s->label = make_label(s, s->set, access);
+    s->state_of.startup = s->label ? label_ref(s->label) : NULL;
     return s->label != NULL;
 }
 

@@ -123,25 +123,14 @@ struct slice client_query_text(const struct message *m)
     return (struct slice){text, n > 0 && text[n - 1] == '\0' ? n - 1 : n};
 }
 
-/* State that another client must not inherit, and this one may rely on later: keep the server. */
 void client_note_facts(struct session *s, const struct sql_facts *facts)
 {
     uint32_t flags = facts->flags;
-    if (flags & SQL_F_DISCARD_ALL) {
-        s->discard_all = true;
-    } else if (flags & SQL_F_SESSION) {
-        s->pinned = true;
-        s->set_again = s->discard_all; /* behind a DISCARD ALL, which will not undo it */
-    }
     if (flags & SQL_F_DDL)
         stmt_set_clear(&s->set->proven); /* what was accepted may fail now */
     catalogs_note(s, facts);
-    if (flags & SQL_F_TAINT)
-        s->tainted = true;
     if (flags & (SQL_F_DISCARD | SQL_F_DEALLOCATE_ALL))
         s->forget_names = true;
-    if (flags & SQL_F_BODY)
-        s->body_ran = true;
     if (flags & SQL_F_SAVEPOINT)
         settings_savepoint(s);
     if (flags & SQL_F_COMMIT || (s->tx_status == 'I' && !(flags & (SQL_F_READ | SQL_F_BEGIN))))
@@ -192,8 +181,12 @@ static enum step send_query(struct session *s, const struct message *m, bool col
     if (facts.class == SQL_WAIT)
         floors_waits_for(s, client_query_text(m));
     bool refuse = client_must_refuse(s, &facts);
-    if (!refuse && !tx_tracks(s, &facts, collected ? client_query_text(m) : SLICE_NONE))
+    if (!refuse)
         client_note_facts(s, &facts);
+    if (!refuse && m->bytes <= MESSAGE_WHOLE_MAX)
+        state_saw(s, &facts, client_query_text(m), SLICE_NONE);
+    else if (!refuse)
+        state_saw_unread(s);
     if (!collected && m->bytes <= MESSAGE_WHOLE_MAX)
         explain_held(s, &facts, client_query_text(m));
     s->worker->stats.queries++;
@@ -323,6 +316,7 @@ static enum step send_message(struct session *s)
         return send_copy(s, &m);
     case 'F':
         s->writes = s->writes || s->tx_status == 'I';
+        state_saw_unread(s);
         if (!s->skipping) {
             reply_push(s, REPLY_FUNCTION);
             s->segment_serial++;
@@ -548,7 +542,7 @@ static bool is_proven_parse(struct session *s, size_t bytes)
 static bool answer_parses(struct session *s, size_t bytes)
 {
     static const uint8_t parse_complete[] = {'1', 0, 0, 0, 4};
-    if (s->pinned || s->session_pooling || !is_proven_parse(s, bytes))
+    if (s->server || s->session_pooling || !is_proven_parse(s, bytes))
         return false;
     for (size_t done = 0; done < bytes;) {
         struct message m;
@@ -705,7 +699,7 @@ static void ask_for_answers(struct session *s)
 static bool is_blocked(struct session *s)
 {
     if (waiter_waits(&s->waiter) || s->floor_wait != FLOOR_WAIT_NONE || s->syncing ||
-        s->guard_failed || s->console_busy || s->tx.begin_failed)
+        s->guard_failed || s->console_busy || s->tx.begin_failed || s->state_of.look)
         return true;
     if (s->replies.n >= REPLIES_MAX) {
         ask_for_answers(s);
@@ -714,6 +708,10 @@ static bool is_blocked(struct session *s)
     s->flushed = false;
     /* DEALLOCATE ALL, DISCARD ALL: names are looked up again when it has been answered. */
     if (s->forget_names && !s->segment_open && s->replies.n > 0 && s->stream_left == 0)
+        return true;
+    /* A SET: with what settings the next statement is read, is known when it has been answered. */
+    if (s->state_of.touched && s->tx_status == 'I' && !s->segment_open && s->replies.n > 0 &&
+        s->stream_left == 0)
         return true;
     /* On a replica the next segment waits for the answer to this one: it may belong elsewhere. */
     if (s->on_replica && !s->segment_open && s->replies.n > 0 && s->stream_left == 0)

@@ -62,7 +62,7 @@ static struct route decide(struct session *s)
     uint32_t not_primary = view.primary == NODE_NONE ? nodes : nodes & ~(1U << view.primary);
     enum route_tx tx = tx_route(s);
     struct route_input in = {
-        .pinned = s->pinned || s->session_pooling,
+        .pinned = s->session_pooling, /* else it would hold its server */
         .read_write_split = s->set->cluster->node_n > 1,
         .segment_complete = !s->segment_cut,
         .policy = policy,
@@ -278,6 +278,13 @@ void lease_after_sync(struct session *s)
     session_run(s);
 }
 
+void lease_after_look(struct session *s)
+{
+    state_looked(s);
+    lease_end_if_idle(s);
+    session_run(s);
+}
+
 /* The node may have been restarted while the read waited, and then be behind what it was chosen for. */
 static bool is_still_fresh(struct session *s, const struct server *server)
 {
@@ -486,10 +493,10 @@ static void forget_lease(struct session *s)
     seg_drop(bufs, &s->held, s->held.bytes);
     s->server_body_left = 0;
     s->guard = s->guard_failed = s->syncing = s->sync_ignored = s->doubt = false;
-    s->discard_all = s->set_again = s->unknown_label = s->body_ran = false;
     s->skipping = s->copy_in = s->forget_names = s->segment_open = s->writes = false;
     s->on_replica = false;
     s->tx_status = 'I';
+    state_lost(s);
     tx_away(s);
 }
 
@@ -539,28 +546,23 @@ void lease_end_if_idle(struct session *s)
     struct server *server = s->server;
     bool half_sent = s->stream_left > 0 && !s->stream_drop;
     if (!server || s->tx_status != 'I' || s->replies.n > 0 || s->segment_open || s->copy_in ||
-        s->skipping || s->syncing || s->guard_failed || half_sent)
+        s->skipping || s->syncing || s->guard_failed || half_sent || s->state_of.look)
         return;
     s->writes = s->second_try = false;
     s->avoid = 0;
     s->tries = 0;
-    if (s->pinned || s->session_pooling)
+    if (s->session_pooling || state_asks(s))
         return;
-    if (s->unknown_label) {
-        label_unref(server->label);
-        server->label = NULL;
-        s->unknown_label = false;
+    if (state_keeps_server(s)) {
+        sync_label(s);
+        return;
     }
     if (s->waiter.want == WANT_PRIMARY && !s->own_read)
         s->primary_until = primary_samples(s, true);
     s->server = NULL;
     s->on_replica = false;
-    bool body_ran = s->body_ran;
-    s->body_ran = false;
     if (s->doubt)
         pool_discard(server, "sync_in_copy");
-    else if (body_ran)
-        pool_release_dirty(server);
     else
         pool_release(server);
     if (s->conn->paused) /* until the server would read on, and it need not any more */
@@ -573,16 +575,16 @@ void lease_abandon(struct session *s)
     bool at_rest = s->replies.n == 0 && s->tx.begin_left == 0 && !s->copy_in && !s->segment_open &&
                    !s->skipping && s->stream_left == 0 && !s->syncing && !s->guard_failed &&
                    server->conn->in.bytes == 0 && s->server_body_left == 0;
-    at_rest = at_rest && !s->doubt;
+    at_rest = at_rest && !s->doubt && !s->state_of.look;
     s->server = NULL;
-    bool in_tx = s->tx_status != 'I', body_ran = s->body_ran;
+    bool in_tx = s->tx_status != 'I', soiled = state_is_soiled(s), kept = state_keeps_server(s);
     forget_lease(s);
     if (!at_rest) {
         cancel_start(server, true); /* it may run for hours otherwise */
         pool_discard(server, "client_left");
-    } else if (s->tainted) {
+    } else if (soiled) {
         pool_discard(server, "tainted");
-    } else if (s->pinned || s->session_pooling || body_ran) {
+    } else if (kept || s->session_pooling) {
         if (in_tx)
             pool_discard(server, "client_left_in_transaction");
         else

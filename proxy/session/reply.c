@@ -159,7 +159,7 @@ static enum pass on_error(struct session *s, struct slice body)
     if (fatal)
         s->fatal_seen = true;
     settings_failed(s);
-    tx_error(s);
+    state_error(s);
     bool poisoned = !begins && say_poisoned(s, &f);
     reply_guard_passed(s);
     if (begins)
@@ -184,7 +184,7 @@ static enum pass on_ready(struct session *s, struct slice body)
     }
     s->copy_in = s->sync_ignored = false;
     if (s->replies.n == 0) /* the answer to DISCARD ALL too: nothing is sent behind it */
-        s->forget_names = s->discard_all = s->set_again = false;
+        s->forget_names = false;
     s->tx_status = *body.p;
     if (s->tx_status == 'I')
         s->worker->stats.transactions++;
@@ -240,13 +240,8 @@ static void note_command(struct session *s, struct slice tag)
         return;
     stmt_set_clear(&s->server->stmts);
     stmt_names_clear(&s->names);
-    if (!s->discard_all || !slice_is(tag, "DISCARD ALL"))
-        return;
-    settings_discard(s);
-    s->pinned = s->tainted || s->set_again;
-    tx_forget_settings(s);
-    label_unref(s->server->label);
-    s->server->label = label_ref(s->set->base);
+    if (slice_is(tag, "DISCARD ALL"))
+        settings_discard(s);
 }
 
 /* A row, or the end of a command: this is the answer. */
@@ -259,6 +254,16 @@ static enum pass result(struct session *s, bool ends)
         return PASS;
     }
     return expects(s, REPLY_QUERY) ? PASS : STOP;
+}
+
+static bool note_status(struct session *s, struct slice body)
+{
+    struct slice name, value;
+    if (!server_note_status(s->server, body) || !auth_read_param_status(body, &name, &value))
+        return false;
+    startup_note_status(s, name, value);
+    state_reported(s);
+    return true;
 }
 
 static enum pass on_message(struct session *s, uint8_t type, struct slice body)
@@ -276,6 +281,7 @@ static enum pass on_message(struct session *s, uint8_t type, struct slice body)
             settings_tag(s, (struct slice){body.p, body.n - 1});
             if (s->forget_names)
                 note_command(s, (struct slice){body.p, body.n - 1});
+            state_tag(s, (struct slice){body.p, body.n - 1});
         }
         catalogs_answered(s, false);
         return result(s, true);
@@ -306,9 +312,7 @@ static enum pass on_message(struct session *s, uint8_t type, struct slice body)
     case 'V':
         return expects(s, REPLY_FUNCTION) ? PASS : STOP;
     case 'S':
-        s->unknown_label = s->unknown_label ||
-                           !s->pinned; /* a function's set_config(), as a rule: clean up after it */
-        return server_note_status(s->server, body) ? PASS : STOP;
+        return note_status(s, body) ? PASS : STOP;
     case 'N':
     case 'A':
         return PASS;
@@ -349,12 +353,26 @@ static enum pass on_sync_message(struct session *s, uint8_t type, struct slice b
     }
 }
 
+static enum pass on_look_message(struct session *s, uint8_t type, struct slice body)
+{
+    switch (state_look_message(s, type, body)) {
+    case LOOK_PASS:
+        return PASS;
+    case LOOK_STOP:
+        return STOP;
+    case LOOK_MORE:
+    case LOOK_ENDED:
+        return SWALLOW;
+    }
+    CHECK_UNREACHABLE();
+}
+
 /* ---- the stream ---- */
 
 static bool looked_into(const struct session *s, uint8_t type)
 {
-    return type == 'Z' || type == 'E' || type == 'S' ||
-           (type == 'C' && (s->forget_names || settings_watch(s)));
+    return type == 'Z' || type == 'E' || type == 'S' || (type == 'D' && s->state_of.look) ||
+           (type == 'C' && (s->forget_names || s->state_of.touched || settings_watch(s)));
 }
 
 /* Move up to n bytes of the server's input to the client, or to nowhere. */
@@ -444,8 +462,10 @@ static enum next take_message(struct session *s, struct conn *from)
         p = conn_in_contiguous(from, total);
         body = (struct slice){p + FRAME_HEAD_BYTES, head.body_bytes};
     }
-    bool syncing = s->syncing;
-    enum pass pass = syncing ? on_sync_message(s, head.type, body) : on_message(s, head.type, body);
+    bool syncing = s->syncing, looking = s->state_of.look != NULL;
+    enum pass pass = syncing   ? on_sync_message(s, head.type, body)
+                     : looking ? on_look_message(s, head.type, body)
+                               : on_message(s, head.type, body);
     if (pass == STOP) {
         in_doubt(s);
         return NEXT_DONE;
@@ -460,9 +480,11 @@ static enum next take_message(struct session *s, struct conn *from)
     if (head.type == 'Z') {
         if (syncing)
             lease_after_sync(s);
+        else if (looking)
+            lease_after_look(s);
         else
             after_ready(s);
-        return s->server && !syncing ? NEXT_MESSAGE : NEXT_DONE;
+        return s->server && !syncing && !looking ? NEXT_MESSAGE : NEXT_DONE;
     }
     if (s->replies.n > 0)
         reply_say_fakes(s);

@@ -106,6 +106,7 @@ static void session_free(struct session *s)
     seg_drop(bufs, &s->replay, s->replay.bytes);
     free(s->replies.p);
     settings_free(s);
+    state_free(s);
     if (s->auth)
         auth_free(s->auth);
     if (s->pid)

@@ -101,16 +101,13 @@ struct collecting {
  * set while it is collected. */
 struct tx {
     struct timer idle_timer;
-    struct label *startup_label; /* of the login, once a SET has changed s->label; else NULL */
-    struct label *next_label;    /* s->label, once the SET that runs has succeeded */
-    struct tx_modes modes;       /* as the client wrote them */
-    struct tx_modes said;        /* by the BEGIN or SET TRANSACTION of the segment */
-    uint8_t state;               /* enum tx_state; tx_step() writes it */
-    uint8_t fate;                /* enum tx_fate, the worst of the segment */
-    uint8_t statements;          /* run by the segment; 2: more than one */
-    uint8_t begin_left;          /* answers to our BEGIN that are to come */
-    uint8_t bound;               /* TX_FAILED: enum tx_statement_kind in the unnamed portal */
-    bool begins : 1;             /* the segment: a BEGIN alone in its message comes first */
+    struct tx_modes modes; /* as the client wrote them */
+    struct tx_modes said;  /* by the BEGIN or SET TRANSACTION of the segment */
+    uint8_t state;         /* enum tx_state; tx_step() writes it */
+    uint8_t fate;          /* enum tx_fate, the worst of the segment */
+    uint8_t begin_left;    /* answers to our BEGIN that are to come */
+    uint8_t bound;         /* TX_FAILED: enum tx_statement_kind in the unnamed portal */
+    bool begins : 1;       /* the segment: a BEGIN alone in its message comes first */
     bool reads : 1;         /* ... only proven reads and an end of the transaction, BEGIN apart */
     bool leaves_state : 1;  /* ... something that moving would lose */
     bool begin_due : 1;     /* our BEGIN goes ahead of the next message */
@@ -122,7 +119,38 @@ struct tx {
     bool checked : 1;       /* a segment that was cut may run where the transaction is */
     bool queried : 1;       /* a query of it has been seen: from then on its modes stand */
     bool too_late : 1;      /* the segment: a SET TRANSACTION that PostgreSQL refuses for that */
-    bool reset_differs : 1; /* next_label: the server's own default is not that of the login */
+};
+
+/* What may live in a server's session beyond a transaction. */
+enum left {
+    LEFT_SETTINGS = 1 << 0,
+    LEFT_PREPARED = 1 << 1, /* by SQL */
+    LEFT_CURSORS = 1 << 2,  /* WITH HOLD */
+    LEFT_CHANNELS = 1 << 3, /* LISTEN */
+    LEFT_LOCKS = 1 << 4,    /* advisory ones */
+    LEFT_TEMP = 1 << 5,     /* temporary objects */
+    LEFT_ASKABLE = (1 << 6) - 1,
+    /* What PostgreSQL cannot be asked about. */
+    LEFT_SEED = 1 << 6,      /* setseed(), LOAD: nothing undoes it */
+    LEFT_SEQUENCES = 1 << 7, /* currval() and lastval() are used */
+    LEFT_STATEMENT = 1 << 8, /* a prepared statement that is not kept here */
+    LEFT_OTHER = 1 << 9      /* replication origins, slots, dblink */
+};
+
+/* What the client's SQL has left behind (state.c). */
+struct look;
+struct state_of {
+    struct label *startup; /* what RESET goes back to; NULL before the login */
+    struct look *look;     /* the server is being asked */
+    uint64_t fingerprint;  /* of the statement that marked something last */
+    uint8_t *text;         /* of a SET that runs alone, text_n bytes */
+    uint16_t text_n;
+    uint16_t touched;  /* enum left: to be asked about when the transaction has ended */
+    uint16_t left;     /* ... what is on the server: it stays with this client */
+    uint16_t prepared; /* ... what SQL's EXECUTE may touch */
+    bool sole : 1;     /* nothing but the SET of text runs */
+    bool ran : 1, failed : 1;
+    uint8_t env[8];
 };
 
 struct auth; /* while logging in */
@@ -162,6 +190,7 @@ struct session {
     uint64_t serial;
     uint64_t asked_ns; /* when the segment was routed */
     struct tx tx;
+    struct state_of state_of;
     struct sql_facts segment; /* of what was collected */
     uint64_t catalog_seen;    /* the edition that the floor knows of */
     uint64_t segment_catalog; /* catalog_use_moment() before its first statement was classified */
@@ -186,8 +215,6 @@ struct session {
     bool console : 1;
     bool admin : 1;
     bool session_pooling : 1;
-    bool pinned : 1;      /* session state lives on the server */
-    bool tainted : 1;     /* ... and nothing undoes it */
     bool stream_drop : 1; /* the streamed message goes nowhere */
     bool server_drop : 1; /* the streamed server message goes nowhere */
     bool guard : 1;       /* nothing of the answer has left us */
@@ -204,13 +231,9 @@ struct session {
     bool flushed : 1;      /* a Flush of ours went out when REPLIES_MAX was reached */
     bool forget_names : 1; /* DISCARD ALL or DEALLOCATE ALL runs */
     bool flush_sent : 1;   /* ... and what it answers was asked for */
-    bool discard_all : 1;
-    bool set_again : 1;     /* ... and state that is set behind it */
     bool sync_ignored : 1;  /* a Sync went to a server that reads COPY data: nothing answers it */
     bool ddl_ran : 1;       /* the catalog may have changed; stale when the answer comes */
     bool doubt : 1;         /* ... unless the COPY had failed before: close it after this lease */
-    bool unknown_label : 1; /* a reported setting changed: others may have too */
-    bool body_ran : 1;      /* DO or CALL: who knows what is left behind */
     bool fatal_seen : 1;    /* the server's own FATAL was passed on */
     bool writes : 1;        /* something whose outcome matters is unanswered: 08007 */
     bool on_replica : 1;
@@ -249,6 +272,8 @@ void auth_input(struct session *s);
 void auth_free(struct auth *auth);
 void startup_finish(struct session *s); /* proved: find the pools, greet */
 void startup_greet(struct session *s);  /* the greeting is known: ready */
+/* The client was told this: how its SQL is to be read. */
+void startup_note_status(struct session *s, struct slice name, struct slice value);
 
 /* ---- tx.c ---- */
 void tx_init(struct session *s);
@@ -277,10 +302,6 @@ void tx_ready(struct session *s);       /* ReadyForQuery came */
 void tx_after_ready(struct session *s); /* ... and its server was given back, if it was */
 void tx_refused(struct session *s);     /* no server: before the client's ReadyForQuery */
 void tx_away(struct session *s);        /* the lease is over */
-/* It is a SET that is tracked: the server is not kept for it. */
-bool tx_tracks(struct session *s, const struct sql_facts *facts, struct slice sql);
-void tx_error(struct session *s);
-void tx_forget_settings(struct session *s); /* DISCARD ALL */
 void tx_read(const struct session *s, struct slice sql, struct tx_statement *st);
 void tx_forget(struct tx *tx); /* it has ended */
 
@@ -289,6 +310,29 @@ void tx_forget(struct tx *tx); /* it has ended */
 bool tx_answers(struct session *s, size_t bytes);
 /* The client is told that its transaction failed: until it ends it, this answers. */
 enum step tx_failed_message(struct session *s);
+
+/* ---- state.c ---- */
+/* A statement is sent; values: the Bind that it comes with. */
+void state_saw(struct session *s, const struct sql_facts *facts, struct slice text,
+               struct slice values);
+void state_saw_unread(struct session *s);           /* ... that nobody has read */
+void state_pin(struct session *s, uint16_t left);   /* enum left */
+void state_reported(struct session *s);             /* ParameterStatus came */
+void state_error(struct session *s);                /* ErrorResponse */
+void state_tag(struct session *s, struct slice tag); /* CommandComplete */
+/* The transaction has ended, and all is answered: the server has to be asked what is left. True: it has been. */
+bool state_asks(struct session *s);
+enum look_rc { LOOK_MORE, LOOK_PASS, LOOK_ENDED, LOOK_STOP };
+/* Its answer. PASS: for the client; STOP: not an answer to that question. */
+enum look_rc state_look_message(struct session *s, uint8_t type, struct slice body);
+void state_looked(struct session *s);
+bool state_keeps_server(const struct session *s);
+bool state_is_soiled(const struct session *s); /* no reset query cleans that server */
+void state_lost(struct session *s);            /* the server is gone, or was given back */
+void state_free(struct session *s);
+/* What a statement's text is read with, as a part of its identity. */
+struct slice state_parse_env(struct session *s);
+const char *state_text(uint16_t left); /* of the first of them */
 
 /* ---- client.c ---- */
 /* A whole message of the client's input. */
@@ -348,13 +392,13 @@ void statement_drop_pending(struct session *s);
 void statement_guard_passed(struct session *s);
 void statement_forget_all(struct session *s);
 void statement_forget_unnamed(struct session *s); /* the client's; a server may still hold it */
-struct slice statement_env(const struct session *s);
 struct sql_env statement_sql_env(const struct session *s);
 
 /* ---- lease.c ---- */
 enum step lease_for_segment(struct session *s);
 void lease_for_greeting(struct session *s);
 void lease_after_sync(struct session *s);  /* the label's SQL has ended */
+void lease_after_look(struct session *s);  /* the server has told what is left */
 void lease_end_if_idle(struct session *s); /* when nothing is expected and nothing is half sent */
 void lease_abandon(struct session *s);     /* the client leaves */
 void lease_guard(struct session *s);       /* what is collected may run once more, elsewhere */

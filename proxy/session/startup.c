@@ -184,20 +184,28 @@ void startup_input(struct session *s)
 
 /* ---- after the proof ---- */
 
-/* How the client's SQL is read, from what a server with its label reported. */
-static void note_reading(struct session *s)
+void startup_note_status(struct session *s, struct slice name, struct slice value)
 {
     static const char *const odd[] = {"SJIS", "SHIFT_JIS_2004", "BIG5", "GBK",
                                       "UHC",  "GB18030",        "JOHAB"};
+    if (slice_is(name, "standard_conforming_strings"))
+        s->odd_strings = slice_is(value, "off");
+    if (!slice_is(name, "client_encoding"))
+        return;
+    s->odd_encoding = false;
+    for (size_t i = 0; i < sizeof odd / sizeof *odd; i++)
+        s->odd_encoding = s->odd_encoding || slice_is(value, odd[i]);
+}
+
+/* How the client's SQL is read, from what a server with its label reported. */
+static void note_reading(struct session *s)
+{
     struct slice rest = {s->label->greeting, s->label->greeting_bytes}, name, value;
     while (rest.n > FRAME_HEAD_BYTES) {
         size_t n = 1 + (size_t)slice_u32(rest.p + 1);
         struct slice body = {rest.p + FRAME_HEAD_BYTES, n - FRAME_HEAD_BYTES};
         CHECK(n <= rest.n && auth_read_param_status(body, &name, &value)); /* we wrote it */
-        if (slice_is(name, "standard_conforming_strings"))
-            s->odd_strings = slice_is(value, "off");
-        for (size_t i = 0; slice_is(name, "client_encoding") && i < sizeof odd / sizeof *odd; i++)
-            s->odd_encoding = s->odd_encoding || slice_is(value, odd[i]);
+        startup_note_status(s, name, value);
         rest = slice_skip(rest, n);
     }
 }

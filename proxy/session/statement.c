@@ -286,11 +286,6 @@ const struct sql_facts *statement_facts(struct session *s, struct slice name)
     return stmt ? stmt_facts(stmt, &env) : NULL;
 }
 
-struct slice statement_env(const struct session *s)
-{
-    return (struct slice){s->label->parse_env, s->label->parse_env_bytes};
-}
-
 struct sql_env statement_sql_env(const struct session *s)
 {
     return (struct sql_env){.standard_conforming_strings = !s->odd_strings,
@@ -465,14 +460,14 @@ void statement_parse(struct session *s, const uint8_t *p, size_t n)
         return;
     }
     if (name.n > 0 && most == 0) { /* rewriting is off: the name lives on one server */
-        s->pinned = true;
+        state_pin(s, LEFT_STATEMENT);
         expect(s, REPLY_PARSE, SLICE_NONE, NULL, 0);
         client_forward(s, n);
         return;
     }
     struct sql_env env = statement_sql_env(s);
     struct stmt *stmt =
-        stmt_intern(&s->worker->hub.stmts, text, slice_skip(body, 2), statement_env(s), &env);
+        stmt_intern(&s->worker->hub.stmts, text, slice_skip(body, 2), state_parse_env(s), &env);
     if (client_must_refuse(s, stmt_facts(stmt, &env))) {
         send_poison(s, REPLY_REFUSED, name);
         client_drop(s, n);
@@ -505,7 +500,7 @@ void statement_parse_long(struct session *s, const uint8_t *p, size_t have, size
         client_stream(s, total, true);
         return;
     }
-    s->pinned = true;
+    state_pin(s, LEFT_STATEMENT);
     expect(s, REPLY_PARSE, SLICE_NONE, NULL, name.n == 0 ? UNNAMED_SLOT : 0);
     if (name.n == 0) {
         statement_forget_unnamed(s);
@@ -523,7 +518,7 @@ bool statement_is_proven(struct session *s, const uint8_t *p, size_t n, bool ado
         return false;
     struct sql_env env = statement_sql_env(s);
     struct stmt *stmt =
-        stmt_intern(&s->worker->hub.stmts, text, slice_skip(body, 2), statement_env(s), &env);
+        stmt_intern(&s->worker->hub.stmts, text, slice_skip(body, 2), state_parse_env(s), &env);
     bool proven = stmt_set_has(&s->set->proven, stmt);
     if (proven && adopt)
         set_name(s, name, stmt);
@@ -541,7 +536,7 @@ bool statement_adopt(struct session *s, const uint8_t *p, size_t n, bool adopt)
         return true;
     struct sql_env env = statement_sql_env(s);
     struct stmt *stmt =
-        stmt_intern(&s->worker->hub.stmts, text, slice_skip(body, 2), statement_env(s), &env);
+        stmt_intern(&s->worker->hub.stmts, text, slice_skip(body, 2), state_parse_env(s), &env);
     set_name(s, name, stmt);
     stmt_unref(stmt);
     return true;
@@ -564,12 +559,13 @@ void statement_bind(struct session *s, const uint8_t *p, size_t have, size_t tot
         client_stream(s, total, true);
         return;
     }
-    if (facts && !tx_tracks(s, facts, s->collected_bytes ? text : SLICE_NONE))
+    if (facts) {
         client_note_facts(s, facts);
-    if (facts)
+        state_saw(s, facts, text, body);
         explain_held(s, facts, text);
-    else if (s->tx_status == 'I')
+    } else if (s->tx_status == 'I') {
         s->writes = true;
+    }
     struct slice ours = server_name(s, name, buf);
     size_t names = portal.n + 1 + name.n + 1, new_names = portal.n + 1 + ours.n + 1;
     size_t body_bytes = total - FRAME_HEAD_BYTES - names + new_names;

@@ -4,7 +4,6 @@
  *                      it, as Parse, Bind, Execute and Close: should it fail, the server skips the statement.
  *   on a replica       each segment is collected before it is sent; what the primary must do moves there.
  *   no server          the client is told, and tx_answer.c says 25P02 from then on until it ends the transaction.
- *   SET default_...    changes the client's label once PostgreSQL has accepted it; the server is not kept.
  */
 #include "proxy/session/session.h"
 
@@ -67,9 +66,6 @@ void tx_init(struct session *s)
 void tx_stop(struct session *s)
 {
     timer_stop(&s->worker->loop->timers, &s->tx.idle_timer);
-    label_unref(s->tx.startup_label);
-    label_unref(s->tx.next_label);
-    s->tx.startup_label = s->tx.next_label = NULL;
 }
 
 /* ---- the segment, while it is collected ---- */
@@ -79,7 +75,6 @@ void tx_segment_starts(struct session *s)
     struct tx *tx = &s->tx;
     tx->said = (struct tx_modes){0};
     tx->fate = TX_STAYS;
-    tx->statements = 0;
     tx->begins = tx->leaves_state = tx->too_late = false;
     tx->queried = tx->queried && tx->state != TX_NONE;
     tx->reads = true;
@@ -136,12 +131,10 @@ void tx_saw(struct session *s, const struct message *m, const struct sql_facts *
 {
     const uint32_t other = SQL_F_NOT_READ | SQL_F_SAVEPOINT | SQL_F_TX_STATE | SQL_F_BEGIN;
     struct tx *tx = &s->tx;
-    bool runs = m->type == 'Q' || m->type == 'E', first = s->segment.statements == 0;
+    bool first = s->segment.statements == 0;
     bool may_say = facts->class == SQL_TX_CONTROL || facts->class == SQL_TX_STATE ||
                    facts->class == SQL_SESSION_STATE;
     tx->queried = tx->queried || facts->class == SQL_READ || facts->class == SQL_CATALOG_READ;
-    if (runs && tx->statements < 2)
-        tx->statements = (uint8_t)(tx->statements + (facts->statements > 1 ? 2 : 1));
     if (m->type == 'B' || m->type == 'E')
         tx->leaves_state = tx->leaves_state || keeps_portal(m);
     if (may_say && strchr("QPB", m->type) && (first || !(facts->flags & SQL_F_BEGIN)) &&
@@ -353,32 +346,11 @@ void tx_away(struct session *s)
     s->tx_status = (uint8_t)tx_status((enum tx_state)tx->state);
     tx->begin_due = tx->begin_failed = tx->checked = tx->optimistic = false;
     tx->begin_left = 0;
-    label_unref(tx->next_label);
-    tx->next_label = NULL;
-}
-
-/* PostgreSQL has accepted a SET of the session. */
-static void settle_label(struct session *s)
-{
-    struct tx *tx = &s->tx;
-    struct label *was = s->label;
-    bool known = s->server->label == was && !tx->reset_differs;
-    label_unref(s->server->label);
-    s->server->label = known ? label_ref(tx->next_label) : NULL;
-    s->unknown_label = s->unknown_label && !known; /* what it reported is what was set */
-    if (tx->startup_label)
-        label_unref(was);
-    else
-        tx->startup_label = was;
-    s->label = tx->next_label;
-    tx->next_label = NULL;
 }
 
 void tx_ready(struct session *s)
 {
     struct tx *tx = &s->tx;
-    if (tx->next_label && s->tx_status == 'I')
-        settle_label(s);
     if (tx->begin_failed || (tx->state == TX_NONE && s->tx_status == 'I'))
         return;
     if (tx->state == TX_NONE) { /* the client's own BEGIN has passed */
@@ -402,51 +374,4 @@ void tx_after_ready(struct session *s)
     s->tx.begin_failed = false;
     fails(s);
     session_notice_ready(s);
-}
-
-void tx_error(struct session *s)
-{
-    label_unref(s->tx.next_label);
-    s->tx.next_label = NULL;
-}
-
-/* ---- settings of the session ---- */
-
-bool tx_tracks(struct session *s, const struct sql_facts *facts, struct slice sql)
-{
-    struct tx *tx = &s->tx;
-    struct tx_statement st;
-    struct put_param changes[TX_SETTINGS_N];
-    const struct label *startup = tx->startup_label ? tx->startup_label : s->label;
-    unsigned n = 0;
-    if (facts->class != SQL_SESSION_STATE || !sql.p || s->tx_status != 'I' || s->pinned ||
-        s->session_pooling || tx->statements != 1 || tx->state != TX_NONE)
-        return false;
-    tx_read(s, sql, &st);
-    if (st.kind == TX_SET) /* of a transaction that ends with it */
-        return true;
-    if (st.kind != TX_SET_SESSION)
-        return false;
-    tx->reset_differs = false;
-    for (unsigned i = 0; i < TX_SETTINGS_N; i++) {
-        bool resets = st.reset & 1U << i;
-        const char *name = tx_setting_name(i);
-        const char *value = resets ? label_value(startup, name) : tx_setting_value(i, st.modes);
-        if (!value && !resets)
-            continue;
-        tx->reset_differs = tx->reset_differs || (resets && value);
-        changes[n++] = (struct put_param){slice_of(name), value ? slice_of(value) : SLICE_NONE};
-    }
-    label_unref(tx->next_label);
-    tx->next_label = label_change(&s->set->labels, s->label, changes, n);
-    return tx->next_label != NULL;
-}
-
-void tx_forget_settings(struct session *s)
-{
-    if (!s->tx.startup_label)
-        return;
-    label_unref(s->label);
-    s->label = s->tx.startup_label;
-    s->tx.startup_label = NULL;
 }

@@ -26,6 +26,7 @@ struct fleet;
 struct worker_stats {
     uint64_t logins, login_failures, queries, transactions, reruns, sheds, cancels;
     uint64_t to_primary, to_replica;
+    uint64_t looks, pins[16]; /* servers asked what is left on them; kept for what, see state.c */
     uint64_t routes[2][SQL_CLASS_N][ROUTE_WHY_N]; /* decisions; [1]: for a replica */
 };
 

@@ -1,0 +1,484 @@
+/* proxy/session/state.c: what SQL leaves in a session, and how the client finds it again on its next server.
+ *
+ *   settings  become the client's label: a server with another label gets them first (lease.c)
+ *   the rest  keeps the server for this client, until PostgreSQL says that nothing of it is left
+ *
+ * Asking    a statement that may leave something marks what (`touched`). When its transaction has ended, and its
+ *           client has the answer, the server is asked what there is. Nothing is worked out here: what a ROLLBACK, a
+ *           savepoint, a function or DO has made of a setting, PostgreSQL tells.
+ * Known     a SET that stood alone is not asked about twice: what it makes of a label is remembered (label_steps).
+ * In doubt  the question fails: the server stays with its client, and is asked again after the next transaction.
+ */
+#include "proxy/session/session.h"
+
+#include "base/check.h"
+#include "proxy/io/log.h"
+#include "proxy/wire/take.h"
+#include "router/scan.h"
+
+#include <stdlib.h>
+
+#define LOOK_SQL_MAX (64U << 10)
+
+/* ---- which statements ---- */
+
+struct effect {
+    uint32_t flag, with; /* of a statement that has both; with: 0, or SQL_F_PIN where it begins something */
+    uint16_t begins;     /* what may be there afterwards */
+    uint16_t ends;       /* what may not be there any more */
+};
+
+static const struct effect effects[] = {
+    {SQL_F_SET, 0, LEFT_SETTINGS, 0},
+    {SQL_F_SET_FUNCTION, 0, LEFT_SETTINGS, 0},
+    {SQL_F_PREPARE, SQL_F_PIN, LEFT_PREPARED, 0},
+    {SQL_F_DEALLOCATE, 0, 0, LEFT_PREPARED},
+    {SQL_F_DEALLOCATE_ALL, 0, 0, LEFT_PREPARED},
+    {SQL_F_CURSOR, SQL_F_PIN, LEFT_CURSORS, 0},
+    {SQL_F_CURSOR, 0, 0, LEFT_CURSORS},
+    {SQL_F_LISTEN, SQL_F_PIN, LEFT_CHANNELS, 0},
+    {SQL_F_LISTEN, 0, 0, LEFT_CHANNELS},
+    {SQL_F_ADVISORY, SQL_F_PIN, LEFT_LOCKS, 0},
+    {SQL_F_ADVISORY, 0, 0, LEFT_LOCKS},
+    {SQL_F_TEMP, 0, LEFT_TEMP, 0},
+    {SQL_F_DDL, 0, 0, LEFT_TEMP},
+    {SQL_F_DISCARD, 0, 0, LEFT_ASKABLE},
+    {SQL_F_BODY, 0, LEFT_ASKABLE, 0},
+};
+
+#define LEAVES_OR_TAKES                                                                        \
+    (SQL_F_SET | SQL_F_SET_FUNCTION | SQL_F_PREPARE | SQL_F_DEALLOCATE | SQL_F_DEALLOCATE_ALL | \
+     SQL_F_CURSOR | SQL_F_LISTEN | SQL_F_ADVISORY | SQL_F_TEMP | SQL_F_DDL | SQL_F_DISCARD |    \
+     SQL_F_BODY | SQL_F_PIN | SQL_F_TAINT | SQL_F_EXECUTE)
+
+/* What nobody can be asked about stays for good. */
+static uint16_t stays(uint32_t flags)
+{
+    const uint32_t askable =
+        SQL_F_PREPARE | SQL_F_CURSOR | SQL_F_LISTEN | SQL_F_ADVISORY | SQL_F_TEMP;
+    if (flags & SQL_F_TAINT)
+        return LEFT_SEED;
+    if (flags & SQL_F_SEQUENCE)
+        return LEFT_SEQUENCES;
+    return flags & SQL_F_PIN && !(flags & askable) ? LEFT_OTHER : 0;
+}
+
+static uint16_t touches(const struct session *s, uint32_t flags)
+{
+    uint16_t touched = 0;
+    for (size_t i = 0; i < sizeof effects / sizeof *effects; i++) {
+        const struct effect *e = &effects[i];
+        if (flags & e->flag && (flags & e->with) == e->with)
+            touched |= e->begins | (e->ends & s->state_of.left);
+    }
+    if (flags & SQL_F_EXECUTE)
+        touched |= s->state_of.prepared;
+    return touched;
+}
+
+static const struct {
+    uint16_t left;
+    const char *text;
+} names[] = {
+    {LEFT_SETTINGS, "settings"},
+    {LEFT_PREPARED, "prepared_statement"},
+    {LEFT_CURSORS, "cursor_with_hold"},
+    {LEFT_CHANNELS, "listen"},
+    {LEFT_LOCKS, "advisory_lock"},
+    {LEFT_TEMP, "temporary_object"},
+    {LEFT_SEED, "setseed_or_load"},
+    {LEFT_SEQUENCES, "currval"},
+    {LEFT_STATEMENT, "long_statement"},
+    {LEFT_OTHER, "session_function"},
+};
+
+const char *state_text(uint16_t left)
+{
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (left & names[i].left)
+            return names[i].text;
+    return "";
+}
+
+/* ---- what is sent ---- */
+
+/* PREPARE name AS statement: what EXECUTE will do. */
+static uint16_t prepared_touches(const struct session *s, struct slice text)
+{
+    struct scan scan;
+    struct scan_token token;
+    struct sql_env env = statement_sql_env(s);
+    struct sql_facts facts;
+    scan_init(&scan, text, env.standard_conforming_strings);
+    do {
+        scan_next(&scan, &token);
+        if (token.kind == SCAN_END || token.kind == SCAN_BAD)
+            return LEFT_ASKABLE;
+    } while (token.kind != SCAN_WORD || token.text.n != 2 ||
+             strncasecmp((const char *)token.text.p, "as", 2) != 0);
+    size_t at = (size_t)(token.text.p + token.text.n - text.p);
+    sql_classify(slice_skip(text, at), &env, &facts);
+    return touches(s, facts.flags) | stays(facts.flags);
+}
+
+static void keep_text(struct state_of *st, struct slice text)
+{
+    st->sole = text.n > 0 && text.n <= LABEL_STEP_TEXT_MAX;
+    if (!st->sole)
+        return;
+    free(st->text);
+    st->text = malloc(text.n);
+    CHECK(st->text != NULL);
+    memcpy(st->text, text.p, text.n);
+    st->text_n = (uint16_t)text.n;
+}
+
+/* A statement that does nothing but set: its effect is the same whenever it runs with this label. */
+static bool is_step(const struct session *s, const struct sql_facts *facts)
+{
+    const struct state_of *st = &s->state_of;
+    return facts->statements == 1 && facts->class == SQL_SESSION_STATE &&
+           (facts->flags & LEAVES_OR_TAKES) == SQL_F_SET && s->tx_status == 'I' &&
+           s->tx.state == TX_NONE && s->replies.n == 0 && st->touched == 0 &&
+           s->server->label == s->label;
+}
+
+static void pin(struct session *s, uint16_t left, uint64_t fingerprint)
+{
+    struct state_of *st = &s->state_of;
+    uint16_t more = left & (uint16_t)~st->left;
+    st->left |= left;
+    if (!more)
+        return;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        s->worker->stats.pins[i] += (more & names[i].left) != 0;
+    LOG(LOG_WARN, "session.pinned", LF_U("client", s->serial), LF_S("db", s->set->database),
+        LF_S("user", s->set->user), LF_S("reason", state_text(more)),
+        LF_U("fingerprint", fingerprint));
+}
+
+void state_saw(struct session *s, const struct sql_facts *facts, struct slice text,
+               struct slice values)
+{
+    struct state_of *st = &s->state_of;
+    uint32_t flags = facts->flags;
+    if (s->session_pooling || (!(flags & LEAVES_OR_TAKES) && !st->sole))
+        return;
+    if (is_step(s, facts))
+        keep_text(st, text);
+    else
+        st->sole = false;
+    st->failed = st->ran = false;
+    st->touched |= touches(s, flags);
+    st->fingerprint = facts->fingerprint;
+    if (flags & SQL_F_PREPARE)
+        st->prepared |= prepared_touches(s, text);
+    if (flags & (SQL_F_SET | SQL_F_SET_FUNCTION | SQL_F_BODY) &&
+        !(custom_settings_read(&s->set->custom_settings, text) &&
+          custom_settings_read(&s->set->custom_settings, values)))
+        pin(s, LEFT_OTHER, facts->fingerprint);
+    pin(s, stays(flags), facts->fingerprint);
+}
+
+void state_saw_unread(struct session *s)
+{
+    s->state_of.sole = false;
+    if (!s->session_pooling)
+        s->state_of.touched |= LEFT_ASKABLE;
+}
+
+void state_pin(struct session *s, uint16_t left)
+{
+    pin(s, left, 0);
+}
+
+/* ---- what comes back ---- */
+
+void state_reported(struct session *s)
+{
+    if (!s->session_pooling)
+        s->state_of.touched |= LEFT_SETTINGS; /* by a function, as a rule */
+}
+
+void state_error(struct session *s)
+{
+    s->state_of.failed = true;
+}
+
+static void take_label(struct session *s, struct label *actual)
+{
+    struct label *wanted = label_over(&s->set->labels, actual, s->state_of.startup);
+    if (!wanted) { /* too much: the server is the only one that has it */
+        pin(s, LEFT_SETTINGS, s->state_of.fingerprint);
+        wanted = label_ref(actual);
+    }
+    label_ref(actual);
+    label_unref(s->server->label);
+    s->server->label = actual;
+    label_unref(s->label);
+    s->label = wanted;
+}
+
+void state_tag(struct session *s, struct slice tag)
+{
+    struct state_of *st = &s->state_of;
+    st->ran = slice_is(tag, "SET") || slice_is(tag, "RESET");
+    if (!slice_is(tag, "DISCARD ALL"))
+        return;
+    /* Whatever runs in one transaction with it has run before it: PostgreSQL takes it alone only. */
+    take_label(s, s->set->base);
+    st->touched = st->prepared = 0;
+    st->left &= LEFT_SEED | LEFT_OTHER;
+}
+
+/* A lone SET, answered. True: what it did is known. */
+static bool step(struct session *s)
+{
+    struct state_of *st = &s->state_of;
+    if (!st->sole || st->touched != LEFT_SETTINGS)
+        return false;
+    if (st->failed || !st->ran)
+        return true;
+    struct label *to = label_steps_find(&s->set->label_steps, s->server->label,
+                                        (struct slice){st->text, st->text_n});
+    if (to)
+        take_label(s, to);
+    return to != NULL;
+}
+
+/* ---- asking ---- */
+
+struct look {
+    struct label_draft draft;
+    uint16_t asked, found;
+    bool failed, full;
+    uint32_t n;
+    uint8_t bytes[LABEL_BYTES_MAX]; /* of names and values in the draft */
+};
+
+static void ask(struct put *o, const char *sql)
+{
+    put_bytes(o, slice_of(" UNION ALL "));
+    put_bytes(o, slice_of(sql));
+}
+
+static void ask_settings(struct put *o, const struct custom_settings *custom)
+{
+    ask(o, "SELECT 's',name,setting FROM pg_catalog.pg_settings WHERE source='session'");
+    ask(o, "SELECT 's','role',pg_catalog.current_setting('role')");
+    ask(o, "SELECT 's','session_authorization',session_user::pg_catalog.text");
+    for (const char *at = custom->text; at < custom->text + custom->bytes; at += strlen(at) + 1) {
+        ask(o, "SELECT 's',");
+        label_put_literal(o, at);
+        put_bytes(o, slice_of(",pg_catalog.current_setting("));
+        label_put_literal(o, at);
+        put_bytes(o, slice_of(",true)"));
+    }
+}
+
+static const struct {
+    uint16_t left;
+    char kind;
+    const char *sql;
+} questions[] = {
+    {LEFT_PREPARED, 'p',
+     "(SELECT 'p','','' FROM pg_catalog.pg_prepared_statements WHERE from_sql LIMIT 1)"},
+    {LEFT_CURSORS, 'c', "(SELECT 'c','','' FROM pg_catalog.pg_cursors WHERE is_holdable LIMIT 1)"},
+    {LEFT_CHANNELS, 'l', "(SELECT 'l','','' FROM pg_catalog.pg_listening_channels() LIMIT 1)"},
+    {LEFT_LOCKS, 'a',
+     "(SELECT 'a','','' FROM pg_catalog.pg_locks WHERE locktype='advisory'"
+     " AND pid=pg_catalog.pg_backend_pid() LIMIT 1)"},
+    {LEFT_TEMP, 't',
+     "(SELECT 't','','' FROM pg_catalog.pg_depend WHERE refobjid=pg_catalog.pg_my_temp_schema()"
+     " AND refclassid='pg_catalog.pg_namespace'::pg_catalog.regclass LIMIT 1)"},
+};
+
+static void look(struct session *s)
+{
+    struct state_of *st = &s->state_of;
+    uint8_t text[LOOK_SQL_MAX];
+    struct put sql = put_into(text, sizeof text);
+    struct look *l = calloc(1, sizeof *l);
+    CHECK(l != NULL);
+    l->asked = st->touched;
+    put_bytes(&sql, slice_of(LABEL_SQL_FIRST "SELECT NULL,NULL,NULL WHERE false"));
+    if (l->asked & LEFT_SETTINGS)
+        ask_settings(&sql, &s->set->custom_settings);
+    for (size_t i = 0; i < sizeof questions / sizeof *questions; i++)
+        if (l->asked & questions[i].left)
+            ask(&sql, questions[i].sql);
+    CHECK(!sql.full); /* CUSTOM_SETTINGS_MAX names of CUSTOM_NAME_MAX bytes, twice */
+    struct put o = put_into(conn_out_reserve(s->server->conn, sql.n + 16), sql.n + 16);
+    put_query(&o, put_slice(&sql));
+    CHECK(!o.full);
+    conn_out_commit(s->server->conn, o.n);
+    stmt_set_unnamed(&s->server->stmts, NULL);
+    server_chore_begin(s->server);
+    s->worker->stats.looks++;
+    st->look = l;
+}
+
+/* A value of the row; its bytes are kept. */
+static struct slice keep(struct look *l, struct slice bytes)
+{
+    if (l->n + bytes.n > sizeof l->bytes) {
+        l->full = true;
+        return SLICE_NONE;
+    }
+    uint8_t *p = l->bytes + l->n;
+    memcpy(p, bytes.p, bytes.n);
+    l->n += (uint32_t)bytes.n;
+    return (struct slice){p, bytes.n};
+}
+
+static void take_setting(const struct session *s, struct look *l, struct slice name,
+                         struct slice value)
+{
+    bool none = slice_is(name, "role") ? slice_is(value, "none")
+                                       : slice_is(name, "session_authorization") &&
+                                             slice_is(value, s->set->user);
+    if (none)
+        return;
+    name = keep(l, name);
+    value = keep(l, value);
+    l->full = l->full || !label_draft_set(&l->draft, name, value);
+}
+
+/* DataRow: kind, name, value; a value that is NULL is that of a setting which is not there. */
+static bool take_row(const struct session *s, struct look *l, struct slice body)
+{
+    struct slice value[3];
+    if (body.n < 2 || slice_u16(body.p) != 3)
+        return false;
+    body = slice_skip(body, 2);
+    for (int i = 0; i < 3; i++) {
+        uint32_t n;
+        if (!take_u32(&body, &n))
+            return false;
+        value[i] = SLICE_NONE;
+        if (n != UINT32_MAX && !take_bytes(&body, n, &value[i]))
+            return false;
+    }
+    if (value[0].n != 1)
+        return false;
+    if (*value[0].p == 's' && value[2].p)
+        take_setting(s, l, value[1], value[2]);
+    for (size_t i = 0; i < sizeof questions / sizeof *questions; i++)
+        if (*value[0].p == (uint8_t)questions[i].kind)
+            l->found |= questions[i].left;
+    return true;
+}
+
+enum look_rc state_look_message(struct session *s, uint8_t type, struct slice body)
+{
+    struct look *l = s->state_of.look;
+    switch (type) {
+    case 'D':
+        l->full = l->full || !body.p; /* longer than anything that we keep */
+        return !body.p || take_row(s, l, body) ? LOOK_MORE : LOOK_STOP;
+    case 'E':
+        l->failed = true;
+        return LOOK_MORE;
+    case 'S':
+        return server_note_status(s->server, body) ? LOOK_MORE : LOOK_STOP;
+    case 'C':
+    case 'N':
+    case 'T':
+        return LOOK_MORE;
+    case 'A':
+        return LOOK_PASS;
+    case 'Z':
+        return body.n == 1 && *body.p == 'I' ? LOOK_ENDED : LOOK_STOP;
+    default:
+        return LOOK_STOP;
+    }
+}
+
+static void settle_settings(struct session *s, struct look *l)
+{
+    struct state_of *st = &s->state_of;
+    struct label *actual = l->full ? NULL : label_find(&s->set->labels, &l->draft);
+    if (!actual) {
+        pin(s, LEFT_SETTINGS, st->fingerprint);
+        return;
+    }
+    st->left &= (uint16_t)~LEFT_SETTINGS;
+    if (st->sole)
+        label_steps_add(&s->set->label_steps, s->server->label, actual,
+                        (struct slice){st->text, st->text_n});
+    take_label(s, actual);
+    label_unref(actual);
+}
+
+void state_looked(struct session *s)
+{
+    struct state_of *st = &s->state_of;
+    struct look *l = st->look;
+    st->look = NULL;
+    server_chore_end(s->server);
+    if (l->failed) { /* asked again after the next transaction */
+        LOG(LOG_WARN, "session.look_failed", LF_U("client", s->serial));
+    } else {
+        if (l->asked & LEFT_SETTINGS)
+            settle_settings(s, l);
+        uint16_t gone = l->asked & (uint16_t)~l->found & (uint16_t)~LEFT_SETTINGS;
+        st->left &= (uint16_t)~gone;
+        pin(s, l->found, st->fingerprint);
+        st->touched = 0;
+        if (!(st->left & LEFT_PREPARED))
+            st->prepared = 0;
+    }
+    st->sole = false;
+    free(l);
+}
+
+bool state_asks(struct session *s)
+{
+    struct state_of *st = &s->state_of;
+    if (st->touched && step(s)) {
+        st->touched = 0;
+        st->sole = false;
+    }
+    if (!st->touched || s->unnamed_kept) /* whose text only the server has: a query would end it */
+        return false;
+    look(s);
+    return true;
+}
+
+bool state_keeps_server(const struct session *s)
+{
+    return s->state_of.left != 0 || s->state_of.touched != 0;
+}
+
+bool state_is_soiled(const struct session *s)
+{
+    return (s->state_of.left & (LEFT_SEED | LEFT_OTHER)) != 0;
+}
+
+/* ---- the way SQL is read meanwhile ---- */
+
+/* What was set in a transaction that has not ended changes how its statements are read: nobody else shares them. */
+struct slice state_parse_env(struct session *s)
+{
+    struct state_of *st = &s->state_of;
+    if (!(st->touched & LEFT_SETTINGS))
+        return (struct slice){s->label->parse_env, s->label->parse_env_bytes};
+    memcpy(st->env, &s->serial, sizeof s->serial);
+    return (struct slice){st->env, sizeof s->serial};
+}
+
+void state_lost(struct session *s)
+{
+    struct state_of *st = &s->state_of;
+    free(st->look);
+    st->look = NULL;
+    st->touched = st->left = st->prepared = 0;
+    st->sole = false;
+}
+
+void state_free(struct session *s)
+{
+    state_lost(s);
+    free(s->state_of.text);
+    label_unref(s->state_of.startup);
+}

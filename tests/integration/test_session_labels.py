@@ -1,0 +1,228 @@
+"""Two clients, one server: what each of them has set, prepared, locked or listened to is its own, and costs the other nothing
+once nothing of it is left."""
+import pytest
+from conftest import wait_until
+from protocol import error_of, login, types
+from rawpg import bind, execute, parse, query, sync
+
+
+@pytest.fixture
+def weir(cluster, pgweir):
+    return pgweir(databases={"app": cluster.entry(["primary"])}, default_pool_size=1, workers=1, queue_timeout="3s")
+
+
+@pytest.fixture
+def two(weir):
+    return login(weir.port), login(weir.port)
+
+
+def pins(weir):
+    return {line.split("reason=")[1].split()[0] for line in weir.log().splitlines() if "session.pinned" in line}
+
+
+def shared(a, b):
+    """Both use the one server, and neither waits for the other."""
+    for c in (a, b, a):
+        assert c.rows("SELECT 1") == [["1"]]
+
+
+# Each: what is run (a list: one message each), the setting, its value afterwards; None: as it was.
+SETTINGS = [
+    (["SET work_mem = '77MB'"], "work_mem", "77MB"),
+    (["SET SESSION TimeZone TO 'Asia/Tokyo'"], "TimeZone", "Asia/Tokyo"),
+    (["SET TIME ZONE INTERVAL '+02:30' HOUR TO MINUTE"], "TimeZone", "<+02:30>-02:30"),
+    (["SET TIME ZONE 3"], "TimeZone", "<+03>-03"),
+    (["SET search_path = \"Odd, name\", public"], "search_path", '"Odd, name", public'),
+    (["SET NAMES 'LATIN1'"], "client_encoding", "LATIN1"),
+    (["SET a.b = 'it''s \\ odd'"], "a.b", "it's \\ odd"),
+    (["SET \"Mixed\".\"Case\" = 'x'"], "mixed.case", "x"),
+    (["SET a.long = '%s'" % ("x" * 900)], "a.long", "x" * 900),
+    (["SET a.one = 1", "SET a.two = 2"], "a.one", "1"),
+    (["SET work_mem = '3MB'; SET work_mem = '5MB'"], "work_mem", "5MB"),
+    (["SELECT set_config('work_mem', '78MB', false)"], "work_mem", "78MB"),
+    (["SELECT set_config('c.' || 'd', 'x', false), 'c.d'"], "c.d", "x"),
+    (["BEGIN; SET work_mem = '79MB'; COMMIT"], "work_mem", "79MB"),
+    (["BEGIN", "SET work_mem = '79MB'", "COMMIT"], "work_mem", "79MB"),
+    (["BEGIN", "SET work_mem = '79MB'", "ROLLBACK"], "work_mem", None),
+    (["BEGIN", "SET work_mem = '5MB'", "SAVEPOINT s", "SET work_mem = '6MB'", "ROLLBACK TO s", "COMMIT"], "work_mem", "5MB"),
+    (["BEGIN", "SET work_mem = '5MB'", "SELECT 1/0", "COMMIT"], "work_mem", None),
+    (["SET work_mem = '5MB'; SELECT 1/0"], "work_mem", None),
+    (["SET work_mem = '5MB'", "SET work_mem = 'nonsense'"], "work_mem", "5MB"),
+    (["SET work_mem = '5MB'", "RESET work_mem"], "work_mem", None),
+    (["SET work_mem = '5MB'", "SET work_mem TO DEFAULT"], "work_mem", None),
+    (["SET work_mem = '5MB'", "RESET ALL"], "work_mem", None),
+    (["SET work_mem = '5MB'", "DISCARD ALL"], "work_mem", None),
+    (["SET work_mem = '5MB'", "SET work_mem FROM CURRENT"], "work_mem", "5MB"),
+    (["SET LOCAL work_mem = '5MB'"], "work_mem", None),
+    (["DO $$ BEGIN SET work_mem = '80MB'; PERFORM set_config('in.body', 'x', false); END $$"], "work_mem", "80MB"),
+    (["DO $$ BEGIN PERFORM set_config('in.body', 'x', false); END $$"], "in.body", "x"),
+    (["SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL SERIALIZABLE"], "default_transaction_isolation", "serializable"),
+    (["SET ROLE app"], "role", "app"),
+    (["SET ROLE app", "RESET ROLE"], "role", None),
+    (["SET statement_timeout = '50s'", "SET lock_timeout = 40000"], "lock_timeout", "40s"),
+]
+
+
+@pytest.mark.parametrize("statements,name,value", SETTINGS, ids=[" | ".join(s[0])[:60] for s in SETTINGS])
+@pytest.mark.parametrize("how", ["query", "extended"])
+def test_a_setting_follows_its_client(cluster, weir, statements, name, value, how):
+    cluster.sql("primary", "GRANT app TO app_scram")
+    one, other = login(weir.port), login(weir.port)
+    show = f"SELECT current_setting('{name}', true)"
+    before = one.rows(show)
+    for sql in statements:
+        if how == "query" or ";" in sql:
+            one.query(sql)
+        else:
+            one.send(parse("", sql) + bind("", "") + execute() + sync())
+            one.read_until("Z")
+    expected = [[value]] if value is not None else before
+    for _ in range(3):
+        assert one.rows(show) == expected
+        assert other.rows(show) in (before, [[""]])  # a custom one that was known here once is empty, in PostgreSQL too
+    assert pins(weir) == set()
+    shared(one, other)
+
+
+def test_a_superuser_sets_what_only_it_may_and_becomes_another_role(weir):
+    one, other = login(weir.port, user="postgres", password="postgres"), login(weir.port, user="postgres", password="postgres")
+    for sql in ("SET log_min_duration_statement = 12345", "SET SESSION AUTHORIZATION app_md5", "SET work_mem = '5MB'"):
+        assert "E" not in types(one.query(sql)), sql
+    ask = "SELECT session_user, current_user, current_setting('work_mem')"
+    for _ in range(3):
+        assert one.rows(ask) == [["app_md5", "app_md5", "5MB"]]
+        assert other.rows(ask) == [["postgres", "postgres", "4MB"]]
+        assert other.rows("SHOW log_min_duration_statement") != [["12345ms"]]
+    one.query("RESET SESSION AUTHORIZATION")
+    assert one.rows(ask + ", current_setting('log_min_duration_statement')") == [["postgres", "postgres", "5MB", "12345ms"]]
+    assert other.rows(ask) == [["postgres", "postgres", "4MB"]]
+
+
+def test_reset_goes_back_to_what_the_login_said(weir):
+    one, other = login(weir.port, work_mem="6MB", options="-c a.b=start"), login(weir.port)
+    for reset in ("RESET work_mem", "RESET ALL", "DISCARD ALL", "SET work_mem TO DEFAULT"):
+        one.query("SET work_mem = '7MB'")
+        assert one.rows("SHOW work_mem") == [["7MB"]] and other.rows("SHOW work_mem") == [["4MB"]]
+        one.query(reset)
+        assert one.rows("SHOW work_mem") == [["6MB"]], reset
+        assert one.rows("SHOW a.b") == [["start"]]
+
+
+# What keeps the server, what ends that, and the reason.
+KEEPS = [
+    (["CREATE TEMP TABLE mine (n int)"], ["DROP TABLE mine"], "temporary_object"),
+    (["SELECT 1 AS n INTO TEMP mine"], ["DISCARD TEMP"], "temporary_object"),
+    (["CREATE TABLE pg_temp.mine (n int)"], ["DROP TABLE pg_temp.mine"], "temporary_object"),
+    (["CREATE FUNCTION pg_temp.f() RETURNS int LANGUAGE sql AS 'SELECT 1'"], ["DROP FUNCTION pg_temp.f()"], "temporary_object"),
+    (["LISTEN news"], ["UNLISTEN news"], "listen"),
+    (["LISTEN a", "LISTEN b"], ["UNLISTEN a", "UNLISTEN *"], "listen"),
+    (["SELECT pg_advisory_lock(1)"], ["SELECT pg_advisory_unlock(1)"], "advisory_lock"),
+    (["SELECT pg_advisory_lock(1), pg_advisory_lock_shared(2, 3)"],
+     ["SELECT pg_advisory_unlock(1)", "SELECT pg_advisory_unlock_all()"], "advisory_lock"),
+    (["BEGIN", "DECLARE c CURSOR WITH HOLD FOR SELECT 8", "COMMIT"], ["CLOSE c"], "cursor_with_hold"),
+    (["PREPARE p AS SELECT 9"], ["DEALLOCATE p"], "prepared_statement"),
+    (["PREPARE p AS SELECT pg_advisory_lock($1)", "EXECUTE p(1)", "DEALLOCATE p"], ["SELECT pg_advisory_unlock(1)"],
+     "prepared_statement"),
+    (["DO 'BEGIN PERFORM pg_advisory_lock(7); END'"], ["DO 'BEGIN PERFORM pg_advisory_unlock(7); END'"], "advisory_lock"),
+    (["DO 'BEGIN CREATE TEMP TABLE mine (n int); END'"], ["DO 'BEGIN DROP TABLE mine; END'"], "temporary_object"),
+    (["CREATE TEMP TABLE mine (n int)", "LISTEN x", "SELECT pg_advisory_lock(1)"], ["DISCARD ALL"], "temporary_object"),
+]
+
+
+@pytest.mark.parametrize("begins,ends,reason", KEEPS, ids=[" | ".join(k[0])[:60] for k in KEEPS])
+def test_what_only_a_server_has_keeps_it_until_nothing_is_left(cluster, pgweir, begins, ends, reason):
+    weir = pgweir(databases={"app": cluster.entry(["primary"])}, default_pool_size=1, workers=1, queue_timeout="300ms")
+    one, other = login(weir.port), login(weir.port)
+    shared(one, other)
+    for sql in begins:
+        assert "E" not in types(one.query(sql)), sql
+    assert one.rows("SELECT 1") == [["1"]]
+    assert error_of(other.query("SELECT 1")).sqlstate == "53300"
+    for sql in ends[:-1]:
+        assert "E" not in types(one.query(sql)), sql
+        assert error_of(other.query("SELECT 1")).sqlstate == "53300"
+    one.query(ends[-1])
+    shared(other, one)
+    assert reason in pins(weir)
+
+
+NOTHING_LEFT = [
+    ["BEGIN", "CREATE TEMP TABLE mine (n int) ON COMMIT DROP", "COMMIT"],
+    ["BEGIN", "CREATE TEMP TABLE mine (n int)", "ROLLBACK"],
+    ["BEGIN", "LISTEN x", "ROLLBACK"],
+    ["SELECT pg_try_advisory_lock(1)", "SELECT pg_advisory_unlock(1)"],
+    ["SELECT pg_advisory_xact_lock(1)"],
+    ["BEGIN", "DECLARE c CURSOR FOR SELECT 1", "FETCH c", "COMMIT"],
+    ["BEGIN", "DECLARE c CURSOR WITH HOLD FOR SELECT 1", "CLOSE c", "COMMIT"],
+    ["BEGIN", "PREPARE p AS SELECT 1", "DEALLOCATE p", "COMMIT"],
+    ["DO 'BEGIN PERFORM 1; END'"],
+    ["UNLISTEN *", "DEALLOCATE ALL", "DISCARD TEMP", "DISCARD PLANS", "DISCARD SEQUENCES", "DISCARD ALL"],
+    ["BEGIN", "SELECT lo_open(lo_create(0), 131072)", "ROLLBACK"],
+]
+
+
+@pytest.mark.parametrize("statements", NOTHING_LEFT, ids=[" | ".join(s)[:60] for s in NOTHING_LEFT])
+def test_what_has_gone_with_its_transaction_keeps_nothing(two, statements):
+    one, other = two
+    for sql in statements:
+        one.query(sql)
+    shared(other, one)
+
+
+def test_what_cannot_be_undone_ends_with_its_server(weir, two):
+    one, other = two
+    pid = one.rows("SELECT pg_backend_pid()")
+    one.query("SELECT setseed(0.5)")
+    first = one.rows("SELECT random()")
+    assert one.rows("SELECT pg_backend_pid()") == pid
+    one.query("SELECT setseed(0.5)")
+    assert one.rows("SELECT random()") == first
+    one.close()
+    assert wait_until(lambda: other.rows("SELECT pg_backend_pid()")) != pid
+    assert pins(weir) == {"setseed_or_load"}
+
+
+def test_a_known_set_is_not_asked_about_again(weir, two):
+    one, other = two
+    for _ in range(5):
+        one.query("SET work_mem = '5MB'")
+        other.query("SET work_mem = '6MB'")
+        one.query("RESET work_mem")
+        assert [c.rows("SHOW work_mem") for c in two] == [[["4MB"]], [["6MB"]]]
+        other.query("RESET work_mem")
+    looks = {row["counter"]: int(row["value"]) for row in weir.show("COUNTERS")}["looks"]
+    assert looks <= 5, looks
+
+
+def test_a_pipeline_of_settings(two):
+    one, other = two
+    one.send(query("SET work_mem = '5MB'") + query("SHOW work_mem") + query("SET work_mem = '6MB'") + query("SHOW work_mem")
+             + parse("", "RESET work_mem") + bind("", "") + execute() + sync() + query("SHOW work_mem"))
+    answers = [m for _ in range(6) for m in one.read_until("Z")]
+    assert [m.row()[0] for m in answers if m.type == "D"] == [b"5MB", b"6MB", b"4MB"]
+    assert other.rows("SHOW work_mem") == [["4MB"]]
+
+
+def test_a_statement_prepared_under_other_settings_is_another_one(two):
+    one, other = two
+    one.query("SET standard_conforming_strings = off")
+    for c, expected in ((one, b"a\nb"), (other, b"a\\nb"), (one, b"a\nb")):
+        c.send(parse("", "SELECT 'a\\nb'") + bind("", "") + execute() + sync())
+        assert [m.row()[0] for m in c.read_until("Z") if m.type == "D"] == [expected]
+    assert one.params["standard_conforming_strings"] == "off"
+
+
+def test_in_a_transaction_too(two):
+    one, other = two
+    for c in two:
+        c.send(parse("s", "SELECT 'a\\nb'") + sync())
+        c.read_until("Z")
+    one.query("BEGIN")
+    one.query("SET standard_conforming_strings = off")
+    one.send(parse("t", "SELECT 'a\\nb'") + bind("", "t") + execute() + sync())
+    assert [m.row()[0] for m in one.read_until("Z") if m.type == "D"] == [b"a\nb"]
+    one.query("ROLLBACK")
+    for c, name, expected in ((other, "s", b"a\\nb"), (one, "s", b"a\\nb"), (one, "t", b"a\nb")):
+        c.send(bind("", name) + execute() + sync())
+        got = [m.row()[0] for m in c.read_until("Z") if m.type == "D"]
+        assert got == [expected], (name, got)
