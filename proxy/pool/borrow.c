@@ -153,7 +153,9 @@ void server_on_quiet(struct conn *conn)
     CHECK(m != NULL);
     bool tcp = !conn->one_shot;
     label_unref(s->label);
+    told_unref(s->told);
     s->label = NULL;
+    s->told = NULL;
     s->stale_stmts = s->stale_stmts || s->stmts.n > 0;
     stmt_set_clear(&s->stmts);
     pool_server_leaves(s);

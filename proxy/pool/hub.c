@@ -29,6 +29,19 @@ bool pool_find_greeting(struct pool_set *set, struct label *label)
     return true;
 }
 
+struct told *pool_told(struct server *server)
+{
+    uint8_t bytes[SERVER_GREETING_MAX];
+    struct put o = put_into(bytes, sizeof bytes);
+    if (server->told)
+        return server->told;
+    server_greeting(server, &o);
+    if (o.full) /* then nobody is told of changes */
+        o = put_into(bytes, 0);
+    server->told = told_find(&server->pool->set->tolds, put_slice(&o));
+    return server->told;
+}
+
 void pool_keep_greeting(struct pool_set *set, struct label *label, struct slice messages)
 {
     label_set_greeting(label, messages);
@@ -82,6 +95,7 @@ static struct pool_set *set_new(struct hub *hub, struct cluster *cluster,
     list_init(&set->writers);
     list_init(&set->readers);
     list_init(&set->labels);
+    list_init(&set->tolds);
     stmt_set_init(&set->proven);
     label_steps_init(&set->label_steps);
     set->base = label_find(&set->labels, &empty);
@@ -147,7 +161,7 @@ static void set_free(struct pool_set *set)
     label_steps_clear(&set->label_steps);
     custom_settings_free(&set->custom_settings);
     label_unref(set->base);
-    CHECK(list_empty(&set->labels));
+    CHECK(list_empty(&set->labels) && list_empty(&set->tolds));
     list_remove(&set->node);
     shared_floor_unref(set->floor);
     cluster_unref(set->cluster);

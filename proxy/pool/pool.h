@@ -89,6 +89,7 @@ struct pool_set {
     struct stmt_set
         proven; /* statements that PostgreSQL has accepted here, POOL_PROVEN_MAX at most */
     struct list labels;
+    struct list tolds; /* struct told */
     struct label_steps label_steps;
     struct custom_settings custom_settings;
     struct label *base;  /* the empty label */
@@ -145,6 +146,9 @@ void hub_want_catalog(struct hub *hub, struct pool_set *set, bool load);
 /* What a login with these settings is told: known when a server with them has been seen by any worker. */
 bool pool_find_greeting(struct pool_set *set, struct label *label);
 void pool_keep_greeting(struct pool_set *set, struct label *label, struct slice messages);
+
+/* What this server reports, borrowed from it. */
+struct told *pool_told(struct server *server);
 
 /* The set for a login, with a reference. */
 struct pool_set *pool_set_get(struct hub *hub, struct cluster *cluster,

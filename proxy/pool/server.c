@@ -62,6 +62,8 @@ bool server_note_status(struct server *s, struct slice body)
     if (slice_is(name, "in_hot_standby"))
         s->in_recovery = slice_is(value, "on");
     struct server_status *status = find_status(s, name);
+    told_unref(s->told);
+    s->told = NULL;
     if (status) {
         free(status->value);
         status->value = copy_slice(value);
@@ -159,6 +161,7 @@ void server_dial(struct pool *pool)
 void server_free(struct server *s)
 {
     label_unref(s->label);
+    told_unref(s->told);
     stmt_set_clear(&s->stmts);
     for (unsigned i = 0; i < s->status_n; i++) {
         free(s->status[i].name);

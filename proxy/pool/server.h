@@ -21,6 +21,7 @@
 #include "proxy/pool/kdf.h"
 #include "proxy/pool/label.h"
 #include "proxy/pool/stmt.h"
+#include "proxy/pool/told.h"
 #include "proxy/wire/auth.h"
 #include "proxy/wire/scram.h"
 
@@ -63,6 +64,7 @@ struct server {
     struct server_login *login;
     struct label *label;   /* in force; NULL: not known */
     struct stmt_set stmts; /* prepared on it under our names */
+    struct told *told;     /* what it reports; NULL: pool_told() looks */
     uint64_t born_ms, idle_ms;
     uint64_t asked_ns; /* when the read was sent whose first byte is awaited; 0: none is */
     int64_t instance;  /* its postmaster's start, us; 0: not asked */

@@ -142,6 +142,22 @@ static enum step sync_label(struct session *s)
     return STEP_WAIT;
 }
 
+/* Servers may differ in what they report: their configuration has changed, or is another one. */
+static void tell(struct session *s)
+{
+    struct told *is = pool_told(s->server);
+    uint8_t bytes[SERVER_GREETING_MAX];
+    struct put o = put_into(bytes, sizeof bytes);
+    if (is == s->told || s->state != SESSION_READY)
+        return;
+    told_difference(s->told, is, &o);
+    if (o.full)
+        return;
+    conn_out_copy(s->conn, o.p, o.n);
+    told_unref(s->told);
+    s->told = told_ref(is);
+}
+
 void lease_guard(struct session *s)
 {
     s->guard = true;
@@ -161,6 +177,7 @@ static enum step attach(struct session *s, struct server *server)
         lease_guard(s);
     if (sync_label(s) == STEP_WAIT)
         return STEP_WAIT;
+    tell(s);
     if (s->waiter.want == WANT_READ)
         pool_asked(server);
     return STEP_DONE;
@@ -273,6 +290,7 @@ void lease_after_sync(struct session *s)
         finish_greeting(s);
         return;
     }
+    tell(s);
     if (s->waiter.want == WANT_READ)
         pool_asked(s->server);
     session_run(s);

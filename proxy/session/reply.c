@@ -262,6 +262,8 @@ static bool note_status(struct session *s, struct slice body)
     if (!server_note_status(s->server, body) || !auth_read_param_status(body, &name, &value))
         return false;
     startup_note_status(s, name, value);
+    told_unref(s->told);
+    s->told = told_ref(pool_told(s->server));
     state_reported(s);
     return true;
 }

@@ -112,6 +112,7 @@ static void session_free(struct session *s)
     if (s->pid)
         worker_drop_pid(worker, s);
     label_unref(s->label);
+    told_unref(s->told);
     if (s->set)
         pool_set_unref(s->set);
     if (s->counted)

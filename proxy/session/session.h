@@ -162,6 +162,7 @@ struct session {
     struct conn *conn;
     struct pool_set *set;
     struct label *label;
+    struct told *told; /* the reported settings that the client knows */
     struct settings *settings; /* of ours, pgweir.*; NULL: nothing is set */
     struct server *server;     /* the lease */
     struct auth *auth;
