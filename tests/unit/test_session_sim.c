@@ -745,7 +745,7 @@ static void tell_session(const struct session *s)
             s->replies.n ? s->replies.p[s->replies.head] : -1, s->collected_bytes, s->stream_left,
             s->server_body_left, s->server != NULL, waiter_waits(&s->waiter), s->on_replica,
             s->guard, s->guard_failed, s->syncing, s->skip_to_sync, s->skipping, s->copy_in,
-            s->segment_open, s->pinned, s->conn->paused);
+            s->segment_open, s->state_of.left != 0, s->conn->paused);
 }
 
 static void tell_stuck(struct world *w, const struct client *c)
