@@ -15,6 +15,7 @@ struct stmt_name_entry {
 };
 
 struct stmt_held {
+    uint64_t generation; /* of its table, then */
     struct stmt_held *next;
     struct list node;
     struct stmt *stmt;
@@ -148,6 +149,11 @@ void stmt_unref(struct stmt *stmt)
     *at = stmt->next;
     t->n--;
     free(stmt);
+}
+
+void stmt_table_replan(struct stmt_table *table)
+{
+    table->generation++;
 }
 
 static char *put_number(char *p, uint64_t number)
@@ -289,6 +295,12 @@ bool stmt_set_has(struct stmt_set *set, const struct stmt *stmt)
     return h != NULL;
 }
 
+bool stmt_set_is_stale(struct stmt_set *set, const struct stmt *stmt)
+{
+    const struct stmt_held *h = *held_at(set, stmt);
+    return h && h->generation != stmt->table->generation;
+}
+
 void stmt_set_add(struct stmt_set *set, struct stmt *stmt)
 {
     if (stmt_set_has(set, stmt))
@@ -296,7 +308,8 @@ void stmt_set_add(struct stmt_set *set, struct stmt *stmt)
     struct stmt_held *h = malloc(sizeof *h),
                      **bucket = &set->buckets[stmt->id % STMT_SERVER_BUCKETS];
     CHECK(h != NULL);
-    *h = (struct stmt_held){.next = *bucket, .stmt = stmt_ref(stmt)};
+    *h = (struct stmt_held){
+        .next = *bucket, .stmt = stmt_ref(stmt), .generation = stmt->table->generation};
     *bucket = h;
     list_push_front(&set->lru, &h->node);
     set->n++;

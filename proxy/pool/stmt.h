@@ -39,6 +39,7 @@ struct stmt {
 struct stmt_table {
     uint32_t worker;
     uint64_t next_id;
+    uint64_t generation; /* grows when plans have been found stale */
     uint32_t n, bucket_n; /* bucket_n: a power of two */
     struct stmt **buckets;
 };
@@ -60,6 +61,8 @@ static inline struct slice stmt_oids(const struct stmt *s)
 {
     return (struct slice){s->bytes + s->text_n, s->oids_n};
 }
+/* A plan that a server keeps does not fit the tables any more: all servers get their statements anew. */
+void stmt_table_replan(struct stmt_table *table);
 /* Its name at servers: "_pgweir_<worker>_<id>". */
 struct slice stmt_name(const struct stmt *stmt, char buf[STMT_NAME_MAX]);
 
@@ -85,6 +88,8 @@ struct stmt_set {
 };
 void stmt_set_init(struct stmt_set *set);
 bool stmt_set_has(struct stmt_set *set, const struct stmt *stmt); /* and marks it as used */
+/* It has it, but from before the last stmt_table_replan(). */
+bool stmt_set_is_stale(struct stmt_set *set, const struct stmt *stmt);
 void stmt_set_add(struct stmt_set *set, struct stmt *stmt);
 void stmt_set_remove(struct stmt_set *set, const struct stmt *stmt);
 struct stmt *stmt_set_oldest(const struct stmt_set *set);       /* borrowed; NULL: empty */

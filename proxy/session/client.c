@@ -192,6 +192,8 @@ static enum step send_query(struct session *s, const struct message *m, bool col
     s->worker->stats.queries++;
     statement_forget_unnamed(s); /* a simple query destroys the unnamed statement */
     stmt_set_unnamed(&s->server->stmts, NULL);
+    bool replaced = !refuse && facts.class == SQL_DEALLOCATE && facts.statements == 1 &&
+                    statement_deallocates(s, client_query_text(m));
     if (!s->skipping) {
         reply_push(s, REPLY_QUERY);
         s->segment_serial++;
@@ -199,6 +201,8 @@ static enum step send_query(struct session *s, const struct message *m, bool col
     }
     if (refuse)
         send_refusal(s, m->bytes);
+    else if (replaced)
+        client_drop(s, m->bytes);
     else if (m->bytes > MESSAGE_WHOLE_MAX)
         client_stream(s, m->bytes, false);
     else
@@ -501,64 +505,6 @@ void client_close_locally(struct session *s, const struct message *m)
     conn_out_copy(s->conn, close_complete, sizeof close_complete);
 }
 
-/* Sync and Close need no server when nothing else is there. True: answered here. */
-static bool answer_alone(struct session *s, bool only_local, size_t bytes)
-{
-    if (!only_local)
-        return false;
-    for (size_t done = 0; done < bytes;) {
-        struct message m;
-        if (client_look(s, 0, &m) != FOUND_MESSAGE)
-            CHECK_UNREACHABLE();
-        if (m.type == 'C') {
-            client_close_locally(s, &m);
-            if (s->state != SESSION_READY)
-                return true;
-        } else if (m.type == 'S') {
-            session_notice_ready(s);
-        }
-        done += m.bytes;
-        conn_in_drop(s->conn, m.bytes);
-    }
-    return true;
-}
-
-/* One Parse: of two, the second may not fit the first, and PostgreSQL should say so. */
-static bool is_proven_parse(struct session *s, size_t bytes)
-{
-    struct message m;
-    unsigned parses = 0;
-    for (size_t at = 0; at < bytes; at += m.bytes) {
-        if (client_look(s, at, &m) != FOUND_MESSAGE)
-            return false;
-        if (m.type == 'P' && (++parses > 1 || !statement_is_proven(s, m.p, m.bytes, false)))
-            return false;
-    }
-    return true;
-}
-
-/* A segment of Parse and Sync alone needs no server either when all of it is known. Clients that
- * prepare one after the other while others of theirs hold all servers would wait for themselves. */
-static bool answer_parses(struct session *s, size_t bytes)
-{
-    static const uint8_t parse_complete[] = {'1', 0, 0, 0, 4};
-    if (s->server || s->session_pooling || !is_proven_parse(s, bytes))
-        return false;
-    for (size_t done = 0; done < bytes;) {
-        struct message m;
-        CHECK(client_look(s, 0, &m) == FOUND_MESSAGE); /* it was a moment ago */
-        if (m.type == 'P') {
-            statement_is_proven(s, m.p, m.bytes, true);
-            conn_out_copy(s->conn, parse_complete, sizeof parse_complete);
-        } else {
-            session_notice_ready(s);
-        }
-        done += m.bytes;
-        conn_in_drop(s->conn, m.bytes);
-    }
-    return true;
-}
-
 /* Bytes that belong to a segment which we refused, or to a COPY that ended early. */
 static enum step drop_message(struct session *s, const struct message *m, enum found found)
 {
@@ -630,14 +576,12 @@ static enum step collect(struct session *s)
         return STEP_WAIT;
     struct collecting c = s->collecting;
     s->collecting = (struct collecting){0};
-    if (got == COLLECT_DONE || (got == COLLECT_WHOLE && answer_alone(s, !c.not_local, c.bytes)))
+    if (got == COLLECT_DONE || (got == COLLECT_WHOLE && answers_segment(s, &c)))
         return STEP_DONE;
     if (c.ours && !c.not_ours && !s->server) { /* up to a Flush too */
         settings_answer(s, c.bytes);
         return STEP_DONE;
     }
-    if (got == COLLECT_WHOLE && !c.not_parse && answer_parses(s, c.bytes))
-        return STEP_DONE;
     if (got == COLLECT_WHOLE && tx_answers(s, c.bytes))
         return STEP_DONE;
     s->collected_bytes = c.bytes;

@@ -160,6 +160,8 @@ static enum pass on_error(struct session *s, struct slice body)
         s->fatal_seen = true;
     settings_failed(s);
     state_error(s);
+    if (slice_is(f.sqlstate, "0A000") && slice_is(f.routine, "RevalidateCachedQuery"))
+        statement_replan(s);
     bool poisoned = !begins && say_poisoned(s, &f);
     reply_guard_passed(s);
     if (begins)

@@ -273,6 +273,7 @@ void auth_input(struct session *s);
 void auth_free(struct auth *auth);
 void startup_finish(struct session *s); /* proved: find the pools, greet */
 void startup_greet(struct session *s);  /* the greeting is known: ready */
+void startup_note_reading(struct session *s); /* from the greeting of its label */
 /* The client was told this: how its SQL is to be read. */
 void startup_note_status(struct session *s, struct slice name, struct slice value);
 
@@ -329,6 +330,7 @@ enum look_rc state_look_message(struct session *s, uint8_t type, struct slice bo
 void state_looked(struct session *s);
 bool state_keeps_server(const struct session *s);
 bool state_is_soiled(const struct session *s); /* no reset query cleans that server */
+void state_discard(struct session *s);         /* DISCARD ALL, and no server is held */
 void state_lost(struct session *s);            /* the server is gone, or was given back */
 void state_free(struct session *s);
 /* What a statement's text is read with, as a part of its identity. */
@@ -364,6 +366,10 @@ void client_note_facts(struct session *s, const struct sql_facts *facts);
 bool client_must_refuse(const struct session *s, const struct sql_facts *facts);
 extern const char client_refusal_message[], client_refusal_hint[];
 
+/* ---- answers.c ---- */
+/* The collected segment needs no server: it has been answered. */
+bool answers_segment(struct session *s, const struct collecting *c);
+
 /* ---- statement.c ---- */
 void statement_parse(struct session *s, const uint8_t *p, size_t n);
 /* One that is too long to be shared, of which `have` bytes are here. */
@@ -380,12 +386,17 @@ struct slice statement_text(const struct session *s, struct slice name); /* SLIC
 /* The name becomes true without PostgreSQL's word: the text is one of ours. False: the name is taken, or the
  * Parse is not plain. adopt: else only look. */
 bool statement_adopt(struct session *s, const uint8_t *p, size_t n, bool adopt);
+/* SQL that deallocates one of the client's statements, or tries to one of ours: the server got another query in its
+ * place. */
+bool statement_deallocates(struct session *s, struct slice sql);
 /* The statement that is known by this name, borrowed; or NULL. */
 struct stmt *statement_find(const struct session *s, struct slice name);
 /* A Bind that fails at the server: its error is the place of ours. */
 void statement_poison(struct session *s, enum reply reply);
 /* The facts of a statement that a Bind or Describe names, or NULL. */
 const struct sql_facts *statement_facts(struct session *s, struct slice name);
+/* "cached plan must not change result type": the tables have changed under the statements. */
+void statement_replan(struct session *s);
 void statement_complete(struct session *s, enum reply reply); /* its reply came */
 void statement_failed(struct session *s, enum reply reply);   /* an error came instead */
 void statement_dropped(struct session *s, enum reply reply);  /* its reply will not come */

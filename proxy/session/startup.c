@@ -198,7 +198,7 @@ void startup_note_status(struct session *s, struct slice name, struct slice valu
 }
 
 /* How the client's SQL is read, from what a server with its label reported. */
-static void note_reading(struct session *s)
+void startup_note_reading(struct session *s)
 {
     struct slice rest = {s->label->greeting, s->label->greeting_bytes}, name, value;
     while (rest.n > FRAME_HEAD_BYTES) {
@@ -254,7 +254,7 @@ void startup_greet(struct session *s)
     if (s->console)
         put_console_greeting(&o);
     else {
-        note_reading(s);
+        startup_note_reading(s);
         s->told = told_find(&s->set->tolds,
                             (struct slice){s->label->greeting, s->label->greeting_bytes});
         conn_out_copy(s->conn, s->label->greeting, s->label->greeting_bytes);

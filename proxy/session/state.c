@@ -246,6 +246,23 @@ static bool step(struct session *s)
     return to != NULL;
 }
 
+void state_discard(struct session *s)
+{
+    uint8_t bytes[SERVER_GREETING_MAX];
+    struct put o = put_into(bytes, sizeof bytes);
+    struct label *startup = s->state_of.startup;
+    struct told *is =
+        told_find(&s->set->tolds, (struct slice){startup->greeting, startup->greeting_bytes});
+    told_difference(s->told, is, &o);
+    CHECK(!o.full); /* it is a part of a greeting */
+    conn_out_copy(s->conn, o.p, o.n);
+    told_unref(s->told);
+    s->told = is;
+    label_unref(s->label);
+    s->label = label_ref(startup);
+    startup_note_reading(s);
+}
+
 /* ---- asking ---- */
 
 struct look {

@@ -6,11 +6,13 @@
 
 #include "base/check.h"
 #include "proxy/wire/take.h"
+#include "router/deallocate.h"
 
 #include <stdlib.h>
 
 #define OUR_PREFIX "_pgweir_"
 #define POISON "_pgweir_none"
+#define GONE "_pgweir_gone"
 
 /* ---- pending changes: one for each expected reply that has_pending() ---- */
 
@@ -152,6 +154,12 @@ static void prove(struct session *s, struct stmt *stmt)
     if (proven->n >= POOL_PROVEN_MAX)
         stmt_set_remove(proven, stmt_set_oldest(proven));
     stmt_set_add(proven, stmt);
+}
+
+void statement_replan(struct session *s)
+{
+    stmt_table_replan(&s->worker->hub.stmts);
+    stmt_set_clear(&s->set->proven);
 }
 
 void statement_complete(struct session *s, enum reply reply)
@@ -344,9 +352,17 @@ static void make_room(struct session *s)
     close_on_server(s, oldest);
 }
 
+/* One whose plan is stale would fail for ever: it goes, and the next Parse brings it again. */
+static void drop_stale(struct session *s, struct stmt *stmt)
+{
+    if (s->tx_status != 'E' && stmt_set_is_stale(&s->server->stmts, stmt) && server_has(s, stmt))
+        close_on_server(s, stmt);
+}
+
 static void ensure_named(struct session *s, struct stmt *stmt)
 {
     char buf[STMT_NAME_MAX];
+    drop_stale(s, stmt);
     if (server_has(s, stmt))
         return;
     make_room(s);
@@ -422,6 +438,7 @@ static void parse_named(struct session *s, struct slice name, struct stmt *stmt,
 {
     char buf[STMT_NAME_MAX];
     uint8_t head[FRAME_HEAD_BYTES + STMT_NAME_MAX];
+    drop_stale(s, stmt);
     /* In a failed transaction the real Parse must go, so that its error comes where it belongs. */
     if (s->tx_status != 'E' && server_has(s, stmt)) {
         expect(s, REPLY_PARSE_FAKE, name, stmt, FOR_CLIENT);
@@ -539,6 +556,33 @@ bool statement_adopt(struct session *s, const uint8_t *p, size_t n, bool adopt)
         stmt_intern(&s->worker->hub.stmts, text, slice_skip(body, 2), state_parse_env(s), &env);
     set_name(s, name, stmt);
     stmt_unref(stmt);
+    return true;
+}
+
+/* ---- SQL's DEALLOCATE ---- */
+
+/* On the server nothing goes: others use it. A statement of nothing is prepared there and goes, which brings the
+ * tag in its place. Nobody reaches one of ours by its name. */
+bool statement_deallocates(struct session *s, struct slice sql)
+{
+    struct deallocate d;
+    uint8_t bytes[128];
+    struct put o = put_into(bytes, sizeof bytes);
+    if (s->skipping || s->copy_in || s->tx_status == 'E')
+        return false;
+    deallocate_read(sql, !s->odd_strings, &d);
+    struct slice name = {d.name, d.name_n};
+    bool known = d.kind == DEALLOCATE_ONE && find(s, name) != NULL;
+    if (!known && !(d.kind == DEALLOCATE_ONE && is_ours(name)))
+        return false;
+    if (known) {
+        put_parse(&o, slice_of(GONE), SLICE_NONE, SLICE_NONE);
+        expect(s, REPLY_PARSE_INJECT, SLICE_NONE, NULL, 0);
+        stmt_names_remove(&s->names, name);
+    }
+    put_query(&o, slice_of(known ? "DEALLOCATE " GONE : "DEALLOCATE " POISON));
+    CHECK(!o.full);
+    conn_out_copy(s->server->conn, o.p, o.n);
     return true;
 }
 

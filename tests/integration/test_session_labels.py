@@ -261,3 +261,71 @@ def test_a_changed_configuration_is_told_with_the_next_server(cluster, weir, two
             assert c.params["TimeZone"] == "Asia/Tokyo"
     finally:
         cluster.sql("primary", "ALTER ROLE app_scram RESET TimeZone")
+
+
+# SQL's DEALLOCATE of what the protocol prepared (PHP's PDO, Rails and psycopg do that).
+
+def prepare(c, name, sql):
+    c.send(parse(name, sql) + sync())
+    assert types(c.read_until("Z")) == "1Z"
+
+
+def run(c, name):
+    c.send(bind("", name) + execute() + sync())
+    return c.read_until("Z")
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_deallocate_takes_one_clients_name_away(two, inside):
+    one, other = two
+    for c in two:
+        prepare(c, "s", "SELECT 7")
+        prepare(c, "Odd", "SELECT 8")
+    if inside:
+        one.query("BEGIN")
+        one.rows("SELECT 1")
+    for sql in ("DEALLOCATE s", 'DEALLOCATE PREPARE "Odd"'):
+        answers = one.query(sql)
+        assert types(answers) == "CZ" and answers[0].body == b"DEALLOCATE\0", answers
+    if inside:
+        one.query("COMMIT")
+    assert error_of(run(one, "s")).sqlstate == "26000" and error_of(one.query("DEALLOCATE s")).sqlstate == "26000"
+    prepare(one, "s", "SELECT 9")
+    assert [m.row() for m in run(one, "s") if m.type == "D"] == [[b"9"]]
+    assert [m.row() for m in run(other, "s") if m.type == "D"] == [[b"7"]]
+    assert [m.row() for m in run(other, "Odd") if m.type == "D"] == [[b"8"]]
+
+
+@pytest.mark.parametrize("sql", ["DEALLOCATE ALL", "DISCARD ALL"])
+def test_deallocate_all_takes_one_clients_names_away(two, sql):
+    one, other = two
+    for c in two:
+        prepare(c, "s", "SELECT 7")
+    answers = one.query(sql)
+    assert types(answers) == "CZ" and answers[0].body == sql.encode() + b"\0"
+    assert error_of(run(one, "s")).sqlstate == "26000"
+    assert [m.row() for m in run(other, "s") if m.type == "D"] == [[b"7"]]
+
+
+def test_names_of_ours_are_nobodys(two):
+    one, other = two
+    prepare(other, "s", "SELECT 7")
+    shared_name = one.rows("SELECT name FROM pg_prepared_statements")[0][0]
+    assert error_of(one.query(f"DEALLOCATE {shared_name}")).sqlstate == "26000"
+    assert [m.row() for m in run(other, "s") if m.type == "D"] == [[b"7"]]
+
+
+def test_a_plan_that_does_not_fit_any_more_is_made_anew(cluster, two):
+    """PostgreSQL's error comes once; behind a pooler it came for ever, to all clients."""
+    one, other = two
+    cluster.sql("primary", "DROP TABLE IF EXISTS altered; CREATE TABLE altered (a int); GRANT ALL ON altered TO PUBLIC;"
+                           "INSERT INTO altered VALUES (1)")
+    for c in two:
+        prepare(c, "s", "SELECT * FROM altered")
+        assert len(run(c, "s")) == 4
+    cluster.sql("primary", "ALTER TABLE altered ADD b int DEFAULT 2")
+    assert error_of(run(one, "s")).sqlstate == "0A000"
+    for c in (one, other, one):
+        assert [m.row() for m in run(c, "s") if m.type == "D"] == [[b"1", b"2"]]
+    one.send(parse("t", "SELECT * FROM altered") + bind("", "t") + execute() + sync())
+    assert [m.row() for m in one.read_until("Z") if m.type == "D"] == [[b"1", b"2"]]
