@@ -2,6 +2,7 @@
 
 #include "base/check.h"
 #include "proxy/admin/gather.h"
+#include "proxy/admin/pins.h"
 #include "proxy/admin/routes.h"
 #include "proxy/admin/rows.h"
 #include "proxy/control/control.h"
@@ -268,6 +269,7 @@ static const struct command {
     {"show lag", "SHOW LAG", show_lag},
     {"show routes", "SHOW ROUTES", show_routes},
     {"show primary_reads", "SHOW PRIMARY_READS", show_primary_reads},
+    {"show pins", "SHOW PINS", show_pins},
     {"show pools", "SHOW POOLS", show_pools},
     {"show config", "SHOW CONFIG", show_config},
     {"show help", "SHOW HELP", help},

@@ -134,7 +134,7 @@ enum left {
     LEFT_SEED = 1 << 6,      /* setseed(), LOAD: nothing undoes it */
     LEFT_SEQUENCES = 1 << 7, /* currval() and lastval() are used */
     LEFT_STATEMENT = 1 << 8, /* a prepared statement that is not kept here */
-    LEFT_OTHER = 1 << 9      /* replication origins, slots, dblink */
+    LEFT_OTHER = 1 << (LEFT_N - 1) /* replication origins, slots, dblink */
 };
 
 /* What the client's SQL has left behind (state.c). */

@@ -76,27 +76,17 @@ static uint16_t touches(const struct session *s, uint32_t flags)
     return touched;
 }
 
-static const struct {
-    uint16_t left;
-    const char *text;
-} names[] = {
-    {LEFT_SETTINGS, "settings"},
-    {LEFT_PREPARED, "prepared_statement"},
-    {LEFT_CURSORS, "cursor_with_hold"},
-    {LEFT_CHANNELS, "listen"},
-    {LEFT_LOCKS, "advisory_lock"},
-    {LEFT_TEMP, "temporary_object"},
-    {LEFT_SEED, "setseed_or_load"},
-    {LEFT_SEQUENCES, "currval"},
-    {LEFT_STATEMENT, "long_statement"},
-    {LEFT_OTHER, "session_function"},
+/* By the number of the bit. */
+static const char *const names[LEFT_N] = {
+    "settings",         "prepared_statement", "cursor_with_hold", "listen",         "advisory_lock",
+    "temporary_object", "setseed_or_load",    "currval",          "long_statement", "session_function",
 };
 
 const char *state_text(uint16_t left)
 {
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-        if (left & names[i].left)
-            return names[i].text;
+    for (unsigned i = 0; i < LEFT_N; i++)
+        if (left & 1U << i)
+            return names[i];
     return "";
 }
 
@@ -150,8 +140,8 @@ static void pin(struct session *s, uint16_t left, uint64_t fingerprint)
     st->left |= left;
     if (!more)
         return;
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-        s->worker->stats.pins[i] += (more & names[i].left) != 0;
+    for (unsigned i = 0; i < LEFT_N; i++)
+        s->worker->stats.pins[i] += (more >> i) & 1;
     LOG(LOG_WARN, "session.pinned", LF_U("client", s->serial), LF_S("db", s->set->database),
         LF_S("user", s->set->user), LF_S("reason", state_text(more)),
         LF_U("fingerprint", fingerprint));
