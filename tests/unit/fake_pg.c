@@ -235,7 +235,14 @@ static void quoted_after(const char *text, const char *before, char *to, size_t 
     to[n] = '\0';
 }
 
-/* What pgweir itself asks: the settings of a label; which instance this is. */
+static void setting_row(struct backend *b, const char *name, const char *value)
+{
+    if (*value)
+        bytes_format(&b->out, 'D', "hwzwzwz", 3, 1, "s", (uint32_t)strlen(name), name,
+                     (uint32_t)strlen(value), value);
+}
+
+/* What pgweir itself asks: the settings of a label; what is left of a session; which instance this is. */
 static bool run_internal(struct backend *b, const char *sql)
 {
     if (!starts(sql, LABEL_SQL_FIRST))
@@ -246,13 +253,24 @@ static bool run_internal(struct backend *b, const char *sql)
         reset_settings(b);
         quoted_after(sql, "E'application_name',E'", b->application_name,
                      sizeof b->application_name);
+        quoted_after(sql, "E'work_mem',E'", b->work_mem, sizeof b->work_mem);
         complete(b, "RESET");
         complete(b, "RESET");
-        if (strstr(sql, "set_config")) {
+        for (const char *at = sql; (at = strstr(at, "set_config")); at++) {
             row_head(b);
             row(b, "", "");
             complete(b, "SELECT 1");
         }
+        return true;
+    }
+    if (starts(sql, "SELECT NULL,NULL,NULL WHERE false")) {
+        row_head(b);
+        if (strstr(sql, "pg_settings")) {
+            setting_row(b, "role", "none");
+            setting_row(b, "work_mem", b->work_mem);
+            setting_row(b, "application_name", b->application_name);
+        }
+        complete(b, "SELECT 3");
         return true;
     }
     if (starts(sql, "SELECT (extract")) {

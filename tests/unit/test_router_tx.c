@@ -293,7 +293,9 @@ static void each_statement_has_its_fate_on_a_replica(void **state)
         {"SELECT 1 AS a INTO TEMP t", TX_PRIMARY_ONLY, false},
         {"LISTEN c", TX_PRIMARY_ONLY, false},
         {"NOTIFY c", TX_PRIMARY_ONLY, false},
-        {"SET work_mem = 1", TX_PRIMARY_ONLY, false},
+        {"SET work_mem = 1", TX_MOVES, true},
+        {"SELECT set_config('a.b', 'c', false)", TX_MOVES, true},
+        {"SET work_mem = 1; PREPARE p AS SELECT 1", TX_PRIMARY_ONLY, true},
         {"PREPARE p AS SELECT 1", TX_PRIMARY_ONLY, false},
         {"DECLARE c CURSOR WITH HOLD FOR SELECT 1", TX_PRIMARY_ONLY, true},
     };
