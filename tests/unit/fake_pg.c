@@ -104,6 +104,7 @@ struct backend {
     bool has_unnamed, has_portal;
     char unnamed[TEXT_MAX], portal[TEXT_MAX], param[TEXT_MAX];
     char work_mem[64], application_name[64];
+    bool listens;
 };
 
 struct fake_pg {
@@ -202,8 +203,8 @@ static void row_head(struct backend *b)
 static void row(struct backend *b, const char *sql, const char *param)
 {
     char text[1024];
-    int n =
-        snprintf(text, sizeof text, "%s|%s|%s|%s", sql, param, b->work_mem, b->application_name);
+    int n = snprintf(text, sizeof text, "%s|%s|%s|%s|%d", sql, param, b->work_mem,
+                     b->application_name, b->listens);
     bytes_format(&b->out, 'D', "hwz", 1, (uint32_t)n, text);
 }
 
@@ -265,6 +266,8 @@ static bool run_internal(struct backend *b, const char *sql)
     }
     if (starts(sql, "SELECT NULL,NULL,NULL WHERE false")) {
         row_head(b);
+        if (strstr(sql, "pg_listening_channels") && b->listens)
+            bytes_format(&b->out, 'D', "hwzww", 3, 1, "l", 0, 0);
         if (strstr(sql, "pg_settings")) {
             setting_row(b, "role", "none");
             setting_row(b, "work_mem", b->work_mem);
@@ -330,7 +333,11 @@ static bool run_control(struct backend *b, const char *sql)
         }
         reset_settings(b);
         forget_statements(b);
+        b->listens = false;
         complete(b, "DISCARD ALL");
+    } else if (starts(sql, "LISTEN") || starts(sql, "UNLISTEN")) {
+        b->listens = *sql == 'L';
+        complete(b, b->listens ? "LISTEN" : "UNLISTEN");
     } else if (starts(sql, "DEALLOCATE ALL")) {
         forget_statements(b);
         complete(b, "DEALLOCATE ALL");

@@ -47,6 +47,7 @@ struct client {
     unsigned expect_n;
     uint64_t progress_ms;
     char work_mem[64], application_name[8];
+    bool listens;
 };
 
 struct world {
@@ -101,7 +102,8 @@ static void pop(struct client *c)
 static void expect_row(struct client *c, const char *sql, const char *param)
 {
     struct expect *e = expect(c, 'D');
-    snprintf(e->text, sizeof e->text, "%s|%s|%s|%s", sql, param, c->work_mem, c->application_name);
+    snprintf(e->text, sizeof e->text, "%s|%s|%s|%s|%d", sql, param, c->work_mem, c->application_name,
+             c->listens);
 }
 
 static bool has_own_mark(const struct client *c, const char *text)
@@ -287,7 +289,7 @@ static void send_copy_data(struct client *c)
 static void send_state(struct client *c)
 {
     char sql[100], value[32];
-    switch (sim_random(c->world->sim, 3)) {
+    switch (sim_random(c->world->sim, 5)) {
     case 0:
         snprintf(value, sizeof value, "w%u_%u", c->id, c->serial++);
         snprintf(sql, sizeof sql, "SET work_mem = '%s'", value);
@@ -299,6 +301,14 @@ static void send_state(struct client *c)
         query(c, "DISCARD ALL");
         expect(c, 'C')->name = -3;
         c->expects[c->expect_n - 1].allow = NOT_IN_TX;
+        break;
+    case 2:
+        query(c, "LISTEN news");
+        expect(c, 'C')->name = -5;
+        break;
+    case 3:
+        query(c, "UNLISTEN news");
+        expect(c, 'C')->name = -6;
         break;
     default:
         query(c, "DEALLOCATE ALL");
@@ -473,8 +483,12 @@ static void apply(struct client *c, const struct expect *e)
         snprintf(c->work_mem, sizeof c->work_mem, "%.60s", e->text);
     else if (e->name == -3)
         c->work_mem[0] = '\0';
-    if (e->name <= -3)
+    if (e->name == -3 || e->name == -4)
         forget_names(c);
+    if (e->name == -3 || e->name == -6)
+        c->listens = false;
+    else if (e->name == -5)
+        c->listens = true;
 }
 
 static void on_ready(struct client *c, char tx)
