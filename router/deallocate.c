@@ -1,15 +1,6 @@
 #include "router/deallocate.h"
 
-#include "router/scan.h"
-
-#include <string.h>
-#include <strings.h>
-
-static bool is_word(const struct scan_token *t, const char *word)
-{
-    return t->kind == SCAN_WORD && t->text.n == strlen(word) &&
-           strncasecmp((const char *)t->text.p, word, t->text.n) == 0;
-}
+#include "router/reader.h"
 
 /* False: too long, or letters whose lower case depends on the encoding. */
 static bool take_name(const struct scan_token *t, struct deallocate *out)
@@ -28,36 +19,22 @@ static bool take_name(const struct scan_token *t, struct deallocate *out)
     return out->name_n > 0;
 }
 
-static bool ends(struct scan *scan)
-{
-    struct scan_token t;
-    do
-        scan_next(scan, &t);
-    while (t.kind == SCAN_PUNCT && *t.text.p == ';');
-    return t.kind == SCAN_END;
-}
-
 void deallocate_read(struct slice sql, bool standard_conforming_strings, struct deallocate *out)
 {
-    struct scan scan;
-    struct scan_token t;
+    struct reader r;
     *out = (struct deallocate){.kind = DEALLOCATE_OTHER};
-    scan_init(&scan, sql, standard_conforming_strings);
-    do
-        scan_next(&scan, &t);
-    while (t.kind == SCAN_PUNCT && *t.text.p == ';');
-    if (!is_word(&t, "deallocate"))
+    reader_begin(&r, sql, standard_conforming_strings);
+    if (!reader_accept(&r, "deallocate"))
         return;
-    scan_next(&scan, &t);
-    if (is_word(&t, "prepare")) {
-        struct scan at = scan;
-        scan_next(&at, &t);
-        if (t.kind == SCAN_WORD || t.kind == SCAN_QUOTED)
-            scan = at;
-        else /* the statement is called "prepare" */
-            t = (struct scan_token){SCAN_WORD, {(const uint8_t *)"prepare", 7}};
-    }
-    bool all = is_word(&t, "all");
-    if ((all || take_name(&t, out)) && ends(&scan))
+    struct reader ahead = r;
+    if (reader_accept(&ahead, "prepare") &&
+        (ahead.token.kind == SCAN_WORD || ahead.token.kind == SCAN_QUOTED))
+        r = ahead; /* else the statement is called "prepare" */
+    bool all = reader_is_word(&r, "all");
+    if (!all && !take_name(&r.token, out))
+        return;
+    reader_next(&r);
+    reader_skip_semicolons(&r);
+    if (r.token.kind == SCAN_END)
         out->kind = all ? DEALLOCATE_ALL : DEALLOCATE_ONE;
 }

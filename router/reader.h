@@ -1,4 +1,4 @@
-/* router/reader.h: reading one small grammar, a token ahead (setting.c, tx.c). Private to router/.
+/* router/reader.h: reading one small grammar, a token ahead (setting.c, tx.c, reset.c, deallocate.c). Private to router/.
  *
  * Pure      borrows the text. Words are keywords: unquoted, in any case of letters.
  */

@@ -362,7 +362,7 @@ void label_put_literal(struct put *out, const char *text)
     put_bytes(out, slice_of("'"));
 }
 
-static void put_setting(struct put *out, const char *name, const char *value)
+void label_put_setting(struct put *out, const char *name, const char *value)
 {
     put_bytes(out, slice_of(";SELECT pg_catalog.set_config("));
     label_put_literal(out, name);
@@ -380,11 +380,11 @@ bool label_sql(const struct label *label, struct put *out)
     while (at < end) {
         const char *value = at + strlen(at) + 1;
         if (strcmp(at, last[0]) != 0 && strcmp(at, last[1]) != 0)
-            put_setting(out, at, value);
+            label_put_setting(out, at, value);
         at = value + strlen(value) + 1;
     }
     for (size_t i = 0; i < sizeof last / sizeof *last; i++)
         if (label_value(label, last[i]))
-            put_setting(out, last[i], label_value(label, last[i]));
+            label_put_setting(out, last[i], label_value(label, last[i]));
     return !out->full;
 }

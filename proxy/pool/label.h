@@ -94,6 +94,8 @@ void label_set_greeting(struct label *label, struct slice messages);
 #define LABEL_SQL_FIRST "SET TRANSACTION ISOLATION LEVEL READ COMMITTED;"
 /* A string constant that is read the same way under any setting. */
 void label_put_literal(struct put *out, const char *text);
+/* SQL behind other SQL that sets one of its settings. */
+void label_put_setting(struct put *out, const char *name, const char *value);
 /* The SQL that gives a server this label from any other. False: it does not fit. */
 bool label_sql(const struct label *label, struct put *out);
 #define LABEL_SQL_MAX (6 * LABEL_BYTES_MAX)

@@ -165,6 +165,29 @@ static void send_refusal(struct session *s, size_t bytes)
 
 /* ---- one message, with a server ---- */
 
+/* RESET, and behind it what the client's login had set. */
+static bool send_restoring(struct session *s, const struct message *m,
+                           const struct sql_facts *facts)
+{
+    uint8_t more[LABEL_SQL_MAX];
+    struct put after = put_into(more, sizeof more), head;
+    uint8_t bytes[FRAME_HEAD_BYTES];
+    if (!state_restores(s, facts, client_query_text(m), &after))
+        return false;
+    CHECK(!after.full); /* LABEL_BYTES_MAX bytes of names and values */
+    struct slice text = client_query_text(m);
+    head = put_into(bytes, sizeof bytes);
+    put_u8(&head, 'Q');
+    put_u32(&head, (uint32_t)(4 + text.n + 1 + after.n + 1));
+    conn_out_copy(s->server->conn, head.p, head.n);
+    conn_out_copy(s->server->conn, text.p, text.n);
+    conn_out_copy(s->server->conn, "\n", 1); /* the text may end in a comment */
+    put_u8(&after, '\0');
+    CHECK(!after.full);
+    conn_out_copy(s->server->conn, after.p, after.n);
+    return true;
+}
+
 static enum step send_query(struct session *s, const struct message *m, bool collected)
 {
     struct sql_facts facts = s->segment;
@@ -194,14 +217,15 @@ static enum step send_query(struct session *s, const struct message *m, bool col
     stmt_set_unnamed(&s->server->stmts, NULL);
     bool replaced = !refuse && facts.class == SQL_DEALLOCATE && facts.statements == 1 &&
                     statement_deallocates(s, client_query_text(m));
+    bool restores = !refuse && send_restoring(s, m, &facts);
     if (!s->skipping) {
-        reply_push(s, REPLY_QUERY);
+        reply_push(s, restores ? REPLY_RESTORE : REPLY_QUERY);
         s->segment_serial++;
         s->segment_open = false;
     }
     if (refuse)
         send_refusal(s, m->bytes);
-    else if (replaced)
+    else if (replaced || restores)
         client_drop(s, m->bytes);
     else if (m->bytes > MESSAGE_WHOLE_MAX)
         client_stream(s, m->bytes, false);

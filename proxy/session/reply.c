@@ -38,6 +38,11 @@ static bool expects(const struct session *s, enum reply reply)
     return s->replies.n > 0 && s->replies.p[s->replies.head] == reply;
 }
 
+static bool expects_query(const struct session *s)
+{
+    return expects(s, REPLY_QUERY) || expects(s, REPLY_RESTORE);
+}
+
 static enum reply pop(struct session *s)
 {
     struct reply_ring *r = &s->replies;
@@ -90,7 +95,7 @@ void reply_guard_passed(struct session *s)
 /* The rest of the segment gets no reply: the server skips to Sync. */
 static void skip_expected(struct session *s)
 {
-    if (expects(s, REPLY_QUERY) || expects(s, REPLY_FUNCTION) || expects(s, REPLY_SYNC))
+    if (expects_query(s) || expects(s, REPLY_FUNCTION) || expects(s, REPLY_SYNC))
         return; /* ReadyForQuery follows by itself */
     if (s->replies.n > 0)
         statement_failed(s, pop(s));
@@ -104,7 +109,7 @@ static void skip_expected(struct session *s)
  * sent yet. */
 enum reply reply_drop_segment(struct session *s)
 {
-    while (s->replies.n > 0 && !expects(s, REPLY_SYNC) && !expects(s, REPLY_QUERY) &&
+    while (s->replies.n > 0 && !expects(s, REPLY_SYNC) && !expects_query(s) &&
            !expects(s, REPLY_FUNCTION))
         statement_dropped(s, pop(s));
     if (s->replies.n == 0)
@@ -178,9 +183,11 @@ static enum pass on_ready(struct session *s, struct slice body)
     if (body.n != 1 || !memchr("ITE", *body.p, 3) || s->replies.n == 0)
         return STOP;
     enum reply reply = pop(s);
-    if (reply != REPLY_SYNC && reply != REPLY_QUERY && reply != REPLY_FUNCTION)
+    bool query = reply == REPLY_QUERY || reply == REPLY_RESTORE;
+    if (reply != REPLY_SYNC && !query && reply != REPLY_FUNCTION)
         return STOP;
-    if (reply == REPLY_QUERY) { /* which destroyed what was parsed ahead of it */
+    s->state_of.restored = false;
+    if (query) { /* which destroyed what was parsed ahead of it */
         stmt_set_unnamed(&s->server->stmts, NULL);
         statement_forget_unnamed(s);
     }
@@ -206,7 +213,7 @@ static enum pass on_ready(struct session *s, struct slice body)
 static void on_copy_in(struct session *s)
 {
     s->copy_in = true;
-    if (!expects(s, REPLY_EXECUTE) && !expects(s, REPLY_QUERY))
+    if (!expects(s, REPLY_EXECUTE) && !expects_query(s))
         return;
     enum reply asked = pop(s);
     while (expects(s, REPLY_SYNC)) {
@@ -255,7 +262,11 @@ static enum pass result(struct session *s, bool ends)
             pop(s);
         return PASS;
     }
-    return expects(s, REPLY_QUERY) ? PASS : STOP;
+    if (!expects_query(s))
+        return STOP;
+    bool ours = s->state_of.restored;
+    s->state_of.restored = ours || (ends && expects(s, REPLY_RESTORE));
+    return ours ? SWALLOW : PASS;
 }
 
 static bool note_status(struct session *s, struct slice body)
@@ -281,7 +292,7 @@ static enum pass on_message(struct session *s, uint8_t type, struct slice body)
     case 'H': /* CopyOutResponse */
         return result(s, false);
     case 'C': /* CommandComplete */
-        if (body.n > 0) {
+        if (body.n > 0 && !s->state_of.restored) {
             settings_tag(s, (struct slice){body.p, body.n - 1});
             if (s->forget_names)
                 note_command(s, (struct slice){body.p, body.n - 1});
@@ -296,7 +307,7 @@ static enum pass on_message(struct session *s, uint8_t type, struct slice body)
     case 'n': /* NoData */
         if (expects(s, REPLY_DESCRIBE))
             pop(s);
-        return PASS;
+        return s->state_of.restored ? SWALLOW : PASS;
     case 't': /* ParameterDescription: RowDescription or NoData follows */
         return expects(s, REPLY_DESCRIBE) ? PASS : STOP;
     case 'Z':

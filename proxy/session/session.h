@@ -63,6 +63,7 @@ enum reply {
     REPLY_COPY_DONE,    /* nothing: CopyDone or CopyFail was sent here, ahead of the server's 'G' */
     REPLY_SYNC,         /* 'Z' */
     REPLY_QUERY,        /* ... 'Z' */
+    REPLY_RESTORE,      /* the same, of which only the first statement is the client's */
     REPLY_FUNCTION      /* 'V' 'Z' */
 };
 
@@ -148,6 +149,7 @@ struct state_of {
     uint16_t touched;  /* enum left: to be asked about when the transaction has ended */
     uint16_t left;     /* ... what is on the server: it stays with this client */
     uint16_t prepared; /* ... what SQL's EXECUTE may touch */
+    bool restored : 1; /* REPLY_RESTORE: the client's statement has been answered */
     bool sole : 1;     /* nothing but the SET of text runs */
     bool ran : 1, failed : 1;
     uint8_t env[8];
@@ -317,6 +319,10 @@ enum step tx_failed_message(struct session *s);
 /* A statement is sent; values: the Bind that it comes with. */
 void state_saw(struct session *s, const struct sql_facts *facts, struct slice text,
                struct slice values);
+/* A statement that sets back what the client's login had set. RESET knows the server's values only, so more SQL,
+ * put into out, has to follow it. */
+bool state_restores(struct session *s, const struct sql_facts *facts, struct slice text,
+                    struct put *out);
 void state_saw_unread(struct session *s);           /* ... that nobody has read */
 void state_pin(struct session *s, uint16_t left);   /* enum left */
 void state_reported(struct session *s);             /* ParameterStatus came */

@@ -14,6 +14,7 @@
 #include "base/check.h"
 #include "proxy/io/log.h"
 #include "proxy/wire/take.h"
+#include "router/reset.h"
 #include "router/scan.h"
 
 #include <stdlib.h>
@@ -168,6 +169,29 @@ void state_saw(struct session *s, const struct sql_facts *facts, struct slice te
           custom_settings_read(&s->set->custom_settings, values)))
         pin(s, LEFT_OTHER, facts->fingerprint);
     pin(s, stays(flags), facts->fingerprint);
+}
+
+bool state_restores(struct session *s, const struct sql_facts *facts, struct slice text,
+                    struct put *out)
+{
+    const struct label *startup = s->state_of.startup;
+    struct reset reset;
+    if (facts->class != SQL_SESSION_STATE || facts->statements != 1 || startup->bytes == 0 ||
+        s->tx_status == 'E' || s->skipping || s->copy_in)
+        return false;
+    reset_read(text, !s->odd_strings, &reset);
+    if (reset.kind == RESET_OTHER)
+        return false;
+    size_t before = out->n;
+    const char *at = (const char *)startup->text, *end = at + startup->bytes;
+    while (at < end) {
+        const char *value = at + strlen(at) + 1;
+        if (reset.kind == RESET_ALL || strcmp(at, reset.name) == 0)
+            label_put_setting(out, at, value);
+        at = value + strlen(value) + 1;
+    }
+    s->state_of.sole = s->state_of.sole && out->n == before; /* what it does is this client's alone */
+    return out->n > before;
 }
 
 void state_saw_unread(struct session *s)
@@ -480,7 +504,7 @@ void state_lost(struct session *s)
     free(st->look);
     st->look = NULL;
     st->touched = st->left = st->prepared = 0;
-    st->sole = false;
+    st->sole = st->restored = false;
 }
 
 void state_free(struct session *s)

@@ -35,6 +35,7 @@ static bool has_pending(enum reply reply)
     case REPLY_COPY_DONE:
     case REPLY_SYNC:
     case REPLY_QUERY:
+    case REPLY_RESTORE:
     case REPLY_FUNCTION:
         return false;
     }

@@ -329,3 +329,20 @@ def test_a_plan_that_does_not_fit_any_more_is_made_anew(cluster, two):
         assert [m.row() for m in run(c, "s") if m.type == "D"] == [[b"1", b"2"]]
     one.send(parse("t", "SELECT * FROM altered") + bind("", "t") + execute() + sync())
     assert [m.row() for m in one.read_until("Z") if m.type == "D"] == [[b"1", b"2"]]
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_a_reset_is_as_with_a_session_of_ones_own(weir, inside):
+    c = login(weir.port, TimeZone="Asia/Tokyo", options="-c work_mem=6MB")
+    if inside:
+        c.query("BEGIN; SELECT 1")
+    for sql, tag in (("RESET TimeZone -- end", "RESET"), ("SET TIME ZONE DEFAULT", "SET"), ("RESET ALL", "RESET"),
+                     ("SET timezone TO DEFAULT", "SET")):
+        c.query("SET TimeZone = 'Europe/Oslo'")
+        c.query("SET work_mem = '7MB'")
+        answers = c.query(sql)
+        assert types(answers).replace("S", "") == "CZ" and answers[0].body == tag.encode() + b"\0", answers
+        assert c.params["TimeZone"] == "Asia/Tokyo" and c.rows("SHOW TimeZone") == [["Asia/Tokyo"]]
+        assert c.rows("SHOW work_mem") == [["6MB" if "ALL" in sql else "7MB"]]
+    c.send(query("RESET work_mem") + query("SHOW work_mem") + query("RESET nonsense.") + query("SELECT 1"))
+    assert [types(c.read_until("Z")) for _ in range(2)] == ["CZ", "TDCZ"]
