@@ -65,8 +65,8 @@ enum sql_flag {
     SQL_F_BODY = 1 << 26,           /* DO, CALL: a body that we cannot see */
     SQL_F_DDL = 1 << 27,            /* the catalog may change */
     SQL_F_TX_CLOSED = 1 << 29,      /* its last transaction control closed the transaction */
-    SQL_F_ALONE = 1 << 28, /* PostgreSQL refuses it in a transaction block (VACUUM ...) */
-    SQL_F_SEQUENCE = 1 << 30 /* currval(), lastval() (PIN too) */
+    SQL_F_ALONE = 1 << 28,          /* PostgreSQL refuses it in a transaction block (VACUUM ...) */
+    SQL_F_SEQUENCE = 1 << 30        /* currval(), lastval() (PIN too) */
 };
 
 struct sql_facts {

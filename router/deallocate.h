@@ -9,7 +9,8 @@
 
 #include "base/slice.h"
 
-#define DEALLOCATE_NAME_MAX 63 /* PostgreSQL's NAMEDATALEN - 1: a longer one is cut there, and left to it here */
+#define DEALLOCATE_NAME_MAX \
+    63 /* PostgreSQL's NAMEDATALEN - 1: a longer one is cut there, and left to it here */
 
 enum deallocate_kind { DEALLOCATE_OTHER, DEALLOCATE_ONE, DEALLOCATE_ALL };
 

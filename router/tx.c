@@ -394,7 +394,8 @@ enum tx_fate tx_fate(const struct sql_facts *facts)
         return TX_PRIMARY_ONLY;
     if (facts->flags & SQL_F_SESSION && !(facts->flags & followed))
         return TX_PRIMARY_ONLY;
-    if (facts->flags & (SQL_F_SET | SQL_F_SET_FUNCTION)) /* it stays if it must: the client's label follows it */
+    if (facts->flags &
+        (SQL_F_SET | SQL_F_SET_FUNCTION)) /* it stays if it must: the client's label follows it */
         return TX_MOVES;
     if (facts->flags & SQL_F_BEGIN) /* another transaction may begin in it, and not READ ONLY */
         return TX_MOVES;

@@ -9,7 +9,7 @@
 #include <stdlib.h>
 
 struct reason {
-    uint64_t clients, total; /* pinned now; pins since the start */
+    uint64_t clients, total;      /* pinned now; pins since the start */
     uint64_t client, fingerprint; /* of one that is pinned now: what pinned it last */
 };
 

@@ -315,7 +315,8 @@ static bool add_custom(struct custom_settings *custom, struct slice name)
     size_t n = 0;
     for (size_t i = 0; i < name.n; i++)
         if (name.p[i] != '"')
-            lower[n++] = (char)(name.p[i] >= 'A' && name.p[i] <= 'Z' ? name.p[i] | 0x20 : name.p[i]);
+            lower[n++] =
+                (char)(name.p[i] >= 'A' && name.p[i] <= 'Z' ? name.p[i] | 0x20 : name.p[i]);
     lower[n++] = '\0';
     for (const char *at = custom->text; at < custom->text + custom->bytes; at += strlen(at) + 1)
         if (strcmp(at, lower) == 0)

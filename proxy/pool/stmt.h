@@ -39,7 +39,7 @@ struct stmt {
 struct stmt_table {
     uint32_t worker;
     uint64_t next_id;
-    uint64_t generation; /* grows when plans have been found stale */
+    uint64_t generation;  /* grows when plans have been found stale */
     uint32_t n, bucket_n; /* bucket_n: a power of two */
     struct stmt **buckets;
 };

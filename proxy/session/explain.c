@@ -59,6 +59,7 @@ void explain_held(struct session *s, const struct sql_facts *facts, struct slice
 {
     if (!s->on_replica && s->collected_bytes == 0 && s->set->cluster->node_n > 1 &&
         facts->class == SQL_READ && facts->statements == 1)
-        note(s, facts, state_keeps_server(s) || s->session_pooling ? ROUTE_WHY_HELD_PINNED : ROUTE_WHY_HELD,
+        note(s, facts,
+             state_keeps_server(s) || s->session_pooling ? ROUTE_WHY_HELD_PINNED : ROUTE_WHY_HELD,
              text);
 }

@@ -109,17 +109,17 @@ struct tx {
     uint8_t begin_left;    /* answers to our BEGIN that are to come */
     uint8_t bound;         /* TX_FAILED: enum tx_statement_kind in the unnamed portal */
     bool begins : 1;       /* the segment: a BEGIN alone in its message comes first */
-    bool reads : 1;         /* ... only proven reads and an end of the transaction, BEGIN apart */
-    bool leaves_state : 1;  /* ... something that moving would lose */
-    bool begin_due : 1;     /* our BEGIN goes ahead of the next message */
-    bool begin_failed : 1;  /* up to ReadyForQuery */
-    bool optimistic : 1;    /* on a replica for its reads only */
-    bool stuck : 1;         /* it has left state behind: it cannot move */
-    bool shown : 1;         /* something of it has been answered */
-    bool moved : 1;         /* ... from a replica */
-    bool checked : 1;       /* a segment that was cut may run where the transaction is */
-    bool queried : 1;       /* a query of it has been seen: from then on its modes stand */
-    bool too_late : 1;      /* the segment: a SET TRANSACTION that PostgreSQL refuses for that */
+    bool reads : 1;        /* ... only proven reads and an end of the transaction, BEGIN apart */
+    bool leaves_state : 1; /* ... something that moving would lose */
+    bool begin_due : 1;    /* our BEGIN goes ahead of the next message */
+    bool begin_failed : 1; /* up to ReadyForQuery */
+    bool optimistic : 1;   /* on a replica for its reads only */
+    bool stuck : 1;        /* it has left state behind: it cannot move */
+    bool shown : 1;        /* something of it has been answered */
+    bool moved : 1;        /* ... from a replica */
+    bool checked : 1;      /* a segment that was cut may run where the transaction is */
+    bool queried : 1;      /* a query of it has been seen: from then on its modes stand */
+    bool too_late : 1;     /* the segment: a SET TRANSACTION that PostgreSQL refuses for that */
 };
 
 /* What may live in a server's session beyond a transaction. */
@@ -132,9 +132,9 @@ enum left {
     LEFT_TEMP = 1 << 5,     /* temporary objects */
     LEFT_ASKABLE = (1 << 6) - 1,
     /* What PostgreSQL cannot be asked about. */
-    LEFT_SEED = 1 << 6,      /* setseed(), LOAD: nothing undoes it */
-    LEFT_SEQUENCES = 1 << 7, /* currval() and lastval() are used */
-    LEFT_STATEMENT = 1 << 8, /* a prepared statement that is not kept here */
+    LEFT_SEED = 1 << 6,            /* setseed(), LOAD: nothing undoes it */
+    LEFT_SEQUENCES = 1 << 7,       /* currval() and lastval() are used */
+    LEFT_STATEMENT = 1 << 8,       /* a prepared statement that is not kept here */
     LEFT_OTHER = 1 << (LEFT_N - 1) /* replication origins, slots, dblink */
 };
 
@@ -164,7 +164,7 @@ struct session {
     struct conn *conn;
     struct pool_set *set;
     struct label *label;
-    struct told *told; /* the reported settings that the client knows */
+    struct told *told;         /* the reported settings that the client knows */
     struct settings *settings; /* of ours, pgweir.*; NULL: nothing is set */
     struct server *server;     /* the lease */
     struct auth *auth;
@@ -234,11 +234,11 @@ struct session {
     bool flushed : 1;      /* a Flush of ours went out when REPLIES_MAX was reached */
     bool forget_names : 1; /* DISCARD ALL or DEALLOCATE ALL runs */
     bool flush_sent : 1;   /* ... and what it answers was asked for */
-    bool sync_ignored : 1;  /* a Sync went to a server that reads COPY data: nothing answers it */
-    bool ddl_ran : 1;       /* the catalog may have changed; stale when the answer comes */
-    bool doubt : 1;         /* ... unless the COPY had failed before: close it after this lease */
-    bool fatal_seen : 1;    /* the server's own FATAL was passed on */
-    bool writes : 1;        /* something whose outcome matters is unanswered: 08007 */
+    bool sync_ignored : 1; /* a Sync went to a server that reads COPY data: nothing answers it */
+    bool ddl_ran : 1;      /* the catalog may have changed; stale when the answer comes */
+    bool doubt : 1;        /* ... unless the COPY had failed before: close it after this lease */
+    bool fatal_seen : 1;   /* the server's own FATAL was passed on */
+    bool writes : 1;       /* something whose outcome matters is unanswered: 08007 */
     bool on_replica : 1;
     bool ssl_answered : 1;
     bool gss_answered : 1;
@@ -273,8 +273,8 @@ void startup_input(struct session *s);
 void auth_start(struct session *s, const struct startup *startup);
 void auth_input(struct session *s);
 void auth_free(struct auth *auth);
-void startup_finish(struct session *s); /* proved: find the pools, greet */
-void startup_greet(struct session *s);  /* the greeting is known: ready */
+void startup_finish(struct session *s);       /* proved: find the pools, greet */
+void startup_greet(struct session *s);        /* the greeting is known: ready */
 void startup_note_reading(struct session *s); /* from the greeting of its label */
 /* The client was told this: how its SQL is to be read. */
 void startup_note_status(struct session *s, struct slice name, struct slice value);
@@ -323,10 +323,10 @@ void state_saw(struct session *s, const struct sql_facts *facts, struct slice te
  * put into out, has to follow it. */
 bool state_restores(struct session *s, const struct sql_facts *facts, struct slice text,
                     struct put *out);
-void state_saw_unread(struct session *s);           /* ... that nobody has read */
-void state_pin(struct session *s, uint16_t left);   /* enum left */
-void state_reported(struct session *s);             /* ParameterStatus came */
-void state_error(struct session *s);                /* ErrorResponse */
+void state_saw_unread(struct session *s);            /* ... that nobody has read */
+void state_pin(struct session *s, uint16_t left);    /* enum left */
+void state_reported(struct session *s);              /* ParameterStatus came */
+void state_error(struct session *s);                 /* ErrorResponse */
 void state_tag(struct session *s, struct slice tag); /* CommandComplete */
 /* The transaction has ended, and all is answered: the server has to be asked what is left. True: it has been. */
 bool state_asks(struct session *s);

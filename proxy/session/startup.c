@@ -255,8 +255,8 @@ void startup_greet(struct session *s)
         put_console_greeting(&o);
     else {
         startup_note_reading(s);
-        s->told = told_find(&s->set->tolds,
-                            (struct slice){s->label->greeting, s->label->greeting_bytes});
+        s->told =
+            told_find(&s->set->tolds, (struct slice){s->label->greeting, s->label->greeting_bytes});
         conn_out_copy(s->conn, s->label->greeting, s->label->greeting_bytes);
     }
     put_backend_key(&o, s->pid, (struct slice){s->key, s->key_n});

@@ -24,9 +24,10 @@
 /* ---- which statements ---- */
 
 struct effect {
-    uint32_t flag, with; /* of a statement that has both; with: 0, or SQL_F_PIN where it begins something */
-    uint16_t begins;     /* what may be there afterwards */
-    uint16_t ends;       /* what may not be there any more */
+    uint32_t flag,
+        with; /* of a statement that has both; with: 0, or SQL_F_PIN where it begins something */
+    uint16_t begins; /* what may be there afterwards */
+    uint16_t ends;   /* what may not be there any more */
 };
 
 static const struct effect effects[] = {
@@ -47,7 +48,7 @@ static const struct effect effects[] = {
     {SQL_F_BODY, 0, LEFT_ASKABLE, 0},
 };
 
-#define LEAVES_OR_TAKES                                                                        \
+#define LEAVES_OR_TAKES                                                                         \
     (SQL_F_SET | SQL_F_SET_FUNCTION | SQL_F_PREPARE | SQL_F_DEALLOCATE | SQL_F_DEALLOCATE_ALL | \
      SQL_F_CURSOR | SQL_F_LISTEN | SQL_F_ADVISORY | SQL_F_TEMP | SQL_F_DDL | SQL_F_DISCARD |    \
      SQL_F_BODY | SQL_F_PIN | SQL_F_TAINT | SQL_F_EXECUTE)
@@ -79,8 +80,9 @@ static uint16_t touches(const struct session *s, uint32_t flags)
 
 /* By the number of the bit. */
 static const char *const names[LEFT_N] = {
-    "settings",         "prepared_statement", "cursor_with_hold", "listen",         "advisory_lock",
-    "temporary_object", "setseed_or_load",    "currval",          "long_statement", "session_function",
+    "settings",       "prepared_statement", "cursor_with_hold", "listen",
+    "advisory_lock",  "temporary_object",   "setseed_or_load",  "currval",
+    "long_statement", "session_function",
 };
 
 const char *state_text(uint16_t left)
@@ -190,7 +192,8 @@ bool state_restores(struct session *s, const struct sql_facts *facts, struct sli
             label_put_setting(out, at, value);
         at = value + strlen(value) + 1;
     }
-    s->state_of.sole = s->state_of.sole && out->n == before; /* what it does is this client's alone */
+    s->state_of.sole =
+        s->state_of.sole && out->n == before; /* what it does is this client's alone */
     return out->n > before;
 }
 
@@ -365,9 +368,9 @@ static struct slice keep(struct look *l, struct slice bytes)
 static void take_setting(const struct session *s, struct look *l, struct slice name,
                          struct slice value)
 {
-    bool none = slice_is(name, "role") ? slice_is(value, "none")
-                                       : slice_is(name, "session_authorization") &&
-                                             slice_is(value, s->set->user);
+    bool none = slice_is(name, "role")
+                    ? slice_is(value, "none")
+                    : slice_is(name, "session_authorization") && slice_is(value, s->set->user);
     if (none)
         return;
     name = keep(l, name);

@@ -332,7 +332,8 @@ static void finish_worker(struct worker *w)
         LF_U("queries", w->stats.queries), LF_U("transactions", w->stats.transactions),
         LF_U("to_primary", w->stats.to_primary), LF_U("to_replica", w->stats.to_replica),
         LF_U("reruns", w->stats.reruns), LF_U("sheds", w->stats.sheds), LF_U("moves", w->hub.moves),
-        LF_U("dials", w->hub.dials), LF_U("label_syncs", w->hub.label_syncs), LF_U("looks", w->stats.looks));
+        LF_U("dials", w->hub.dials), LF_U("label_syncs", w->hub.label_syncs),
+        LF_U("looks", w->stats.looks));
     atomic_fetch_add(&fleet->left.clients, w->session_n);
     atomic_fetch_add(&fleet->left.servers, w->hub.server_n);
     atomic_fetch_add(&fleet->left.conns, loop->conn_n);

@@ -15,7 +15,7 @@
 #include <pthread.h>
 
 #define WORKER_PID_BITS 25 /* a virtual pid: 6 bits of worker number above this many random bits */
-#define LEFT_N 10 /* reasons to keep a server: the bits of enum left */
+#define LEFT_N 10          /* reasons to keep a server: the bits of enum left */
 #define LOGINS_MAX \
     4096 /* sockets of a worker that have not logged in; one more is closed at once */
 #define WORKER_PIDS_MAX 64 /* workers that can be told apart in a cancel key */
@@ -27,7 +27,8 @@ struct fleet;
 struct worker_stats {
     uint64_t logins, login_failures, queries, transactions, reruns, sheds, cancels;
     uint64_t to_primary, to_replica;
-    uint64_t looks, pins[LEFT_N]; /* servers asked what is left on them; kept for what, see state.c */
+    uint64_t looks,
+        pins[LEFT_N]; /* servers asked what is left on them; kept for what, see state.c */
     uint64_t routes[2][SQL_CLASS_N][ROUTE_WHY_N]; /* decisions; [1]: for a replica */
 };
 

@@ -102,8 +102,8 @@ static void pop(struct client *c)
 static void expect_row(struct client *c, const char *sql, const char *param)
 {
     struct expect *e = expect(c, 'D');
-    snprintf(e->text, sizeof e->text, "%s|%s|%s|%s|%d", sql, param, c->work_mem, c->application_name,
-             c->listens);
+    snprintf(e->text, sizeof e->text, "%s|%s|%s|%s|%d", sql, param, c->work_mem,
+             c->application_name, c->listens);
 }
 
 static bool has_own_mark(const struct client *c, const char *text)
