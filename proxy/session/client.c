@@ -217,7 +217,7 @@ static enum step send_query(struct session *s, const struct message *m, bool col
     stmt_set_unnamed(&s->server->stmts, NULL);
     bool replaced = !refuse && facts.class == SQL_DEALLOCATE && facts.statements == 1 &&
                     statement_deallocates(s, client_query_text(m));
-    bool restores = !refuse && send_restoring(s, m, &facts);
+    bool restores = !refuse && m->bytes <= MESSAGE_WHOLE_MAX && send_restoring(s, m, &facts);
     if (!s->skipping) {
         reply_push(s, restores ? REPLY_RESTORE : REPLY_QUERY);
         s->segment_serial++;
