@@ -12,6 +12,7 @@ struct stmt_name_entry {
     uint64_t hash;
     uint32_t name_n;
     char *name;
+    struct stmt_shape told;
 };
 
 struct stmt_held {
@@ -19,6 +20,7 @@ struct stmt_held {
     struct stmt_held *next;
     struct list node;
     struct stmt *stmt;
+    struct stmt_shape shape;
 };
 
 /* FNV-1a over 8 bytes at a time: only finds the bucket, bytes decide. */
@@ -227,12 +229,14 @@ void stmt_names_put(struct stmt_names *names, struct slice name, struct stmt *st
     if (e->stmt) {
         stmt_unref(e->stmt);
         e->stmt = stmt;
+        e->told = (struct stmt_shape){0};
         return;
     }
     char *copy = malloc(name.n ? name.n : 1);
     CHECK(copy != NULL);
     copy_in((uint8_t *)copy, name);
-    *e = (struct stmt_name_entry){stmt, hash, (uint32_t)name.n, copy};
+    *e = (struct stmt_name_entry){
+        .stmt = stmt, .hash = hash, .name_n = (uint32_t)name.n, .name = copy};
     names->n++;
 }
 
@@ -257,6 +261,26 @@ void stmt_names_remove(struct stmt_names *names, struct slice name)
         names->slots[i] = (struct stmt_name_entry){0};
         *name_slot(names, (struct slice){(uint8_t *)moved.name, moved.name_n}, moved.hash) = moved;
     }
+}
+
+void stmt_names_tell(struct stmt_names *names, struct slice name, struct stmt_shape shape)
+{
+    struct stmt_name_entry *e = names->n ? name_slot(names, name, name_hash(name)) : NULL;
+    if (e && e->stmt)
+        e->told = shape;
+}
+
+void stmt_names_tell_all(struct stmt_names *names, const struct stmt *stmt, struct stmt_shape shape)
+{
+    for (uint32_t i = 0; i < names->cap; i++)
+        if (names->slots[i].stmt == stmt && !names->slots[i].told.rows)
+            names->slots[i].told = shape;
+}
+
+struct stmt_shape stmt_names_told(const struct stmt_names *names, struct slice name)
+{
+    const struct stmt_name_entry *e = names->n ? name_slot(names, name, name_hash(name)) : NULL;
+    return e ? e->told : (struct stmt_shape){0}; /* a free slot is all zero */
 }
 
 void stmt_names_clear(struct stmt_names *names)
@@ -315,6 +339,21 @@ void stmt_set_add(struct stmt_set *set, struct stmt *stmt)
     set->n++;
 }
 
+void stmt_set_shape(struct stmt_set *set, const struct stmt *stmt, struct stmt_shape shape)
+{
+    struct stmt_held *h = *held_at(set, stmt);
+    if (!h)
+        return;
+    h->shape = shape;
+    h->generation = stmt->table->generation;
+}
+
+struct stmt_shape stmt_set_shape_of(struct stmt_set *set, const struct stmt *stmt)
+{
+    const struct stmt_held *h = *held_at(set, stmt);
+    return h ? h->shape : (struct stmt_shape){0};
+}
+
 void stmt_set_remove(struct stmt_set *set, const struct stmt *stmt)
 {
     struct stmt_held **at = held_at(set, stmt), *h = *at;
@@ -336,6 +375,7 @@ void stmt_set_unnamed(struct stmt_set *set, struct stmt *stmt)
 {
     struct stmt *was = set->unnamed;
     set->unnamed = stmt ? stmt_ref(stmt) : NULL;
+    set->unnamed_shape = (struct stmt_shape){0};
     stmt_unref(was);
 }
 

@@ -24,6 +24,17 @@
 
 struct stmt_table;
 
+/* What its rows and parameters are (wire/description.h). 0: not known. */
+struct stmt_shape {
+    uint64_t rows, types;
+};
+/* Rows of the second shape can be read by the first one. What is not known does not differ. */
+static inline bool stmt_shape_fits(struct stmt_shape told, struct stmt_shape is)
+{
+    return (!told.rows || told.rows == is.rows) &&
+           (!told.types || !is.types || told.types == is.types);
+}
+
 struct stmt {
     struct stmt *next; /* in its bucket */
     struct stmt_table *table;
@@ -33,6 +44,7 @@ struct stmt {
     uint64_t catalog;       /* the id of the catalog that facts were made with; 0: none */
     struct sql_facts facts; /* by stmt_facts() */
     struct hint hint;       /* its token points into bytes */
+    struct stmt_shape shape; /* what a server has said last */
     uint8_t bytes[];        /* text, oids (raw, as on the wire), env */
 };
 
@@ -75,6 +87,12 @@ struct stmt *stmt_names_get(const struct stmt_names *names, struct slice name);
 /* Takes a reference of its own; replaces an earlier entry. */
 void stmt_names_put(struct stmt_names *names, struct slice name, struct stmt *stmt);
 void stmt_names_remove(struct stmt_names *names, struct slice name);
+/* The client has been told what the rows of this name are. */
+void stmt_names_tell(struct stmt_names *names, struct slice name, struct stmt_shape shape);
+/* ... of all names of this statement of which it did not know. */
+void stmt_names_tell_all(struct stmt_names *names, const struct stmt *stmt, struct stmt_shape shape);
+/* All zero: it has not been told, or there is no such name. */
+struct stmt_shape stmt_names_told(const struct stmt_names *names, struct slice name);
 void stmt_names_clear(struct stmt_names *names);
 
 /* ---- what a server has ---- */
@@ -85,12 +103,16 @@ struct stmt_set {
     struct list lru; /* most recently used first */
     uint32_t n;
     struct stmt *unnamed; /* in its unnamed slot, for sure; NULL: none, or not known */
+    struct stmt_shape unnamed_shape;
 };
 void stmt_set_init(struct stmt_set *set);
 bool stmt_set_has(struct stmt_set *set, const struct stmt *stmt); /* and marks it as used */
 /* It has it, but from before the last stmt_table_replan(). */
 bool stmt_set_is_stale(struct stmt_set *set, const struct stmt *stmt);
 void stmt_set_add(struct stmt_set *set, struct stmt *stmt);
+/* It has said what the rows are of the one that it has: just now, so it is not stale. */
+void stmt_set_shape(struct stmt_set *set, const struct stmt *stmt, struct stmt_shape shape);
+struct stmt_shape stmt_set_shape_of(struct stmt_set *set, const struct stmt *stmt);
 void stmt_set_remove(struct stmt_set *set, const struct stmt *stmt);
 struct stmt *stmt_set_oldest(const struct stmt_set *set);       /* borrowed; NULL: empty */
 void stmt_set_unnamed(struct stmt_set *set, struct stmt *stmt); /* takes a reference of its own */

@@ -293,7 +293,13 @@ static enum step send_statement_message(struct session *s, const struct message 
     if (statement_is_unsettled(s, m->type, p, have) || names_may_go(s))
         return STEP_WAIT;
     s->segment_open = true;
-    if (m->type == 'P' && whole)
+    enum shape_rc shape = m->type == 'B' ? statement_shape(s, p, have) : SHAPE_FITS;
+    if (shape == SHAPE_WAIT)
+        return STEP_WAIT;
+    if (shape == SHAPE_CHANGED) {
+        statement_poison(s, REPLY_STALE);
+        client_stream(s, n, true);
+    } else if (m->type == 'P' && whole)
         statement_parse(s, p, n);
     else if (m->type == 'P')
         statement_parse_long(s, p, have, n);
@@ -667,7 +673,8 @@ static void ask_for_answers(struct session *s)
 static bool is_blocked(struct session *s)
 {
     if (waiter_waits(&s->waiter) || s->floor_wait != FLOOR_WAIT_NONE || s->syncing ||
-        s->guard_failed || s->console_busy || s->tx.begin_failed || s->state_of.look)
+        s->guard_failed || s->console_busy || s->tx.begin_failed || s->state_of.look ||
+        s->shape_look == SHAPE_ASKED)
         return true;
     if (s->replies.n >= REPLIES_MAX) {
         ask_for_answers(s);

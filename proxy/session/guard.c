@@ -49,6 +49,12 @@ void guard_avoid_node(struct session *s)
         s->avoid |= 1U << s->server->pool->node;
 }
 
+void guard_elsewhere(struct session *s)
+{
+    s->avoid = UINT32_MAX;
+    s->guard_failed = true;
+}
+
 bool guard_refused(struct session *s, const struct error_fields *f)
 {
     struct guard_error e = guard_error_of(s, f);

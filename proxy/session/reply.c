@@ -117,6 +117,12 @@ enum reply reply_drop_segment(struct session *s)
     return expects(s, REPLY_SYNC) ? REPLY_SYNC : REPLY_QUERY;
 }
 
+/* As PostgreSQL 15 says it. Drivers tell by the routine that they must prepare anew. */
+static const uint8_t stale_error[] =
+    "E\0\0\0\x6cSERROR\0VERROR\0" "C0A000\0Mcached plan must not change result type\0"
+    "Fplancache.c\0L730\0RRevalidateCachedQuery\0";
+_Static_assert(sizeof stale_error == 1 + 0x6c, "the length counts all but the type");
+
 /* The poison has failed: in place of its error, the one that is meant. Another error, such as that of
  * an aborted transaction, is the truth. */
 static bool say_poisoned(struct session *s, const struct error_fields *f)
@@ -126,8 +132,8 @@ static bool say_poisoned(struct session *s, const struct error_fields *f)
     if (!slice_is(f->sqlstate, "26000"))
         return false;
     bool duplicate = expects(s, REPLY_DUPLICATE), refused = expects(s, REPLY_REFUSED);
-    bool setting = expects(s, REPLY_SETTING);
-    if (duplicate || refused || setting)
+    bool setting = expects(s, REPLY_SETTING), stale = expects(s, REPLY_STALE);
+    if (duplicate || refused || setting || stale)
         reply_guard_passed(s);
     if (duplicate) {
         snprintf(message, sizeof message, "prepared statement \"%.*s\" already exists",
@@ -137,8 +143,10 @@ static bool say_poisoned(struct session *s, const struct error_fields *f)
         session_error(s, "0A000", client_refusal_message, NULL, client_refusal_hint);
     } else if (setting) {
         settings_say_error(s);
+    } else if (stale) {
+        reply_say(s, stale_error, sizeof stale_error);
     }
-    return duplicate || refused || setting;
+    return duplicate || refused || setting || stale;
 }
 
 enum pass { PASS, SWALLOW, STOP };
@@ -150,7 +158,10 @@ static enum pass on_error(struct session *s, struct slice body)
     s->copy_in = false;
     s->doubt = s->doubt || s->sync_ignored; /* which of them came before the error, nobody knows */
     bool begins = s->tx.begin_left > 0;     /* the error is our BEGIN's */
-    if (s->guard && guard_refused(s, &f)) {
+    bool stale = s->guard && expects(s, REPLY_STALE);
+    if (stale)
+        guard_elsewhere(s);
+    if (stale || (s->guard && guard_refused(s, &f))) {
         if (begins)
             tx_begin_fails(s);
         else
@@ -253,6 +264,30 @@ static void note_command(struct session *s, struct slice tag)
         settings_discard(s);
 }
 
+/* What rows are, or that there are none. */
+static enum pass described(struct session *s, uint8_t type, struct slice body)
+{
+    bool ours = expects(s, REPLY_DESCRIBE_INJECT);
+    if (ours || expects(s, REPLY_DESCRIBE_TOLD)) {
+        statement_described(s, type, body);
+        statement_complete(s, pop(s));
+    } else if (expects(s, REPLY_DESCRIBE)) {
+        pop(s);
+    }
+    return ours || s->state_of.restored ? SWALLOW : PASS;
+}
+
+/* ... and parameters: what rows are follows. */
+static enum pass described_types(struct session *s, struct slice body)
+{
+    bool ours = expects(s, REPLY_DESCRIBE_INJECT);
+    if (ours || expects(s, REPLY_DESCRIBE_TOLD))
+        statement_described_types(s, body);
+    else if (!expects(s, REPLY_DESCRIBE))
+        return STOP;
+    return ours ? SWALLOW : PASS;
+}
+
 /* A row, or the end of a command: this is the answer. */
 static enum pass result(struct session *s, bool ends)
 {
@@ -305,11 +340,9 @@ static enum pass on_message(struct session *s, uint8_t type, struct slice body)
         return result(s, true);
     case 'T': /* RowDescription */
     case 'n': /* NoData */
-        if (expects(s, REPLY_DESCRIBE))
-            pop(s);
-        return s->state_of.restored ? SWALLOW : PASS;
-    case 't': /* ParameterDescription: RowDescription or NoData follows */
-        return expects(s, REPLY_DESCRIBE) ? PASS : STOP;
+        return described(s, type, body);
+    case 't': /* ParameterDescription */
+        return described_types(s, body);
     case 'Z':
         return on_ready(s, body);
     case 'E':
@@ -386,6 +419,9 @@ static enum pass on_look_message(struct session *s, uint8_t type, struct slice b
 
 static bool looked_into(const struct session *s, uint8_t type)
 {
+    if ((type == 'T' || type == 't') &&
+        (expects(s, REPLY_DESCRIBE_TOLD) || expects(s, REPLY_DESCRIBE_INJECT)))
+        return true;
     return type == 'Z' || type == 'E' || type == 'S' || (type == 'D' && s->state_of.look) ||
            (type == 'C' && (s->forget_names || s->state_of.touched || settings_watch(s)));
 }

@@ -53,12 +53,15 @@ enum reply {
     REPLY_PARSE_FAKE,   /* nothing comes; say ParseComplete */
     REPLY_BIND,
     REPLY_DESCRIBE,
+    REPLY_DESCRIBE_TOLD,   /* the same, whose answer tells the client what the statement's rows are */
+    REPLY_DESCRIBE_INJECT, /* ... ours: swallowed */
     REPLY_EXECUTE,
     REPLY_CLOSE,
     REPLY_CLOSE_INJECT, /* '3', ours: swallowed */
     REPLY_CLOSE_FAKE,   /* nothing comes; say CloseComplete */
     REPLY_DUPLICATE,    /* an error, ours: the poison for 42P05 */
     REPLY_REFUSED,      /* an error, ours: the poison for what must not run on a replica */
+    REPLY_STALE,        /* an error, ours: the poison for rows that the client would read wrongly */
     REPLY_SETTING,      /* an error, ours: the poison for a setting of ours that fails */
     REPLY_COPY_DONE,    /* nothing: CopyDone or CopyFail was sent here, ahead of the server's 'G' */
     REPLY_SYNC,         /* 'Z' */
@@ -82,7 +85,17 @@ struct pending {
     bool for_client;   /* the client's names change */
     bool unnamed_slot; /* the server's unnamed statement changes */
     bool closes;       /* ... the one that is named: stmt goes from the server */
+    bool tells;        /* REPLY_DESCRIBE_TOLD: the client learns shape */
+    bool portal;       /* ... of the unnamed portal, which stmt is bound to */
+    struct stmt_shape shape;
     uint8_t name[];
+};
+
+/* What the rows of a statement are is looked at before a Bind, see statement_shape(). */
+enum shape_look {
+    SHAPE_IDLE,
+    SHAPE_ASKED,   /* the server is being asked: the Bind waits */
+    SHAPE_ANSWERED /* by shape, for the Bind that comes next */
 };
 
 /* A segment that is being collected; it goes on where it stopped when more bytes come. The input may
@@ -172,6 +185,9 @@ struct session {
     struct timer timer; /* login deadline, later the half-close grace */
     struct stmt_names names;
     struct stmt *unnamed;
+    struct stmt_shape unnamed_told;
+    struct stmt *bound;      /* in the unnamed portal: the client has not been told what its rows are */
+    struct stmt_shape shape; /* SHAPE_ANSWERED */
     struct pending *pending, *pending_last;
     struct pending *guarded,
         *guarded_last; /* guard: answered, and dropped again if it runs elsewhere */
@@ -214,6 +230,7 @@ struct session {
     uint8_t floor_wait;  /* enum floor_wait */
     uint8_t hint;        /* enum hint_route of the segment */
     uint8_t policy;      /* enum route_policy of the database and the user */
+    uint8_t shape_look;  /* enum shape_look */
     bool counted : 1;    /* in fleet->client_n */
     bool console : 1;
     bool admin : 1;
@@ -384,6 +401,13 @@ void statement_parse_long(struct session *s, const uint8_t *p, size_t have, size
 bool statement_is_unsettled(const struct session *s, uint8_t type, const uint8_t *p, size_t have);
 void statement_bind(struct session *s, const uint8_t *p, size_t have, size_t total);
 void statement_describe(struct session *s, const uint8_t *p, size_t n);
+enum shape_rc { SHAPE_FITS, SHAPE_WAIT, SHAPE_CHANGED };
+/* A Bind, of which `have` bytes are here: the client reads the rows by what it was told of them, maybe by another
+ * server and before the table was altered. WAIT: this server has been asked; call again. */
+enum shape_rc statement_shape(struct session *s, const uint8_t *p, size_t have);
+/* The answer to a Describe that is expected. */
+void statement_described_types(struct session *s, struct slice body);
+void statement_described(struct session *s, uint8_t type, struct slice body);
 void statement_close(struct session *s, const uint8_t *p, size_t n);
 /* A Parse that needs no server now: PostgreSQL has accepted this text here before, and Bind will bring it
  * to whatever server needs it. adopt: the name becomes true; else only look. */
@@ -472,6 +496,8 @@ void explain_held(struct session *s, const struct sql_facts *facts, struct slice
 bool guard_knows(const struct session *s);
 /* An error of the replica, of whose answer nothing has left us. True: it runs elsewhere, the error is not told. */
 bool guard_refused(struct session *s, const struct error_fields *f);
+/* The replica's tables are others than those that the client has seen: the segment runs on the primary. */
+void guard_elsewhere(struct session *s);
 void guard_avoid_node(struct session *s); /* the replica of the lease failed: not there again */
 void guard_error_of_primary(struct session *s, const struct error_fields *f);
 

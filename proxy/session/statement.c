@@ -5,6 +5,7 @@
 #include "proxy/session/session.h"
 
 #include "base/check.h"
+#include "proxy/wire/description.h"
 #include "proxy/wire/take.h"
 #include "router/deallocate.h"
 
@@ -26,7 +27,10 @@ static bool has_pending(enum reply reply)
     case REPLY_CLOSE_FAKE:
     case REPLY_DUPLICATE:
     case REPLY_REFUSED:
+    case REPLY_STALE:
     case REPLY_SETTING:
+    case REPLY_DESCRIBE_TOLD:
+    case REPLY_DESCRIBE_INJECT:
         return true;
     case REPLY_BIND:
     case REPLY_DESCRIBE:
@@ -42,7 +46,7 @@ static bool has_pending(enum reply reply)
     CHECK_UNREACHABLE();
 }
 
-enum { FOR_CLIENT = 1, ON_SERVER = 2, UNNAMED_SLOT = 4 };
+enum { FOR_CLIENT = 1, ON_SERVER = 2, UNNAMED_SLOT = 4, PORTAL = 8 };
 
 static void expect(struct session *s, enum reply reply, struct slice name, struct stmt *stmt,
                    int what)
@@ -54,7 +58,9 @@ static void expect(struct session *s, enum reply reply, struct slice name, struc
                           .on_server = (what & ON_SERVER) != 0,
                           .for_client = (what & FOR_CLIENT) != 0,
                           .unnamed_slot = (what & UNNAMED_SLOT) != 0,
+                          .portal = (what & PORTAL) != 0,
                           .closes = reply == REPLY_CLOSE_INJECT,
+                          .tells = reply == REPLY_DESCRIBE_TOLD,
                           .segment = s->segment_serial};
     if (name.n)
         memcpy(p->name, name.p, name.n);
@@ -87,8 +93,16 @@ static struct pending *pop_guarded(struct session *s)
     return p;
 }
 
+static void set_bound(struct session *s, struct stmt *stmt)
+{
+    stmt_unref(s->bound);
+    s->bound = stmt ? stmt_ref(stmt) : NULL;
+}
+
 void statement_drop_pending(struct session *s)
 {
+    s->shape_look = SHAPE_IDLE;
+    set_bound(s, NULL);
     while (s->pending)
         free_pending(pop_pending(s));
     while (s->guarded)
@@ -99,6 +113,7 @@ void statement_forget_unnamed(struct session *s)
 {
     stmt_unref(s->unnamed);
     s->unnamed = NULL;
+    s->unnamed_told = (struct stmt_shape){0};
     s->unnamed_kept = false;
 }
 
@@ -112,6 +127,8 @@ void statement_failed(struct session *s, enum reply reply)
         stmt_set_unnamed(&s->server->stmts, NULL);
     if (p->unnamed_slot && reply == REPLY_PARSE)
         statement_forget_unnamed(s);
+    if (reply == REPLY_DESCRIBE_INJECT)
+        s->shape_look = SHAPE_IDLE;
     free_pending(p);
 }
 
@@ -122,6 +139,8 @@ void statement_dropped(struct session *s, enum reply reply)
     struct pending *p = pop_pending(s);
     if (p->on_server && p->stmt && reply == REPLY_CLOSE_INJECT) /* the server has skipped it */
         stmt_set_add(&s->server->stmts, p->stmt);
+    if (reply == REPLY_DESCRIBE_INJECT)
+        s->shape_look = SHAPE_IDLE;
     free_pending(p);
 }
 
@@ -148,6 +167,44 @@ static void set_name(struct session *s, struct slice name, struct stmt *stmt)
     }
 }
 
+static void tell(struct session *s, const struct pending *p)
+{
+    struct slice name = pending_name(p);
+    if (p->portal)
+        stmt_names_tell_all(&s->names, p->stmt, p->shape);
+    else if (name.n > 0)
+        stmt_names_tell(&s->names, name, p->shape);
+    else if (s->unnamed == p->stmt)
+        s->unnamed_told = p->shape;
+}
+
+static void change_client(struct session *s, const struct pending *p)
+{
+    if (p->tells)
+        tell(s, p);
+    else
+        set_name(s, pending_name(p), p->stmt);
+}
+
+void statement_replan(struct session *s)
+{
+    stmt_table_replan(&s->worker->hub.stmts);
+    stmt_set_clear(&s->set->proven);
+}
+
+/* What the server has, by its own word. If it is news, what other servers have does not fit the tables either. */
+static void note_shape(struct session *s, const struct pending *p)
+{
+    struct stmt_set *set = &s->server->stmts;
+    if (!stmt_shape_fits(p->stmt->shape, p->shape))
+        statement_replan(s);
+    p->stmt->shape = p->shape;
+    if (p->portal || p->name_n > 0)
+        stmt_set_shape(set, p->stmt, p->shape);
+    else if (set->unnamed == p->stmt)
+        set->unnamed_shape = p->shape;
+}
+
 /* PostgreSQL has accepted it for this database, user and way of reading SQL. */
 static void prove(struct session *s, struct stmt *stmt)
 {
@@ -155,12 +212,6 @@ static void prove(struct session *s, struct stmt *stmt)
     if (proven->n >= POOL_PROVEN_MAX)
         stmt_set_remove(proven, stmt_set_oldest(proven));
     stmt_set_add(proven, stmt);
-}
-
-void statement_replan(struct session *s)
-{
-    stmt_table_replan(&s->worker->hub.stmts);
-    stmt_set_clear(&s->set->proven);
 }
 
 void statement_complete(struct session *s, enum reply reply)
@@ -174,7 +225,13 @@ void statement_complete(struct session *s, enum reply reply)
         prove(s, p->stmt);
     if (p->unnamed_slot)
         stmt_set_unnamed(&s->server->stmts, p->stmt);
-    if (p->for_client && s->guard) { /* not true yet: the segment may run once more elsewhere */
+    if (reply == REPLY_DESCRIBE_TOLD || reply == REPLY_DESCRIBE_INJECT)
+        note_shape(s, p);
+    if (reply == REPLY_DESCRIBE_INJECT) {
+        s->shape = p->shape;
+        s->shape_look = SHAPE_ANSWERED;
+    }
+    if ((p->for_client || p->tells) && s->guard) { /* not true yet: the segment may run once more elsewhere */
         p->next = NULL;
         if (s->guarded)
             s->guarded_last->next = p;
@@ -183,8 +240,8 @@ void statement_complete(struct session *s, enum reply reply)
         s->guarded_last = p;
         return;
     }
-    if (p->for_client)
-        set_name(s, pending_name(p), p->stmt);
+    if (p->for_client || p->tells)
+        change_client(s, p);
     free_pending(p);
 }
 
@@ -192,7 +249,7 @@ void statement_guard_passed(struct session *s)
 {
     while (s->guarded) {
         struct pending *p = pop_guarded(s);
-        set_name(s, pending_name(p), p->stmt);
+        change_client(s, p);
         free_pending(p);
     }
 }
@@ -203,7 +260,7 @@ static struct stmt *find(const struct session *s, struct slice name)
 {
     struct stmt *found = name.n == 0 ? s->unnamed : stmt_names_get(&s->names, name);
     for (const struct pending *p = s->guarded; p; p = p->next)
-        if (slice_equals(pending_name(p), name))
+        if (p->for_client && slice_equals(pending_name(p), name))
             found = p->stmt;
     for (const struct pending *p = s->pending; p; p = p->next) /* the newest word counts */
         if (p->for_client && slice_equals(pending_name(p), name))
@@ -371,14 +428,19 @@ static void ensure_named(struct session *s, struct stmt *stmt)
     expect(s, REPLY_PARSE_INJECT, SLICE_NONE, stmt, ON_SERVER);
 }
 
+static void parse_unnamed_here(struct session *s, struct stmt *stmt)
+{
+    send_parse(s, SLICE_NONE, stmt);
+    expect(s, REPLY_PARSE_INJECT, SLICE_NONE, stmt, UNNAMED_SLOT);
+}
+
 /* The server's unnamed statement may be another client's: then ours is put there first. */
 static void ensure_unnamed(struct session *s, struct stmt *stmt)
 {
     if (stmt ? server_unnamed(s) == stmt : s->unnamed_kept)
         return;
     if (stmt) {
-        send_parse(s, SLICE_NONE, stmt);
-        expect(s, REPLY_PARSE_INJECT, SLICE_NONE, stmt, UNNAMED_SLOT);
+        parse_unnamed_here(s, stmt);
     } else { /* none: PostgreSQL's own error must come, not the other client's statement */
         send_close(s, SLICE_NONE);
         expect(s, REPLY_CLOSE_INJECT, SLICE_NONE, NULL, UNNAMED_SLOT);
@@ -405,6 +467,98 @@ static struct slice server_name(struct session *s, struct slice name, char buf[S
         return stmt_name(stmt, buf);
     }
     return is_ours(name) ? slice_of(POISON) : name;
+}
+
+/* ---- what rows are ---- */
+
+/* A change of the name, or of what the client was told of it, is under way: it comes from this server. */
+static bool is_changing(const struct pending *p, struct slice name)
+{
+    for (; p; p = p->next)
+        if ((p->for_client || p->tells) && !p->portal && slice_equals(pending_name(p), name))
+            return true;
+    return false;
+}
+
+static struct stmt_shape told_of(const struct session *s, struct slice name)
+{
+    struct stmt_shape told = name.n == 0 ? s->unnamed_told : stmt_names_told(&s->names, name);
+    if (told.rows && (is_changing(s->pending, name) || is_changing(s->guarded, name)))
+        told.rows = 0;
+    return told;
+}
+
+static struct stmt_shape server_shape(struct session *s, const struct stmt *stmt, bool unnamed)
+{
+    struct stmt_set *set = &s->server->stmts;
+    if (unnamed)
+        return server_unnamed(s) == stmt ? set->unnamed_shape : (struct stmt_shape){0};
+    return server_has(s, stmt) && !stmt_set_is_stale(set, stmt) ? stmt_set_shape_of(set, stmt)
+                                                                : (struct stmt_shape){0};
+}
+
+static void send_describe(struct session *s, struct slice name)
+{
+    uint8_t out[FRAME_HEAD_BYTES + 1 + STMT_NAME_MAX];
+    put_head(out, 'D', 1 + name.n + 1);
+    out[FRAME_HEAD_BYTES] = 'S';
+    if (name.n)
+        memcpy(out + FRAME_HEAD_BYTES + 1, name.p, name.n);
+    out[FRAME_HEAD_BYTES + 1 + name.n] = '\0';
+    conn_out_copy(s->server->conn, out, FRAME_HEAD_BYTES + 1 + name.n + 1);
+}
+
+/* The server gets the statement anew, so that its answer is of now. */
+static void ask_shape(struct session *s, struct slice name, struct stmt *stmt)
+{
+    static const uint8_t flush[] = {'H', 0, 0, 0, 4};
+    char buf[STMT_NAME_MAX];
+    if (name.n > 0 && server_has(s, stmt))
+        close_on_server(s, stmt);
+    else if (name.n == 0)
+        parse_unnamed_here(s, stmt);
+    send_describe(s, server_name(s, name, buf));
+    conn_out_copy(s->server->conn, flush, sizeof flush);
+    expect(s, REPLY_DESCRIBE_INJECT, name, stmt, 0);
+    s->shape_look = SHAPE_ASKED;
+}
+
+/* PostgreSQL revalidates queries; what FETCH, EXECUTE and CALL return may change from one to the next. */
+static bool has_fixed_rows(struct session *s, struct stmt *stmt)
+{
+    const struct sql_env env = statement_sql_env(s);
+    const struct sql_facts *facts = stmt_facts(stmt, &env);
+    return !(facts->flags & (SQL_F_CURSOR | SQL_F_EXECUTE)) && facts->class != SQL_CALL;
+}
+
+enum shape_rc statement_shape(struct session *s, const uint8_t *p, size_t have)
+{
+    struct slice body = {p + FRAME_HEAD_BYTES, have - FRAME_HEAD_BYTES}, portal, name;
+    if (s->session_pooling || s->copy_in || !take_cstr(&body, &portal) || !take_cstr(&body, &name))
+        return SHAPE_FITS;
+    struct stmt_shape told = told_of(s, name);
+    struct stmt *stmt = told.rows ? find(s, name) : NULL;
+    if (!stmt || !has_fixed_rows(s, stmt))
+        return SHAPE_FITS;
+    if (s->shape_look == SHAPE_ANSWERED) {
+        s->shape_look = SHAPE_IDLE;
+        return stmt_shape_fits(told, s->shape) ? SHAPE_FITS : SHAPE_CHANGED;
+    }
+    struct stmt_shape is = server_shape(s, stmt, name.n == 0);
+    if (is.rows && stmt_shape_fits(told, is)) /* PostgreSQL itself sees to it that it still is */
+        return SHAPE_FITS;
+    ask_shape(s, name, stmt);
+    return SHAPE_WAIT;
+}
+
+void statement_described_types(struct session *s, struct slice body)
+{
+    s->pending->shape.types = description_types(body);
+}
+
+void statement_described(struct session *s, uint8_t type, struct slice body)
+{
+    s->pending->shape.rows = description_rows(type, body);
 }
 
 static void malformed(struct session *s)
@@ -589,6 +743,26 @@ bool statement_deallocates(struct session *s, struct slice sql)
 
 /* ---- Bind, Describe, Close ---- */
 
+/* Who binds named statements without having asked for their rows learns of them from the portal, the first time. */
+static void note_bound(struct session *s, struct slice portal, struct slice name)
+{
+    bool learns = portal.n == 0 && name.n > 0 && !s->session_pooling &&
+                  !stmt_names_told(&s->names, name).rows;
+    if (learns || s->bound)
+        set_bound(s, learns ? find(s, name) : NULL);
+}
+
+static void describe_portal(struct session *s, struct slice body, size_t n)
+{
+    bool unnamed = body.n == 2 && body.p[0] == 'P' && body.p[1] == '\0';
+    if (unnamed && s->bound)
+        expect(s, REPLY_DESCRIBE_TOLD, SLICE_NONE, s->bound, PORTAL);
+    else
+        reply_push(s, REPLY_DESCRIBE);
+    set_bound(s, NULL);
+    client_forward(s, n);
+}
+
 void statement_bind(struct session *s, const uint8_t *p, size_t have, size_t total)
 {
     char buf[STMT_NAME_MAX];
@@ -612,6 +786,7 @@ void statement_bind(struct session *s, const uint8_t *p, size_t have, size_t tot
         s->writes = true;
     }
     struct slice ours = server_name(s, name, buf);
+    note_bound(s, portal, name);
     size_t names = portal.n + 1 + name.n + 1, new_names = portal.n + 1 + ours.n + 1;
     size_t body_bytes = total - FRAME_HEAD_BYTES - names + new_names;
     if (body_bytes > CLIENT_BODY_MAX) {
@@ -638,8 +813,7 @@ void statement_describe(struct session *s, const uint8_t *p, size_t n)
     char buf[STMT_NAME_MAX];
     struct slice body = {p + FRAME_HEAD_BYTES, n - FRAME_HEAD_BYTES}, name;
     if (body.n < 2 || body.p[0] != 'S') {
-        reply_push(s, REPLY_DESCRIBE);
-        client_forward(s, n);
+        describe_portal(s, body, n);
         return;
     }
     body = slice_skip(body, 1);
@@ -648,17 +822,16 @@ void statement_describe(struct session *s, const uint8_t *p, size_t n)
         return;
     }
     struct slice ours = server_name(s, name, buf);
-    reply_push(s, REPLY_DESCRIBE);
+    struct stmt *stmt = s->session_pooling ? NULL : find(s, name);
+    if (stmt)
+        expect(s, REPLY_DESCRIBE_TOLD, name, stmt, 0);
+    else
+        reply_push(s, REPLY_DESCRIBE);
     if (slice_equals(ours, name)) {
         client_forward(s, n);
         return;
     }
-    uint8_t out[FRAME_HEAD_BYTES + 1 + STMT_NAME_MAX];
-    put_head(out, 'D', 1 + ours.n + 1);
-    out[FRAME_HEAD_BYTES] = 'S';
-    memcpy(out + FRAME_HEAD_BYTES + 1, ours.p, ours.n);
-    out[FRAME_HEAD_BYTES + 1 + ours.n] = '\0';
-    conn_out_copy(s->server->conn, out, FRAME_HEAD_BYTES + 1 + ours.n + 1);
+    send_describe(s, ours);
     client_drop(s, n);
 }
 

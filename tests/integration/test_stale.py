@@ -1,0 +1,106 @@
+"""A table is altered under prepared statements: PostgreSQL's 0A000 comes through pgweir too, and never a row that the client
+would read by an old description, whichever server its next Bind finds."""
+import pytest
+from protocol import error_of, login, types
+from rawpg import bind, close, describe, execute, flush, parse, sync
+
+SELECT = "SELECT * FROM stale_t"
+ADD, DROP, TEXT = ("ALTER TABLE stale_t " + change for change in ("ADD b int DEFAULT 2", "DROP b", "ALTER a TYPE text"))
+PREPARED = parse("s", SELECT) + describe("S", "s") + sync()
+UNNAMED = parse("", SELECT) + describe("S") + sync()
+AGAIN = bind("", "s") + execute() + sync()
+PORTAL = bind("", "s") + describe("P") + execute() + sync()
+ANEW = close("S", "s") + PREPARED
+
+# What the client sends; a text is what another one does to the table.
+SCRIPTS = {
+    "described by Describe of the statement": [PREPARED, AGAIN, ADD, AGAIN, AGAIN, ANEW, AGAIN, AGAIN],
+    "described by its portals": [parse("s", SELECT) + sync(), PORTAL, ADD, PORTAL, AGAIN, ANEW, PORTAL],
+    "as it was again": [PREPARED, AGAIN, ADD, AGAIN, DROP, AGAIN, AGAIN],
+    "another type": [PREPARED, AGAIN, TEXT, AGAIN, ANEW, AGAIN],
+    "a table of the same columns": [PREPARED, AGAIN, "DROP TABLE stale_t; CREATE TABLE stale_t (a int); GRANT ALL ON stale_t TO PUBLIC", AGAIN, AGAIN],
+    "no table": [PREPARED, AGAIN, "ALTER TABLE stale_t RENAME TO stale_u", AGAIN, AGAIN, "ALTER TABLE stale_u RENAME TO stale_t", AGAIN],
+    "in a transaction": [parse("b", "BEGIN") + parse("r", "ROLLBACK") + describe("S", "r") + sync(), PREPARED, ADD,
+                         bind("", "b") + execute() + sync(), AGAIN, AGAIN, bind("", "r") + execute() + sync(), AGAIN],
+    "segments at once": [PREPARED, ADD, AGAIN + AGAIN + AGAIN, ANEW + AGAIN + AGAIN],
+    "messages behind it": [PREPARED, ADD, parse("", "INSERT INTO stale_t VALUES (5)") + bind("", "") + execute() + AGAIN, parse("t", "SELECT count(*) FROM stale_t") + bind("", "t") + execute() + sync()],
+    "Flush": [PREPARED, ADD, (bind("", "s") + flush(), "E"), sync(), ANEW, (bind("", "s") + execute() + flush(), "C"), sync()],
+    "unnamed": [UNNAMED, TEXT, UNNAMED, bind("", "") + execute() + sync()],
+    "unnamed, read by what was told before": [UNNAMED, bind("", "") + execute() + sync(), ADD, bind("", "") + execute() + sync(), bind("", "") + execute() + sync(),
+                                               UNNAMED, bind("", "") + execute() + sync()],
+    "what FETCH returns may change": [
+        parse("s", "FETCH ALL FROM k") + sync(), *[
+            parse("", "BEGIN") + bind("", "") + execute() + parse("", f"DECLARE k CURSOR FOR SELECT {columns}") + bind("", "") + execute() +
+            bind("", "s") + describe("P") + execute() + parse("", "COMMIT") + bind("", "") + execute() + sync() for columns in ("1", "2, 'two'")]],
+    "parameters": [parse("s", "SELECT a FROM stale_t WHERE a = $1") + describe("S", "s") + sync(), bind("", "s", [1]) + execute() + sync(), ADD, bind("", "s", [1]) + execute() + sync()],
+    "no rows": [parse("s", "INSERT INTO stale_t VALUES (7)") + describe("S", "s") + sync(), AGAIN, ADD, AGAIN, AGAIN],
+}
+
+
+@pytest.fixture
+def weir(cluster, pgweir):
+    """A server that has never what the client used last."""
+    return pgweir(databases={"app": cluster.entry(["primary"])}, default_pool_size=1, max_prepared_statements=1, workers=1)
+
+
+def make_table(cluster):
+    cluster.sql("primary", "DROP TABLE IF EXISTS stale_t; CREATE TABLE stale_t (a int); GRANT ALL ON stale_t TO PUBLIC; INSERT INTO stale_t VALUES (1)")
+
+
+def columns(message):
+    count, rest, found = int.from_bytes(message.body[:2]), message.body[2:], []
+    for _ in range(count):
+        name, rest = rest.split(b"\0", 1)
+        found.append((name, rest[6:10]))
+        rest = rest[18:]
+    return found
+
+
+def shown(m):
+    if m.type == "E":
+        return {k: m.fields().get(k) for k in ("SVCM" if m.fields()["C"] == "25P02" else "SVCMFR")}
+    return m.type, m.row() if m.type == "D" else columns(m) if m.type == "T" else m.body
+
+
+def play(cluster, port, script, between):
+    make_table(cluster)
+    seen, free = [], True
+    with login(port) as c:
+        for step in script:
+            if isinstance(step, str):
+                cluster.sql("primary", step)
+                continue
+            if free and c.status == "I":
+                between()
+            data, until = step if isinstance(step, tuple) else (step, "Z" * step.count(sync()))
+            free = sync() in data
+            c.send(data)
+            seen.append([shown(m) for last in until for m in c.read_until(last)])
+    return seen
+
+
+@pytest.mark.parametrize("script", SCRIPTS.values(), ids=SCRIPTS)
+@pytest.mark.parametrize("elsewhere", [False, True], ids=["same server", "another server"])
+def test_what_is_seen_is_what_postgres_shows(cluster, weir, script, elsewhere):
+    expected = play(cluster, cluster.ports["primary"], script, lambda: None)
+    with login(weir.port) as other:
+        def between():
+            if elsewhere:
+                other.send(parse("o", "SELECT 'other'") + bind("", "o") + execute() + parse("", "SELECT 'x'") + close("S", "o") + sync())
+                assert "E" not in types(other.read_until("Z"))
+        assert play(cluster, weir.port, script, between) == expected
+
+
+def test_each_client_reads_by_what_it_was_told(cluster, weir):
+    make_table(cluster)
+    old, new = login(weir.port), login(weir.port)
+    old.send(PREPARED)
+    old.read_until("Z")
+    cluster.sql("primary", ADD)
+    new.send(parse("n", SELECT) + describe("S", "n") + sync())
+    error_free = types(new.read_until("Z"))
+    for _ in range(3):
+        old.send(AGAIN)
+        assert error_of(old.read_until("Z")).sqlstate == "0A000"
+        new.send(bind("", "n") + execute() + sync())
+        assert [m.row() for m in new.read_until("Z") if m.type == "D"] == [[b"1", b"2"]], error_free
