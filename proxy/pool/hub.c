@@ -96,7 +96,7 @@ static struct pool_set *set_new(struct hub *hub, struct cluster *cluster,
     list_init(&set->readers);
     list_init(&set->labels);
     list_init(&set->tolds);
-    stmt_set_init(&set->proven);
+    stmt_set_init(&set->proven, &cluster->altered);
     label_steps_init(&set->label_steps);
     set->base = label_find(&set->labels, &empty);
     for (uint32_t i = 0; i < cluster->node_n; i++) {

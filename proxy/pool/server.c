@@ -143,7 +143,7 @@ void server_dial(struct pool *pool)
     struct server *s = calloc(1, sizeof *s);
     CHECK(s != NULL);
     list_init(&s->node);
-    stmt_set_init(&s->stmts);
+    stmt_set_init(&s->stmts, &pool->set->cluster->altered);
     s->pool = pool;
     s->conn = conn;
     s->born_ms = hub->loop->now_ms;

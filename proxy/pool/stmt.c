@@ -17,6 +17,7 @@ struct stmt_name_entry {
 
 struct stmt_held {
     uint64_t generation; /* of its table, then */
+    uint64_t altered;    /* ... and of its set's */
     struct stmt_held *next;
     struct list node;
     struct stmt *stmt;
@@ -295,9 +296,9 @@ void stmt_names_clear(struct stmt_names *names)
 
 /* ---- a server's set ---- */
 
-void stmt_set_init(struct stmt_set *set)
+void stmt_set_init(struct stmt_set *set, const atomic_uint_fast64_t *altered)
 {
-    *set = (struct stmt_set){0};
+    *set = (struct stmt_set){.altered = altered};
     list_init(&set->lru);
 }
 
@@ -322,7 +323,7 @@ bool stmt_set_has(struct stmt_set *set, const struct stmt *stmt)
 bool stmt_set_is_stale(struct stmt_set *set, const struct stmt *stmt)
 {
     const struct stmt_held *h = *held_at(set, stmt);
-    return h && h->generation != stmt->table->generation;
+    return h && (h->generation != stmt->table->generation || h->altered != *set->altered);
 }
 
 void stmt_set_add(struct stmt_set *set, struct stmt *stmt)
@@ -332,8 +333,10 @@ void stmt_set_add(struct stmt_set *set, struct stmt *stmt)
     struct stmt_held *h = malloc(sizeof *h),
                      **bucket = &set->buckets[stmt->id % STMT_SERVER_BUCKETS];
     CHECK(h != NULL);
-    *h = (struct stmt_held){
-        .next = *bucket, .stmt = stmt_ref(stmt), .generation = stmt->table->generation};
+    *h = (struct stmt_held){.next = *bucket,
+                            .stmt = stmt_ref(stmt),
+                            .generation = stmt->table->generation,
+                            .altered = *set->altered};
     *bucket = h;
     list_push_front(&set->lru, &h->node);
     set->n++;
@@ -346,6 +349,7 @@ void stmt_set_shape(struct stmt_set *set, const struct stmt *stmt, struct stmt_s
         return;
     h->shape = shape;
     h->generation = stmt->table->generation;
+    h->altered = *set->altered;
 }
 
 struct stmt_shape stmt_set_shape_of(struct stmt_set *set, const struct stmt *stmt)

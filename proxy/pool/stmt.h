@@ -19,6 +19,8 @@
 #include "router/classify.h"
 #include "router/hint.h"
 
+#include <stdatomic.h>
+
 #define STMT_TEXT_MAX (1U << 20)
 #define STMT_NAME_MAX 40
 
@@ -104,10 +106,11 @@ struct stmt_set {
     uint32_t n;
     struct stmt *unnamed; /* in its unnamed slot, for sure; NULL: none, or not known */
     struct stmt_shape unnamed_shape;
+    const atomic_uint_fast64_t *altered; /* changes of the tables that it stands for */
 };
-void stmt_set_init(struct stmt_set *set);
+void stmt_set_init(struct stmt_set *set, const atomic_uint_fast64_t *altered);
 bool stmt_set_has(struct stmt_set *set, const struct stmt *stmt); /* and marks it as used */
-/* It has it, but from before the last stmt_table_replan(). */
+/* It has it, but from before the last stmt_table_replan(), or before the tables were altered. */
 bool stmt_set_is_stale(struct stmt_set *set, const struct stmt *stmt);
 void stmt_set_add(struct stmt_set *set, struct stmt *stmt);
 /* It has said what the rows are of the one that it has: just now, so it is not stale. */

@@ -41,8 +41,10 @@ void catalogs_note(struct session *s, const struct sql_facts *facts)
 {
     const bool temporary = (facts->flags & SQL_F_TEMP) && facts->statements == 1;
     const bool hidden = (facts->flags & SQL_F_BODY) || facts->class == SQL_TWO_PHASE;
-    if (hidden || ((facts->flags & SQL_F_DDL) && !temporary))
-        s->ddl_ran = true;
+    const bool ddl = (facts->flags & SQL_F_DDL) && !temporary;
+    s->ddl_ran = s->ddl_ran || hidden || ddl;
+    /* What a session that has temporary objects drops or alters are those, as a rule. */
+    s->alters = s->alters || (ddl && !(s->state_of.left & LEFT_TEMP));
 }
 
 void catalogs_answered(struct session *s, bool ends)
@@ -50,6 +52,10 @@ void catalogs_answered(struct session *s, bool ends)
     if (!s->ddl_ran)
         return;
     s->ddl_ran = !ends;
+    if (ends && s->alters) {
+        atomic_fetch_add(&s->set->cluster->altered, 1);
+        s->alters = false;
+    }
     if (!s->set->catalog.slot)
         return;
     catalog_slot_changed(s->set->catalog.slot);

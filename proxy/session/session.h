@@ -253,6 +253,7 @@ struct session {
     bool flush_sent : 1;   /* ... and what it answers was asked for */
     bool sync_ignored : 1; /* a Sync went to a server that reads COPY data: nothing answers it */
     bool ddl_ran : 1;      /* the catalog may have changed; stale when the answer comes */
+    bool alters : 1;       /* ... and tables: servers get their statements anew */
     bool doubt : 1;        /* ... unless the COPY had failed before: close it after this lease */
     bool fatal_seen : 1;   /* the server's own FATAL was passed on */
     bool writes : 1;       /* something whose outcome matters is unanswered: 08007 */

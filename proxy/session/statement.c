@@ -211,6 +211,8 @@ static void prove(struct session *s, struct stmt *stmt)
     struct stmt_set *proven = &s->set->proven;
     if (proven->n >= POOL_PROVEN_MAX)
         stmt_set_remove(proven, stmt_set_oldest(proven));
+    if (stmt_set_is_stale(proven, stmt))
+        stmt_set_remove(proven, stmt);
     stmt_set_add(proven, stmt);
 }
 
@@ -219,7 +221,9 @@ void statement_complete(struct session *s, enum reply reply)
     if (!has_pending(reply))
         return;
     struct pending *p = pop_pending(s);
-    if (p->on_server && p->stmt && reply != REPLY_CLOSE_INJECT)
+    if (p->on_server && p->stmt && reply == REPLY_CLOSE_INJECT)
+        stmt_set_remove(&s->server->stmts, p->stmt);
+    else if (p->on_server && p->stmt)
         stmt_set_add(&s->server->stmts, p->stmt);
     if (p->on_server && p->stmt && reply == REPLY_PARSE)
         prove(s, p->stmt);
@@ -691,7 +695,8 @@ bool statement_is_proven(struct session *s, const uint8_t *p, size_t n, bool ado
     struct sql_env env = statement_sql_env(s);
     struct stmt *stmt =
         stmt_intern(&s->worker->hub.stmts, text, slice_skip(body, 2), state_parse_env(s), &env);
-    bool proven = stmt_set_has(&s->set->proven, stmt);
+    struct stmt_set *set = &s->set->proven;
+    bool proven = stmt_set_has(set, stmt) && !stmt_set_is_stale(set, stmt);
     if (proven && adopt)
         set_name(s, name, stmt);
     stmt_unref(stmt);
@@ -808,6 +813,17 @@ void statement_bind(struct session *s, const uint8_t *p, size_t have, size_t tot
     client_stream(s, total - FRAME_HEAD_BYTES - names, false);
 }
 
+/* The client parses: what it is told must be of now. What the server has may be from before somebody's DDL. */
+static bool is_first_look(struct session *s, struct slice name, const struct stmt *stmt)
+{
+    if (s->tx_status == 'E' || stmt_names_told(&s->names, name).rows)
+        return false;
+    for (const struct pending *p = s->pending; p; p = p->next)
+        if (p->on_server && p->stmt == stmt)
+            return false; /* just sent */
+    return stmt_set_has(&s->server->stmts, stmt);
+}
+
 void statement_describe(struct session *s, const uint8_t *p, size_t n)
 {
     char buf[STMT_NAME_MAX];
@@ -821,8 +837,10 @@ void statement_describe(struct session *s, const uint8_t *p, size_t n)
         malformed(s);
         return;
     }
-    struct slice ours = server_name(s, name, buf);
     struct stmt *stmt = s->session_pooling ? NULL : find(s, name);
+    if (stmt && name.n > 0 && is_first_look(s, name, stmt))
+        close_on_server(s, stmt);
+    struct slice ours = server_name(s, name, buf);
     if (stmt)
         expect(s, REPLY_DESCRIBE_TOLD, name, stmt, 0);
     else

@@ -3,7 +3,7 @@
 #include "proxy/wire/take.h"
 
 #define START 0xCBF29CE484222325ULL /* FNV-1a */
-#define COLUMN_BYTES 18             /* behind its name: table, number, type, size, modifier, format */
+#define COLUMN_BYTES 18 /* behind its name: table, number, type, size, modifier, format */
 
 static uint64_t add(uint64_t h, struct slice s)
 {

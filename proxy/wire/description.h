@@ -9,7 +9,8 @@
 
 #include "base/slice.h"
 
-#define DESCRIPTION_UNREAD 2 /* of a body that is cut, or that nobody has read: equal to none that was */
+#define DESCRIPTION_UNREAD \
+    2 /* of a body that is cut, or that nobody has read: equal to none that was */
 
 /* RowDescription ('T') or NoData ('n'): never 0. */
 uint64_t description_rows(uint8_t type, struct slice body);

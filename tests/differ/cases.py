@@ -204,8 +204,7 @@ CASES = {name: Case(*what) if isinstance(what, tuple) else Case(what) for name, 
 CAUSES = {
     "stale-statement": [
         "P3 Close and Parse heal a plan that DDL broke",
-        "P3 another name for the same text is not broken",
-        "a stale plan of another"],
+        "P3 another name for the same text is not broken"],
     "injected-notice": ["P15 a statement that brings a notice"],
     "function-temp": ["P18 a temp table made by a function", "a temp table of another's function"],
     "function-lock": ["P17 a lock taken by a function", "a lock by a function, taken again"],
@@ -227,7 +226,7 @@ CAUSES = {
     "currval": ["currval in the next transaction", "lastval in the next transaction", "lastval of another", "currval of another"],
     "skipped-query": ["a Query that is skipped keeps the unnamed statement"],
     "unnamed-healed": ["the unnamed statement after DDL"],
-    "parse-not-analysed": ["a Parse takes a snapshot", "Parse of a table that is gone", "a name that is not UTF-8"],
+    "parse-not-analysed": ["a Parse takes a snapshot", "a name that is not UTF-8"],
     "parse-in-failed-tx": ["25P02 of a Bind"],
     "illegal-message": [
         "an unknown message type answers what went before",

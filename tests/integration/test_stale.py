@@ -104,3 +104,47 @@ def test_each_client_reads_by_what_it_was_told(cluster, weir):
         assert error_of(old.read_until("Z")).sqlstate == "0A000"
         new.send(bind("", "n") + execute() + sync())
         assert [m.row() for m in new.read_until("Z") if m.type == "D"] == [[b"1", b"2"]], error_free
+
+
+@pytest.mark.parametrize("read", [PREPARED, parse("s", SELECT) + bind("", "s") + describe("P") + execute() + sync()], ids=["statement", "portal"])
+def test_who_prepares_after_the_change_finds_no_plan_of_before(cluster, weir, read):
+    make_table(cluster)
+    one, two, third = (login(weir.port) for _ in range(3))
+    one.send(parse("s", SELECT) + AGAIN)
+    one.read_until("Z")
+    cluster.sql("primary", "ALTER TABLE stale_t OWNER TO app_scram")
+    assert types(two.query(ADD)) == "CZ"
+    third.send(read)
+    answers = third.read_until("Z")
+    assert "E" not in types(answers) and [len(columns(m)) for m in answers if m.type == "T"] == [2]
+
+
+def test_a_table_that_is_gone_is_missed_at_parse(cluster, weir):
+    make_table(cluster)
+    cluster.sql("primary", "ALTER TABLE stale_t OWNER TO app_scram")
+    one, two = login(weir.port), login(weir.port)
+    one.send(PREPARED)
+    one.read_until("Z")
+    two.query("DROP TABLE stale_t")
+    for c in (one, two):
+        c.send(parse("u", SELECT) + sync())
+        assert error_of(c.read_until("Z")).sqlstate == "42P01"
+
+
+def test_rows_of_a_replica_that_is_behind_are_the_primarys(cluster, pgweir):
+    """The client was told of the new column; what the replica has is not wrong, but not what it was told."""
+    weir = pgweir(cluster, consistency="eventual", max_lag=0, workers=1, log_routes="all")
+    make_table(cluster)
+    cluster.wait_replayed("replica1")
+    weir.wait_reads_on_replica()
+    cluster.pause("replica1")
+    cluster.sql("primary", ADD)
+    with login(weir.port) as c:
+        c.query("BEGIN")
+        c.send(parse("w", "UPDATE stale_t SET a = 1") + bind("", "w") + execute() + PREPARED)
+        assert "E" not in types(c.read_until("Z"))
+        c.query("COMMIT")
+        for _ in range(3):
+            c.send(AGAIN)
+            assert [m.row() for m in c.read_until("Z") if m.type == "D"] == [[b"1", b"2"]]
+    assert "reason=rerun" in weir.log()

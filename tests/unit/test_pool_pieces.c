@@ -115,7 +115,8 @@ static void a_server_forgets_the_least_recently_used_first(void **state)
     struct stmt *stmts[200];
     char text[32];
     stmt_table_init(&t, 0);
-    stmt_set_init(&set);
+    atomic_uint_fast64_t altered = 0;
+    stmt_set_init(&set, &altered);
     for (unsigned i = 0; i < 200; i++) { /* more than there are buckets */
         snprintf(text, sizeof text, "SELECT %u", i);
         stmts[i] = intern(&t, text);
@@ -130,6 +131,15 @@ static void a_server_forgets_the_least_recently_used_first(void **state)
     stmt_set_remove(&set, stmts[1]);
     assert_false(stmt_set_has(&set, stmts[1]));
     assert_int_equal(set.n, 199);
+    assert_false(stmt_set_is_stale(&set, stmts[0]));
+    altered++;
+    assert_true(stmt_set_is_stale(&set, stmts[0]));
+    stmt_set_shape(&set, stmts[0], (struct stmt_shape){.rows = 5}); /* its server has just looked */
+    assert_false(stmt_set_is_stale(&set, stmts[0]));
+    assert_int_equal(stmt_set_shape_of(&set, stmts[0]).rows, 5);
+    stmt_table_replan(&t);
+    assert_true(stmt_set_is_stale(&set, stmts[0]));
+    assert_false(stmt_set_is_stale(&set, stmts[1])); /* which it has not */
     stmt_set_clear(&set);
     assert_null(stmt_set_oldest(&set));
     stmt_table_free(&t);

@@ -19,7 +19,8 @@ static void rows_differ_by_what_a_client_reads_them_by(void **state)
 {
     (void)state;
     uint64_t a = ROWS(ONE "a\0" INT);
-    assert_int_equal(a, ROWS(ONE "a\0" COLUMN("\x41", "\2", "\x17", "\4", "\xFF", "\1"))); /* table, format */
+    assert_int_equal(
+        a, ROWS(ONE "a\0" COLUMN("\x41", "\2", "\x17", "\4", "\xFF", "\1"))); /* table, format */
     const uint64_t others[] = {
         ROWS(ONE "b\0" INT),
         ROWS(ONE "a\0" COLUMN("\x40", "\1", "\x19", "\4", "\xFF", "\0")), /* type */
