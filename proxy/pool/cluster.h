@@ -101,9 +101,9 @@ struct cluster_view {
 struct cluster {
     atomic_uint refs;
     atomic_uint_fast64_t view;
-    atomic_bool nudged;      /* a control_nudge() is on its way */
-    atomic_uint_fast64_t altered; /* DDL that has been answered: statements from before it are parsed anew */
-    struct learned *learned; /* reads that belong on the primary; any thread */
+    atomic_bool nudged;           /* a control_nudge() is on its way */
+    atomic_uint_fast64_t altered; /* grows with DDL: statements of before are parsed anew */
+    struct learned *learned;      /* reads that belong on the primary; any thread */
     /* Clients of each worker that wait for a sample: while there are any, samples follow each other at
      * once, and the worker is told of each by mail; told: such a mail is on its way. */
     atomic_uint waiting[WORKERS_MAX];

@@ -118,9 +118,9 @@ enum reply reply_drop_segment(struct session *s)
 }
 
 /* As PostgreSQL 15 says it. Drivers tell by the routine that they must prepare anew. */
-static const uint8_t stale_error[] =
-    "E\0\0\0\x6cSERROR\0VERROR\0" "C0A000\0Mcached plan must not change result type\0"
-    "Fplancache.c\0L730\0RRevalidateCachedQuery\0";
+static const uint8_t stale_error[] = "E\0\0\0\x6cSERROR\0VERROR\0"
+                                     "C0A000\0Mcached plan must not change result type\0"
+                                     "Fplancache.c\0L730\0RRevalidateCachedQuery\0";
 _Static_assert(sizeof stale_error == 1 + 0x6c, "the length counts all but the type");
 
 /* The poison has failed: in place of its error, the one that is meant. Another error, such as that of

@@ -53,7 +53,7 @@ enum reply {
     REPLY_PARSE_FAKE,   /* nothing comes; say ParseComplete */
     REPLY_BIND,
     REPLY_DESCRIBE,
-    REPLY_DESCRIBE_TOLD,   /* the same, whose answer tells the client what the statement's rows are */
+    REPLY_DESCRIBE_TOLD, /* the same, whose answer tells the client what the statement's rows are */
     REPLY_DESCRIBE_INJECT, /* ... ours: swallowed */
     REPLY_EXECUTE,
     REPLY_CLOSE,
@@ -186,7 +186,7 @@ struct session {
     struct stmt_names names;
     struct stmt *unnamed;
     struct stmt_shape unnamed_told;
-    struct stmt *bound;      /* in the unnamed portal: the client has not been told what its rows are */
+    struct stmt *bound; /* in the unnamed portal: the client has not been told what its rows are */
     struct stmt_shape shape; /* SHAPE_ANSWERED */
     struct pending *pending, *pending_last;
     struct pending *guarded,

@@ -235,7 +235,7 @@ void statement_complete(struct session *s, enum reply reply)
         s->shape = p->shape;
         s->shape_look = SHAPE_ANSWERED;
     }
-    if ((p->for_client || p->tells) && s->guard) { /* not true yet: the segment may run once more elsewhere */
+    if ((p->for_client || p->tells) && s->guard) { /* not true yet: it may run elsewhere */
         p->next = NULL;
         if (s->guarded)
             s->guarded_last->next = p;
