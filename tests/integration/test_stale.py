@@ -133,9 +133,9 @@ def test_a_table_that_is_gone_is_missed_at_parse(cluster, weir):
 
 def test_rows_of_a_replica_that_is_behind_are_the_primarys(cluster, pgweir):
     """The client was told of the new column; what the replica has is not wrong, but not what it was told."""
-    weir = pgweir(cluster, consistency="eventual", max_lag=0, workers=1, log_routes="all")
     make_table(cluster)
     cluster.wait_replayed("replica1")
+    weir = pgweir(cluster, consistency="eventual", max_lag=0, catalog_poll_interval="60s", workers=1, log_routes="all")
     weir.wait_reads_on_replica()
     cluster.pause("replica1")
     cluster.sql("primary", ADD)
