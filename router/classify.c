@@ -70,6 +70,8 @@ static void read_rest(struct cursor *c, struct statement *st, bool routine)
     struct body_verdict verdict;
     body_prove(c, &options, &verdict);
     st->flags |= verdict.flags;
+    if (sql_class_on_replica(st->class) && verdict.flags & (SQL_F_SESSION | SQL_F_ADVISORY))
+        set_class(st, SQL_SESSION_FUNCTION); /* where no call can be: PostgreSQL tells */
     if (!verdict.broken)
         return;
     st->class = SQL_UNKNOWN;
