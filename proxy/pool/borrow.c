@@ -63,6 +63,8 @@ void borrow_tell(struct pool_set *set)
 {
     struct hub *hub = set->hub;
     bool any_began = false;
+    if (set->own)
+        return;
     spill_tell(set);
     for (uint32_t i = 0; i < set->cluster->node_n; i++) {
         struct pool *pool = pool_at(set, i);

@@ -80,9 +80,28 @@ static char *copy_text(struct slice text)
     return copy;
 }
 
+#define OWN_NODE 64 /* a budget of its own: see pool_set_own() */
+_Static_assert(NODES_MAX <= OWN_NODE && NODE_NONE > 2 * OWN_NODE, "no number means two nodes");
+
+/* The pools of a set of a session's own are nobody else's: other workers do not know them. */
+static void begin_pool(struct pool_set *set, uint32_t node, const char *entry)
+{
+    struct pool *pool = &set->pools[node];
+    pool->set = set;
+    pool->node = node;
+    list_init(&pool->idle);
+    list_init(&pool->busy);
+    timer_init(&pool->retry, pool_on_retry);
+    uint32_t of = set->own ? OWN_NODE + node : node;
+    pool->budget =
+        budget_find(&(struct budget_key){set->cluster, of, entry, set->database, set->user});
+    if (!set->own)
+        pool->budget->pools[set->hub->worker] = pool;
+}
+
 static struct pool_set *set_new(struct hub *hub, struct cluster *cluster,
                                 const struct conf_database *db, struct slice database,
-                                struct slice user)
+                                struct slice user, bool own)
 {
     struct pool_set *set = calloc(1, sizeof *set + cluster->node_n * sizeof(struct pool));
     CHECK(set != NULL);
@@ -99,20 +118,12 @@ static struct pool_set *set_new(struct hub *hub, struct cluster *cluster,
     stmt_set_init(&set->proven, &cluster->altered);
     label_steps_init(&set->label_steps);
     set->base = label_find(&set->labels, &empty);
-    for (uint32_t i = 0; i < cluster->node_n; i++) {
-        struct pool *pool = &set->pools[i];
-        pool->set = set;
-        pool->node = i;
-        list_init(&pool->idle);
-        list_init(&pool->busy);
-        timer_init(&pool->retry, pool_on_retry);
-        pool->budget =
-            budget_find(&(struct budget_key){cluster, i, db->name, set->database, set->user});
-        pool->budget->pools[hub->worker] = pool;
-    }
+    set->own = own;
+    for (uint32_t i = 0; i < cluster->node_n; i++)
+        begin_pool(set, i, db->name);
     set->spill = budget_find(&(struct budget_key){cluster, NODE_NONE, "", "", ""});
     use_snapshot(set, hub->snapshot, db);
-    if (cluster->node_n > 1) {
+    if (cluster->node_n > 1 && !own) {
         catalog_use_begin(&set->catalog, catalog_slot_get(cluster, database));
         hub_want_catalog(hub, set, true);
     }
@@ -126,15 +137,35 @@ struct pool_set *pool_set_get(struct hub *hub, struct cluster *cluster,
 {
     for (struct list *n = hub->sets.next; n != &hub->sets; n = n->next) {
         struct pool_set *set = LIST_ENTRY(n, struct pool_set, node);
-        if (set->cluster == cluster && strcmp(set->db->name, db->name) == 0 &&
+        if (!set->own && set->cluster == cluster && strcmp(set->db->name, db->name) == 0 &&
             slice_is(user, set->user) && slice_is(database, set->database)) {
             set->refs++;
             return set;
         }
     }
-    struct pool_set *set = set_new(hub, cluster, db, database, user);
+    struct pool_set *set = set_new(hub, cluster, db, database, user, false);
     set->refs++;
     return set;
+}
+
+struct pool_set *pool_set_own(struct hub *hub, struct cluster *cluster,
+                              const struct conf_database *db, struct slice database,
+                              struct slice user, struct slice params)
+{
+    struct pool_set *set = set_new(hub, cluster, db, database, user, true);
+    uint8_t *copy = malloc(params.n + 1);
+    CHECK(copy != NULL);
+    memcpy(copy, params.p, params.n);
+    set->params = (struct slice){copy, params.n};
+    set->refs++;
+    return set;
+}
+
+bool pool_set_has_room(const struct pool_set *set)
+{
+    uint8_t primary = cluster_view(set->cluster).primary;
+    const struct budget *budget = set->pools[primary == NODE_NONE ? 0 : primary].budget;
+    return set->pool_size == 0 || atomic_load(&budget->used) < set->pool_size;
 }
 
 void pool_set_unref(struct pool_set *set)
@@ -150,11 +181,14 @@ static void set_free(struct pool_set *set)
         struct pool *pool = &set->pools[i];
         CHECK(list_empty(&pool->idle) && list_empty(&pool->busy));
         timer_stop(&set->hub->loop->timers, &pool->retry);
-        budget_wait(pool->budget, set->hub->worker, 0);
-        pool->budget->pools[set->hub->worker] = NULL;
+        if (!set->own) {
+            budget_wait(pool->budget, set->hub->worker, 0);
+            pool->budget->pools[set->hub->worker] = NULL;
+        }
         budget_unref(pool->budget);
     }
-    budget_wait(set->spill, set->hub->worker, 0);
+    if (!set->own)
+        budget_wait(set->spill, set->hub->worker, 0);
     budget_unref(set->spill);
     stmt_set_clear(&set->proven);
     catalog_use_end(&set->catalog);
@@ -166,6 +200,7 @@ static void set_free(struct pool_set *set)
     shared_floor_unref(set->floor);
     cluster_unref(set->cluster);
     snapshot_unref(set->snapshot);
+    free((void *)(uintptr_t)set->params.p);
     free(set->database);
     free(set->user);
     free(set->password);

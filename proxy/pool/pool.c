@@ -333,7 +333,7 @@ static bool is_expired(const struct server *s)
 bool pool_should_close(const struct server *s)
 {
     const struct pool_set *set = s->pool->set;
-    if (set->hub->stopping)
+    if (set->hub->stopping || (set->own && list_empty(&set->writers)))
         return true;
     struct cluster_view view = cluster_view(set->cluster);
     bool may_be_promoted = view.primary == s->pool->node && set->cluster->node_n > 1;
@@ -486,9 +486,12 @@ void pool_server_gone(struct server *s)
     set_free_if_unused(pool->set);
 }
 
-/* Errors that no second try mends: the waiters hear the server's own words at once. */
-static bool is_final(const char *sqlstate)
+/* Errors that no second try mends: the waiters hear the server's own words at once. Nobody else waits for the server
+ * of a set of its own: it hears whatever the server says. */
+static bool is_final(const struct pool_set *set, const char *sqlstate)
 {
+    if (set->own && strncmp(sqlstate, "08", 2) != 0 && strncmp(sqlstate, "57", 2) != 0)
+        return true;
     return strncmp(sqlstate, "28", 2) == 0 || strncmp(sqlstate, "3D", 2) == 0;
 }
 
@@ -521,7 +524,7 @@ void pool_dial_failed(struct pool *pool, const char *sqlstate, const char *messa
     struct hub *hub = set->hub;
     uint64_t most_ms = set->snapshot->conf->server_login_retry_ms;
     hub->dial_failures++;
-    if (pool->backoff_ms == 0 || is_final(sqlstate))
+    if (pool->backoff_ms == 0 || is_final(set, sqlstate))
         LOG(LOG_WARN, "server.login_refused", LF_S("node", set->cluster->nodes[pool->node].label),
             LF_S("db", set->database), LF_S("user", set->user), LF_S("sqlstate", sqlstate),
             LF_S("error", message));
@@ -532,7 +535,7 @@ void pool_dial_failed(struct pool *pool, const char *sqlstate, const char *messa
     pool->retry_ms = hub->loop->now_ms + pool->backoff_ms + jitter_ms;
     timer_start(&hub->loop->timers, &pool->retry, pool->retry_ms);
     hub_evidence(hub, set->cluster);
-    if (is_final(sqlstate)) {
+    if (is_final(set, sqlstate)) {
         struct refused_text text = {sqlstate, message};
         refuse_all(set, &set->writers, pool->node, &text);
         refuse_all(set, &set->readers, pool->node, &text);

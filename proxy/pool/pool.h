@@ -80,7 +80,9 @@ struct pool_set {
     bool have_keys;                 /* SCRAM pass-through: keys that a client proved */
     uint8_t client_key[SCRAM_KEY_BYTES], server_key[SCRAM_KEY_BYTES];
     uint32_t pool_size;
-    uint32_t refs; /* sessions */
+    uint32_t refs;       /* sessions */
+    bool own;            /* of one session: its only server is not shared */
+    struct slice params; /* ... "name\0value\0" ... of its startup packet */
     struct balance_turns turns;
     uint32_t usual, near;         /* nodes with a weight; in prefer_zone */
     struct budget *spill;         /* of the cluster, see spill.c */
@@ -154,6 +156,13 @@ struct told *pool_told(struct server *server);
 struct pool_set *pool_set_get(struct hub *hub, struct cluster *cluster,
                               const struct conf_database *db, struct slice database,
                               struct slice user);
+/* A set of this login alone, with a reference: its server gets these parameters ("name\0value\0" ...) and goes with
+ * it. Such servers are limited like a pool, beside it. */
+struct pool_set *pool_set_own(struct hub *hub, struct cluster *cluster,
+                              const struct conf_database *db, struct slice database,
+                              struct slice user, struct slice params);
+/* It has a unit for its server left. */
+bool pool_set_has_room(const struct pool_set *set);
 void pool_set_unref(struct pool_set *set);
 /* No replica may serve reads: they wait, or go to the primary within its budget. */
 bool pool_reads_spill(const struct pool_set *set, struct cluster_view view);

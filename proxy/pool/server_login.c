@@ -14,6 +14,7 @@
 #include "proxy/wire/error_fields.h"
 #include "proxy/wire/frame.h"
 #include "proxy/wire/md5.h"
+#include "proxy/wire/startup.h"
 
 #include "base/check.h"
 #include "proxy/pool/random.h"
@@ -91,12 +92,17 @@ void server_login_failed(struct server *s, const char *sqlstate, const char *mes
 
 static void send_startup(struct server *s)
 {
-    uint8_t bytes[512];
+    uint8_t bytes[512 + STARTUP_BYTES_MAX];
     const struct pool_set *set = s->pool->set;
-    struct put_param params[] = {{slice_of("user"), slice_of(set->user)},
-                                 {slice_of("database"), slice_of(set->database)}};
+    struct put_param params[2 + STARTUP_PARAMS_MAX] = {
+        {slice_of("user"), slice_of(set->user)}, {slice_of("database"), slice_of(set->database)}};
+    struct slice rest = set->params;
+    size_t n = 2;
+    while (n < sizeof params / sizeof *params &&
+           startup_next_param(&rest, &params[n].name, &params[n].value))
+        n++;
     struct put o = put_into(bytes, sizeof bytes);
-    put_startup(&o, 0, params, 2);
+    put_startup(&o, 0, params, n);
     CHECK(!o.full); /* names are bounded by CONF_NAME_MAX and CONF_USER_MAX */
     conn_out_copy(s->conn, o.p, o.n);
     s->login->step = AUTH;
@@ -370,7 +376,8 @@ static void ask_identity(struct server *s)
 {
     uint8_t bytes[sizeof identity_sql + 16];
     struct put o = put_into(bytes, sizeof bytes);
-    if (s->pool->set->cluster->node_n == 1) { /* nothing hangs on it */
+    /* Nothing hangs on it; and a WAL sender may know no SQL. */
+    if (s->pool->set->cluster->node_n == 1 || s->pool->set->own) {
         finish(s);
         return;
     }

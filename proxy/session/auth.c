@@ -154,6 +154,9 @@ static bool find_pools(struct session *s)
     struct slice asked = a->startup.database;
     enum conf_access access = conf_cut_access(conf_of(s), &asked);
     const struct conf_database *db = snapshot_find(s->worker->hub.snapshot, asked, &cluster);
+    s->replication = replication_asked(a->startup.replication);
+    if (!db && s->replication)
+        db = replication_entry(s, a->startup.replication, &cluster);
     if (!db) {
         char message[256];
         snprintf(message, sizeof message, "database \"%.*s\" does not exist",
@@ -163,6 +166,10 @@ static bool find_pools(struct session *s)
     }
     struct slice database = db->dbname[0] ? slice_of(db->dbname) : asked;
     struct slice user = db->user[0] ? slice_of(db->user) : a->startup.user;
+    if (s->replication) {
+        replication_set(s, &a->startup, db, cluster, database, user);
+        return true;
+    }
     s->set = pool_set_get(&s->worker->hub, cluster, db, database, user);
     const struct conf_user *own = conf_user(conf_of(s), a->startup.user);
     s->session_pooling = conf_pool_mode(conf_of(s), db, own) == CONF_POOL_SESSION;

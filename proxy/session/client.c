@@ -722,6 +722,10 @@ void session_run(struct session *s)
 {
     if (s->running)
         return;
+    if (s->replication) {
+        replication_to_server(s);
+        return;
+    }
     s->running = true;
     while (s->state == SESSION_READY && s->conn->in.bytes > 0 && !is_blocked(s))
         if (run_one(s) == STEP_WAIT)

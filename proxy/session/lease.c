@@ -256,7 +256,8 @@ enum step lease_for_segment(struct session *s)
 
 void lease_for_greeting(struct session *s)
 {
-    enum want want = cluster_view(s->set->cluster).primary == NODE_NONE ? WANT_READ : WANT_PRIMARY;
+    bool any = cluster_view(s->set->cluster).primary == NODE_NONE && !s->replication;
+    enum want want = any ? WANT_READ : WANT_PRIMARY;
     struct server *server = pool_lease(s->set, &s->waiter, want, 0, s->label, patience_ms(s, want));
     if (server && attach(s, server) == STEP_DONE)
         lease_after_sync(s);
@@ -268,6 +269,11 @@ static void finish_greeting(struct session *s)
     uint8_t bytes[SERVER_GREETING_MAX];
     struct put o = put_into(bytes, sizeof bytes);
     server_greeting(server, &o);
+    if (s->replication) { /* it keeps the server */
+        label_set_greeting(s->label, put_slice(&o));
+        startup_greet(s);
+        return;
+    }
     pool_keep_greeting(s->set, s->label, put_slice(&o));
     s->server = NULL;
     pool_release(server);
@@ -462,6 +468,11 @@ static void lost_between(struct session *s);
 static void on_server_lost(void *lessee, struct server *server)
 {
     struct session *s = lessee;
+    if (s->replication && s->state == SESSION_READY) {
+        replication_to_client(s); /* the server's last words */
+        session_close(s, "server_closed");
+        return;
+    }
     bool again = s->guard && s->state == SESSION_READY && !s->fatal_seen;
     bool between = tx_survives(s);
     bool greeting = s->state == SESSION_GREETING;
@@ -590,6 +601,11 @@ void lease_end_if_idle(struct session *s)
 void lease_abandon(struct session *s)
 {
     struct server *server = s->server;
+    if (s->replication) {
+        s->server = NULL;
+        pool_discard(server, "client_left");
+        return;
+    }
     bool at_rest = s->replies.n == 0 && s->tx.begin_left == 0 && !s->copy_in && !s->segment_open &&
                    !s->skipping && s->stream_left == 0 && !s->syncing && !s->guard_failed &&
                    server->conn->in.bytes == 0 && s->server_body_left == 0;

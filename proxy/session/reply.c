@@ -546,6 +546,10 @@ void reply_input(struct session *s)
 {
     struct server *server = s->server;
     CHECK(server != NULL);
+    if (s->replication) {
+        replication_to_client(s);
+        return;
+    }
     struct conn *from = server->conn;
     enum next next = NEXT_MESSAGE;
     while (next == NEXT_MESSAGE && s->server == server)

@@ -46,7 +46,8 @@ void session_error(struct session *s, const char *sqlstate, const char *message,
 /* Part of a server's message has left us: an error now would be read as the rest of it. */
 static bool within_message(const struct session *s)
 {
-    return s->server_body_left > 0 && !s->server_drop && !s->guard;
+    return (s->server_body_left > 0 && !s->server_drop && !s->guard) ||
+           (s->replication && s->state == SESSION_READY); /* nobody reads where they end */
 }
 
 void session_fatal(struct session *s, const char *sqlstate, const char *message, const char *detail,
@@ -280,7 +281,7 @@ void session_cancel(struct session *s)
     if (waiter_waits(&s->waiter)) {
         pool_withdraw(&s->waiter);
         lease_refuse(s, "57014", "canceling statement due to user request", NULL, NULL);
-    } else if (s->server && (s->replies.n > 0 || s->copy_in)) {
+    } else if (s->server && (s->replies.n > 0 || s->copy_in || s->replication)) {
         cancel_start(s->server, false);
     }
 }

@@ -235,6 +235,7 @@ struct session {
     bool console : 1;
     bool admin : 1;
     bool session_pooling : 1;
+    bool replication : 1; /* its bytes pass unread, see replication.c */
     bool stream_drop : 1; /* the streamed message goes nowhere */
     bool server_drop : 1; /* the streamed server message goes nowhere */
     bool guard : 1;       /* nothing of the answer has left us */
@@ -296,6 +297,20 @@ void startup_greet(struct session *s);        /* the greeting is known: ready */
 void startup_note_reading(struct session *s); /* from the greeting of its label */
 /* The client was told this: how its SQL is to be read. */
 void startup_note_status(struct session *s, struct slice name, struct slice value);
+
+/* ---- replication.c ---- */
+/* The value of that startup parameter asks for a WAL sender. */
+bool replication_asked(struct slice value);
+/* Physical replication knows no database: the entry that stands for all of them, or NULL. */
+const struct conf_database *replication_entry(struct session *s, struct slice value,
+                                              struct cluster **cluster);
+/* A login's own pool set. */
+void replication_set(struct session *s, const struct startup *startup,
+                     const struct conf_database *db, struct cluster *cluster,
+                     struct slice database, struct slice user);
+void replication_begin(struct session *s); /* proved: get the server */
+void replication_to_server(struct session *s);
+void replication_to_client(struct session *s);
 
 /* ---- tx.c ---- */
 void tx_init(struct session *s);

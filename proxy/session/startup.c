@@ -110,12 +110,6 @@ static void take_startup(struct session *s, const struct startup *startup)
                       "Connect with sslmode=require.");
         return;
     }
-    if (startup->replication.n && !slice_is(startup->replication, "false") &&
-        !slice_is(startup->replication, "0")) {
-        session_fatal(s, "0A000", "replication connections are not supported by pgweir yet", NULL,
-                      "Connect to the PostgreSQL server directly.");
-        return;
-    }
     if (!take_client_place(s)) {
         s->worker->stats.sheds++;
         session_fatal(s, "53300", "sorry, too many clients already",
@@ -218,6 +212,10 @@ void startup_finish(struct session *s)
     s->conn->in_limit = CONN_IN_LIMIT;
     if (s->console) {
         startup_greet(s);
+        return;
+    }
+    if (s->replication) {
+        replication_begin(s);
         return;
     }
     if (pool_find_greeting(s->set, s->label))

@@ -5,6 +5,8 @@ import signal
 import subprocess
 import time
 
+import psycopg2
+import psycopg2.extras
 import pytest
 from conftest import PASSWORDS, RELEASE, wait_until
 
@@ -175,3 +177,121 @@ def test_health_tells_whether_pgweir_answers(pgweir):
     weir.stop()
     gone = health()
     assert gone.returncode == 1 and "nothing answers" in gone.stdout, gone
+
+
+# Replication: a WAL sender for each such client
+
+def streams(cluster, name):
+    return int(cluster.sql("primary", "SELECT count(*) FROM pg_stat_replication WHERE application_name = %s", name)[0][0])
+
+
+def test_pg_basebackup_and_its_wal_stream(cluster, pgweir, work_dir):
+    weir = pgweir()
+    backup = work_dir / f"backup-{os.urandom(4).hex()}"
+    done = tool(cluster, weir, "pg_basebackup", "-D", backup, "-X", "stream", "-c", "fast", "--no-sync", user="postgres")
+    assert done.returncode == 0, done.stderr
+    assert not (backup / "standby.signal").exists()  # it is the primary's
+    checked = subprocess.run([cluster.bin / "pg_verifybackup", backup], capture_output=True, text=True, timeout=60)
+    assert checked.returncode == 0, checked.stderr
+
+
+def test_pg_receivewal_streams_until_it_is_told_to_stop(cluster, pgweir, work_dir):
+    weir = pgweir(default_pool_size=1)
+    to = work_dir / f"wal-{os.urandom(4).hex()}"
+    to.mkdir()
+    receiver = subprocess.Popen([cluster.bin / "pg_receivewal", "-D", to, "--no-loop", "-h", "127.0.0.1", "-p", str(weir.port),
+                                 "-U", "postgres"], stderr=subprocess.PIPE, text=True, env={**os.environ, "PGPASSWORD": PASSWORDS["postgres"]})
+    try:
+        wait_until(lambda: streams(cluster, "pg_receivewal") == 1, what="it streams")
+        cluster.sql("primary", "CREATE TABLE walled AS SELECT repeat('wal', 100) FROM generate_series(1, 1000)")
+        at = cluster.sql("primary", "SELECT pg_walfile_name(pg_current_wal_lsn())")[0][0]
+        wait_until(lambda: any(f.name.startswith(at) for f in to.iterdir()), what="WAL came")
+        assert weir.sql("SELECT 1") == [(1,)]  # the pool of one is another's
+        receiver.send_signal(signal.SIGINT)
+        assert receiver.wait(30) == 0, receiver.stderr.read()
+    finally:
+        receiver.kill()
+        receiver.wait()
+        cluster.sql("primary", "DROP TABLE IF EXISTS walled")
+    wait_until(lambda: streams(cluster, "pg_receivewal") == 0, what="its server ended with it")
+
+
+def test_pg_recvlogical(new_cluster, pgweir):
+    cluster = new_cluster("--replicas", 0, "--conf", "wal_level=logical")
+    weir = pgweir(cluster)
+    slot = ["-d", "app", "-S", "weir"]
+    done = tool(cluster, weir, "pg_recvlogical", *slot, "--create-slot", "-P", "test_decoding", user="postgres")
+    assert done.returncode == 0, done.stderr
+    cluster.sql("primary", "CREATE TABLE public.logged (n int)")
+    cluster.sql("primary", "INSERT INTO public.logged VALUES (42)")
+    end = cluster.sql("primary", "SELECT pg_current_wal_lsn()")[0][0]
+    done = tool(cluster, weir, "pg_recvlogical", *slot, "--start", "-f", "-", "-E", end, user="postgres")
+    assert done.returncode == 0, done.stderr
+    assert "table public.logged: INSERT: n[integer]:42" in done.stdout
+    done = tool(cluster, weir, "pg_recvlogical", *slot, "--drop-slot", user="postgres")
+    assert done.returncode == 0, done.stderr
+
+
+def walsender(weir, user="postgres", **more):
+    more.setdefault("password", PASSWORDS[user])
+    return psycopg2.connect(host="127.0.0.1", port=weir.port, user=user, dbname="app", connect_timeout=10, sslmode="disable",
+                            connection_factory=psycopg2.extras.LogicalReplicationConnection, **more)
+
+
+def ask(db, command):
+    with db.cursor() as cursor:
+        cursor.execute(command)
+        return cursor.fetchall()
+
+
+def test_a_replication_connection_has_its_own_server_with_its_settings(cluster, pgweir):
+    weir = pgweir()
+    db = walsender(weir, options="-c work_mem=5MB", application_name="sender")
+    assert ask(db, "SHOW work_mem") == [("5MB",)]
+    assert ask(db, "SELECT pg_is_in_recovery()") == [(False,)]
+    assert ask(db, "IDENTIFY_SYSTEM")[0][3] == "app"
+    assert streams(cluster, "sender") == 1
+    db.close()
+    wait_until(lambda: streams(cluster, "sender") == 0, what="its server ended with it")
+    with pytest.raises(psycopg2.OperationalError, match='unrecognized configuration parameter "nope"'):
+        walsender(weir, options="-c nope=1")
+
+
+def test_replication_connections_log_in_and_are_limited(cluster, pgweir):
+    weir = pgweir(default_pool_size=1, max_client_conn=3)
+    with pytest.raises(psycopg2.OperationalError, match="password authentication failed"):
+        walsender(weir, password="wrong")
+    with pytest.raises(psycopg2.OperationalError, match="must be superuser or replication role"):
+        walsender(weir, user="app_scram")
+    one = walsender(weir)
+    with pytest.raises(psycopg2.OperationalError, match="too many replication connections"):
+        walsender(weir)
+    clients = [weir.connect(), weir.connect()]
+    with pytest.raises(psycopg2.OperationalError, match="too many clients"):
+        walsender(weir)
+    for db in [one, *clients]:
+        db.close()
+
+    def again():
+        try:
+            walsender(weir).close()
+            return True
+        except psycopg2.OperationalError:
+            return False
+    wait_until(again, what="its place is free again")
+
+
+def test_the_end_of_a_wal_sender_is_told(cluster, pgweir):
+    client = pgweir().raw()
+    client.login("postgres", "app", PASSWORDS["postgres"], replication="database", application_name="sender")
+    cluster.sql("primary", "SELECT pg_terminate_backend(pid) FROM pg_stat_replication WHERE application_name = 'sender'")
+    assert client.read().fields()["M"] == "terminating connection due to administrator command"
+
+
+def test_a_shutdown_ends_replication(cluster, pgweir):
+    weir = pgweir()
+    db = walsender(weir, application_name="sender")
+    weir.stop()
+    with pytest.raises(psycopg2.Error):
+        ask(db, "IDENTIFY_SYSTEM")
+    wait_until(lambda: streams(cluster, "sender") == 0, what="its server ended too")
