@@ -36,9 +36,10 @@ enum {
 };
 
 /* The values of each enum option: constant, text in the file. */
-#define CONF_ENUM_pool_mode(V)      \
-    V(CONF_POOL_SESSION, "session") \
-    V(CONF_POOL_TRANSACTION, "transaction")
+#define CONF_ENUM_pool_mode(V)              \
+    V(CONF_POOL_SESSION, "session")         \
+    V(CONF_POOL_TRANSACTION, "transaction") \
+    V(CONF_POOL_STATEMENT, "statement")
 #define CONF_ENUM_auth_type(V)  \
     V(CONF_AUTH_TRUST, "trust") \
     V(CONF_AUTH_PLAIN, "plain") \
@@ -127,10 +128,11 @@ enum {
     CONF_SET_SERVER_LIFETIME = 1 << 3,
     CONF_SET_ROUTE = 1 << 9,
     CONF_SET_TX_READS = 1 << 8,
+    CONF_SET_MIN_POOL_SIZE = 1 << 10,
 };
 struct conf_overrides {
     uint32_t set; /* CONF_SET_* of the fields that are set */
-    uint32_t pool_size;
+    uint32_t pool_size, min_pool_size;
     enum conf_pool_mode pool_mode;
     uint64_t queue_timeout_ms;
     uint64_t server_lifetime_ms;
@@ -146,8 +148,9 @@ struct conf_database {
     const char *user;     /* forced server user; "" = the client's */
     const char *password; /* of the server login; "" = the secret of that user */
     struct conf_overrides own;
-    /* Accepted with a warning; not sent to servers yet. */
-    const char *client_encoding, *datestyle, *timezone, *application_name, *connect_query;
+    /* Of every server, at its login: what clients that say nothing get. */
+    const char *client_encoding, *datestyle, *timezone, *application_name;
+    const char *connect_query; /* ... and then this runs */
 };
 
 struct conf_user {
@@ -242,6 +245,7 @@ bool conf_is_console(struct slice name);
  * database's, else the global one. 0 = no limit. */
 uint32_t conf_pool_size(const struct conf *conf, const struct conf_database *db,
                         const struct conf_user *user);
+uint32_t conf_min_pool_size(const struct conf *conf, const struct conf_database *db);
 enum conf_pool_mode conf_pool_mode(const struct conf *conf, const struct conf_database *db,
                                    const struct conf_user *user);
 uint64_t conf_queue_timeout_ms(const struct conf *conf, const struct conf_database *db,

@@ -14,16 +14,13 @@ struct entry_key {
 };
 
 #define POOL_MAX 100000
+#define SETTING_MAX 128
 #define YEAR_MS (365ull * 24 * 3600 * 1000)
 #define DB(member) offsetof(struct database_draft, member)
 #define USER(member) offsetof(struct user_draft, member)
 #define TEXT(name, max, member)                                  \
     {                                                            \
         {name, KIND_TEXT, 1, max, "", NULL, DB(member)}, 0, NULL \
-    }
-#define TEXT_LATER(name, member, note)                                       \
-    {                                                                        \
-        {name, KIND_TEXT, 0, CONF_SECRET_MAX, "", NULL, DB(member)}, 0, note \
     }
 #define LATER_ONLY(name, note)                        \
     {                                                 \
@@ -39,6 +36,17 @@ struct entry_key {
          NULL,                                                \
          (own) + offsetof(struct conf_overrides, pool_size)}, \
             CONF_SET_POOL_SIZE, NULL                          \
+    }
+#define MIN_POOL_SIZE(own)                                        \
+    {                                                             \
+        {"min_pool_size",                                         \
+         KIND_U32,                                                \
+         0,                                                       \
+         POOL_MAX,                                                \
+         "",                                                      \
+         NULL,                                                    \
+         (own) + offsetof(struct conf_overrides, min_pool_size)}, \
+            CONF_SET_MIN_POOL_SIZE, NULL                          \
     }
 #define POOL_MODE(own)                                        \
     {                                                         \
@@ -98,7 +106,6 @@ struct entry_key {
     }
 
 static const char no_lookup[] = "only users in auth_file can log in";
-static const char not_sent[] = "it is not sent to servers";
 
 static const struct entry_key database_keys[] = {
     TEXT("host", 8192, host_list),
@@ -109,22 +116,22 @@ static const struct entry_key database_keys[] = {
     TEXT("user", CONF_USER_MAX, db.user),
     {{"password", KIND_SECRET, 1, CONF_SECRET_MAX, "", NULL, DB(db.password)}, 0, NULL},
     POOL_SIZE(DB(db.own)),
+    MIN_POOL_SIZE(DB(db.own)),
     POOL_MODE(DB(db.own)),
     QUEUE_TIMEOUT("queue_timeout", DB(db.own)),
     QUEUE_TIMEOUT("query_wait_timeout", DB(db.own)),
     SERVER_LIFETIME(DB(db.own)),
     ROUTE(DB(db.own)),
     TX_READS(DB(db.own)),
-    TEXT_LATER("client_encoding", db.client_encoding, not_sent),
-    TEXT_LATER("datestyle", db.datestyle, not_sent),
-    TEXT_LATER("timezone", db.timezone, not_sent),
-    TEXT_LATER("application_name", db.application_name, not_sent),
-    TEXT_LATER("connect_query", db.connect_query, "it is not run"),
+    TEXT("client_encoding", SETTING_MAX, db.client_encoding),
+    TEXT("datestyle", SETTING_MAX, db.datestyle),
+    TEXT("timezone", SETTING_MAX, db.timezone),
+    TEXT("application_name", SETTING_MAX, db.application_name),
+    TEXT("connect_query", CONF_SECRET_MAX, db.connect_query),
     LATER_ONLY("load_balance_hosts", "reads are balanced over all fresh replicas"),
     LATER_ONLY("auth_user", no_lookup),
     LATER_ONLY("auth_query", no_lookup),
     LATER_ONLY("auth_dbname", no_lookup),
-    LATER_ONLY("min_pool_size", "servers are opened when they are needed"),
     LATER_ONLY("reserve_pool", "there are no reserve servers; raise pool_size"),
     LATER_ONLY("reserve_pool_size", "there are no reserve servers; raise pool_size"),
     LATER_ONLY("max_db_connections", "servers are limited by pool only"),

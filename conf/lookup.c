@@ -87,6 +87,12 @@ uint32_t conf_pool_size(const struct conf *conf, const struct conf_database *db,
     return own ? own->pool_size : conf->default_pool_size;
 }
 
+uint32_t conf_min_pool_size(const struct conf *conf, const struct conf_database *db)
+{
+    const struct conf_overrides *own = owner(db, NULL, CONF_SET_MIN_POOL_SIZE);
+    return own ? own->min_pool_size : conf->min_pool_size;
+}
+
 enum conf_pool_mode conf_pool_mode(const struct conf *conf, const struct conf_database *db,
                                    const struct conf_user *user)
 {

@@ -11,8 +11,7 @@ _Static_assert(sizeof(enum conf_pool_mode) == sizeof(uint32_t), "enums are store
 
 #define WORD(constant, text) {text, constant, WORD_OK},
 const struct word pool_mode_words[] = {
-    CONF_ENUM_pool_mode(WORD){"statement", 0, WORD_LATER},
-    {0},
+    CONF_ENUM_pool_mode(WORD){0},
 };
 static const struct word auth_type_words[] = {
     CONF_ENUM_auth_type(WORD){"any", 0, WORD_LATER},

@@ -56,9 +56,10 @@ static struct pool_row *row_of(struct pools *g, const struct pool_set *set)
     snprintf(row->database, sizeof row->database, "%s", set->db->name);
     snprintf(row->user, sizeof row->user, "%s", set->user);
     const struct conf *conf = set->snapshot->conf;
-    bool session =
-        conf_pool_mode(conf, set->db, conf_user(conf, slice_of(set->user))) == CONF_POOL_SESSION;
-    row->mode = session ? "session" : "transaction";
+#define MODE(constant, text) [constant] = text,
+    static const char *const modes[] = {CONF_ENUM_pool_mode(MODE)};
+#undef MODE
+    row->mode = modes[conf_pool_mode(conf, set->db, conf_user(conf, slice_of(set->user)))];
     return row;
 }
 

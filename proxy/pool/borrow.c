@@ -9,6 +9,7 @@
 #include "base/check.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 /* ---- telling the others ---- */
 
@@ -95,7 +96,22 @@ struct move {
     struct budget *budget;
     int fd;
     bool tcp;
+    uint32_t connected_n;
+    uint8_t connected[]; /* the text of set->connected */
 };
+
+static struct slice connected_text(const struct pool_set *set)
+{
+    const struct label *label = set->connected;
+    return label ? (struct slice){label->text, label->bytes} : SLICE_NONE;
+}
+
+/* What connect_query has set on it is not for this worker to find out. */
+static void take_connected(struct pool_set *set, const struct move *m)
+{
+    if (!set->connected && m->connected_n > 0)
+        set->connected = label_of_text(&set->labels, (struct slice){m->connected, m->connected_n});
+}
 
 /* The pool that waited has gone in the meantime, with its last client. */
 static void drop_moved(struct loop *loop, struct move *m)
@@ -121,6 +137,7 @@ static void on_moved(struct loop *loop, struct mail *mail)
         return;
     }
     s->pool = pool;
+    take_connected(pool->set, m);
     pool->set->tx = s->tx; /* maybe the first server of its role that this worker sees */
     s->conn = conn_new(loop, m->fd, !m->tcp, &server_conn_ops, s);
     s->conn->essential = true;
@@ -151,7 +168,8 @@ void server_on_quiet(struct conn *conn)
         pool_pump(pool->set);
         return;
     }
-    struct move *m = calloc(1, sizeof *m);
+    struct slice connected = connected_text(pool->set);
+    struct move *m = calloc(1, sizeof *m + connected.n);
     CHECK(m != NULL);
     bool tcp = !conn->one_shot;
     label_unref(s->label);
@@ -165,6 +183,9 @@ void server_on_quiet(struct conn *conn)
     hub->server_n--;
     hub->moves++;
     *m = (struct move){.mail.deliver = on_moved, .server = s, .budget = pool->budget, .tcp = tcp};
+    m->connected_n = (uint32_t)connected.n;
+    if (connected.n > 0)
+        memcpy(m->connected, connected.p, connected.n);
     atomic_fetch_add(&pool->budget->refs, 1);
     m->fd = conn_take_fd(conn, &m->tls);
     loop_post(hub->peers[worker]->loop, &m->mail);

@@ -61,6 +61,7 @@ static void use_snapshot(struct pool_set *set, struct snapshot *snapshot,
     set->snapshot = snapshot_ref(snapshot);
     set->db = db;
     set->pool_size = conf_pool_size(conf, db, conf_user(conf, user));
+    set->min_pool_size = set->own ? 0 : conf_min_pool_size(conf, db);
     nodes_configure(set);
     const char *password = own || (db->password[0] && db->user[0] == '\0') ? db->password
                            : secret                                        ? secret
@@ -145,6 +146,8 @@ struct pool_set *pool_set_get(struct hub *hub, struct cluster *cluster,
     }
     struct pool_set *set = set_new(hub, cluster, db, database, user, false);
     set->refs++;
+    if (set->min_pool_size > 0)
+        hub_sweep_begin(hub);
     return set;
 }
 
@@ -195,6 +198,7 @@ static void set_free(struct pool_set *set)
     label_steps_clear(&set->label_steps);
     custom_settings_free(&set->custom_settings);
     label_unref(set->base);
+    label_unref(set->connected);
     CHECK(list_empty(&set->labels) && list_empty(&set->tolds));
     list_remove(&set->node);
     shared_floor_unref(set->floor);
@@ -253,31 +257,52 @@ static bool is_other_instance(const struct server *s, int64_t sampled)
     return sampled && s->instance && s->instance != sampled;
 }
 
+/* Servers to be kept while somebody may want them. */
+static uint32_t pool_least(const struct pool_set *set)
+{
+    return set->refs > 0 && !set->hub->stopping ? set->min_pool_size : 0;
+}
+
 static void sweep_pool(struct pool *pool)
 {
     const struct conf *conf = pool->set->snapshot->conf;
     int64_t sampled = node_status(&pool->set->cluster->nodes[pool->node]).postmaster_start_us;
     uint64_t now_ms = pool->set->hub->loop->now_ms;
+    uint32_t spare = atomic_load(&pool->budget->used), least = pool_least(pool->set);
     struct list *next;
+    spare -= spare < least ? spare : least;
     for (struct list *n = pool->idle.next; n != &pool->idle; n = next) {
         next = n->next;
         struct server *s = LIST_ENTRY(n, struct server, node);
         bool idle_long =
             conf->server_idle_timeout_ms && now_ms - s->idle_ms > conf->server_idle_timeout_ms;
+        idle_long = idle_long && spare > 0;
+        spare -= idle_long;
         if (idle_long || pool_should_close(s) || is_other_instance(s, sampled))
             server_close(s, idle_long ? "server_idle_timeout" : "retired");
     }
 }
 
+/* min_pool_size: what there should be without anybody asking. */
+static void fill_pool(struct pool *pool)
+{
+    while (atomic_load(&pool->budget->used) < pool_least(pool->set) && pool_dial(pool))
+        ;
+}
+
 static void on_sweep(struct timer *timer)
 {
     struct hub *hub = LIST_ENTRY(timer, struct hub, sweep);
+    bool fills = false;
     for (struct list *n = hub->sets.next; n != &hub->sets; n = n->next) {
         struct pool_set *set = LIST_ENTRY(n, struct pool_set, node);
-        for (uint32_t i = 0; i < set->cluster->node_n; i++)
+        for (uint32_t i = 0; i < set->cluster->node_n; i++) {
             sweep_pool(&set->pools[i]);
+            fill_pool(&set->pools[i]);
+        }
+        fills = fills || pool_least(set) > 0;
     }
-    if (hub->server_n > 0) /* an idle process sleeps */
+    if (hub->server_n > 0 || fills) /* an idle process sleeps */
         hub_sweep_begin(hub);
 }
 

@@ -20,6 +20,8 @@ uint64_t pool_waiting_since(struct pool_set *set, uint32_t node);
 /* Open servers for waiters that no server under way will serve. */
 void pool_dial_for_all(struct pool_set *set);
 void pool_on_retry(struct timer *timer);
+/* One more, if it may be. */
+bool pool_dial(struct pool *pool);
 /* A MOVING server leaves this worker. */
 void pool_server_leaves(struct server *server);
 

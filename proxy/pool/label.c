@@ -163,6 +163,18 @@ struct label *label_find(struct list *labels, struct label_draft *draft)
     return label;
 }
 
+struct label *label_of_text(struct list *labels, struct slice text)
+{
+    struct label_draft draft = {0};
+    const char *at = (const char *)text.p, *end = at + text.n;
+    while (at < end) {
+        const char *value = at + strlen(at) + 1;
+        CHECK(label_draft_set(&draft, slice_of(at), slice_of(value))); /* it was a label's */
+        at = value + strlen(value) + 1;
+    }
+    return label_find(labels, &draft);
+}
+
 struct label *label_over(struct list *labels, struct label *label, const struct label *under)
 {
     struct label_draft draft = {0};

@@ -51,6 +51,9 @@ void label_unref(struct label *label);
 /* What is in `label`, and of `under` what it does not name. NULL: too many, or too long. */
 struct label *label_over(struct list *labels, struct label *label, const struct label *under);
 
+/* The label with this text: another worker's. */
+struct label *label_of_text(struct list *labels, struct slice text);
+
 /* ---- settings that PostgreSQL does not list ---- */
 
 #define CUSTOM_SETTINGS_MAX 256

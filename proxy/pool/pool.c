@@ -10,6 +10,7 @@
 
 #define BACKOFF_FIRST_MS 100
 #define RESET_SQL_MAX 8192
+#define CHECK_HOLDS_MS 1000 /* for who waited for it */
 #define GRANT_LOOKS_MAX 64 /* waiters looked at for a server that is idle */
 
 /* ---- state: one writer ---- */
@@ -48,6 +49,8 @@ void pool_server_state(struct server *s, enum server_state state)
         [SERVER_MOVING] = 1 << SERVER_IDLE | 1 << SERVER_CLOSING,
     };
     CHECK(allowed[s->state] & 1 << state);
+    s->pool->checking_n -= s->checking;
+    s->checking = false;
     uint32_t *was = count_of(s->pool, (enum server_state)s->state), *now = count_of(s->pool, state);
     if (was)
         --*was;
@@ -79,7 +82,9 @@ static bool is_silent(const struct server *s)
 
 struct server *pool_take_idle(struct pool *pool, const struct label *label)
 {
-    for (struct list *n = pool->idle.next; n != &pool->idle; n = n->next) {
+    bool oldest = pool->set->snapshot->conf->server_round_robin;
+    struct list *n = oldest ? pool->idle.prev : pool->idle.next;
+    for (; n != &pool->idle; n = oldest ? n->prev : n->next) {
         struct server *s = LIST_ENTRY(n, struct server, node);
         if ((!label || s->label == label) && is_silent(s))
             return s;
@@ -91,6 +96,7 @@ static void lend(struct server *s, struct waiter *w, uint32_t mask)
 {
     pool_server_state(s, SERVER_LEASED);
     s->lease_serial++;
+    s->checked = false;
     s->lessee_ops = w->ops->lessee;
     s->lessee = w->owner;
     nodes_lent(s, mask);
@@ -109,6 +115,31 @@ static struct server *find_idle(struct pool_set *set, uint32_t mask, uint32_t fi
     for (uint32_t rest = mask & ~(1U << first); !s && rest; rest &= rest - 1)
         s = pool_take_idle(pool_at(set, (uint32_t)__builtin_ctz(rest)), NULL);
     return s;
+}
+
+/* ---- checking ---- */
+
+/* It has not been used for so long that it has to answer first. It is offered again when it has: who wanted it
+ * waits. */
+static bool is_checked_first(struct server *s)
+{
+    const struct conf *conf = s->pool->set->snapshot->conf;
+    const char *sql = conf->server_check_query;
+    uint64_t unused_ms = s->conn->loop->now_ms - s->idle_ms;
+    if (!sql[0] || unused_ms < conf->server_check_delay_ms ||
+        (s->checked && unused_ms < CHECK_HOLDS_MS))
+        return false;
+    uint8_t bytes[RESET_SQL_MAX + 16];
+    struct put o = put_into(bytes, sizeof bytes);
+    put_query(&o, slice_of(strcasecmp(sql, "<empty>") == 0 ? "" : sql));
+    CHECK(!o.full); /* the configuration takes none that is so long */
+    pool_server_state(s, SERVER_CLEANING);
+    s->resetting = s->checking = true;
+    s->pool->checking_n++;
+    stmt_set_unnamed(&s->stmts, NULL);
+    server_chore_begin(s);
+    conn_out_copy(s->conn, o.p, o.n);
+    return true;
 }
 
 /* ---- who waits since when ---- */
@@ -219,6 +250,11 @@ static uint32_t wanted_nodes(const struct pool_set *set, const struct list *queu
     return mask;
 }
 
+static uint32_t coming(const struct pool *pool)
+{
+    return pool->dialing_n + pool->checking_n;
+}
+
 /* Open servers for waiters that no server under way will serve. */
 static void dial_for_waiters(struct pool_set *set, const struct list *queue, uint32_t waiting)
 {
@@ -226,7 +262,7 @@ static void dial_for_waiters(struct pool_set *set, const struct list *queue, uin
         return;
     uint32_t mask = wanted_nodes(set, queue), under_way = 0;
     for (uint32_t rest = mask; rest; rest &= rest - 1)
-        under_way += pool_at(set, (uint32_t)__builtin_ctz(rest))->dialing_n;
+        under_way += coming(pool_at(set, (uint32_t)__builtin_ctz(rest)));
     for (uint32_t rest = mask; rest && under_way < waiting;) {
         uint32_t node = nodes_pick_to_dial(set, rest);
         struct pool *pool = pool_at(set, node);
@@ -245,11 +281,19 @@ void pool_dial_for_all(struct pool_set *set)
     dial_for_waiters(set, &set->readers, set->reader_n);
 }
 
+bool pool_dial(struct pool *pool)
+{
+    bool may = may_dial(pool) && budget_take(pool->budget, pool->set->pool_size);
+    if (may)
+        server_dial(pool);
+    return may;
+}
+
 /* The balancer's choice had no idle server, so another node serves: the next one need not. */
 static void dial_ahead(struct pool *pool)
 {
-    if (pool->dialing_n == 0 && may_dial(pool) && budget_take(pool->budget, pool->set->pool_size))
-        server_dial(pool);
+    if (pool->dialing_n == 0)
+        pool_dial(pool);
 }
 
 /* The oldest that can be served is served. Others wait for nodes that have no idle server, or for a unit
@@ -261,7 +305,7 @@ static bool grant_one(struct pool_set *set, struct list *queue)
         struct waiter *w = LIST_ENTRY(n, struct waiter, node);
         uint32_t mask = nodes_for(set, w);
         struct server *s = mask ? find_idle(set, mask, nodes_pick(set, mask), w->label) : NULL;
-        if (!s || !spill_take(s, w))
+        if (!s || is_checked_first(s) || !spill_take(s, w))
             continue;
         dequeue(w);
         lend(s, w, mask);
@@ -306,7 +350,7 @@ struct server *pool_lease(struct pool_set *set, struct waiter *w, enum want want
     if (mask) { /* who waits already cannot use a server that is idle: see grant_idle() */
         uint32_t first = nodes_pick(set, mask);
         struct server *s = find_idle(set, mask, first, label);
-        if (s && spill_take(s, w)) {
+        if (s && !is_checked_first(s) && spill_take(s, w)) {
             lend(s, w, mask);
             if (s->pool->node != first)
                 dial_ahead(pool_at(set, first));
@@ -323,11 +367,15 @@ struct server *pool_lease(struct pool_set *set, struct waiter *w, enum want want
 
 /* ---- releasing ---- */
 
+static uint64_t lifetime_ms(const struct pool_set *set)
+{
+    return conf_server_lifetime_ms(set->snapshot->conf, set->db);
+}
+
 static bool is_expired(const struct server *s)
 {
     const struct pool_set *set = s->pool->set;
-    uint64_t lifetime_ms = conf_server_lifetime_ms(set->snapshot->conf, set->db);
-    return lifetime_ms && s->conn->loop->now_ms - s->born_ms > lifetime_ms;
+    return s->conn->loop->now_ms - s->born_ms > lifetime_ms(set);
 }
 
 bool pool_should_close(const struct server *s)
@@ -341,6 +389,8 @@ bool pool_should_close(const struct server *s)
         return true; /* it was opened before the node was promoted; a new one reports the truth */
     if (set->pool_size && atomic_load(&s->pool->budget->used) > set->pool_size)
         return true; /* a reload made the pool smaller */
+    if (lifetime_ms(set) == 0)
+        return s->lease_serial > 0; /* for one use */
     return is_expired(s) && list_empty(&set->writers) && list_empty(&set->readers);
 }
 
@@ -457,7 +507,7 @@ void pool_server_ready(struct server *s)
     struct pool *pool = s->pool;
     pool->backoff_ms = 0;
     pool->retry_ms = 0;
-    s->label = label_ref(pool->set->base);
+    s->label = label_ref(pool->set->connected ? pool->set->connected : pool->set->base);
     pool->set->tx = s->tx;
     report_role(s);
     if (pool->set->base->greeting == NULL) {

@@ -60,6 +60,7 @@ struct pool {
     struct list idle; /* most recently used first */
     struct list busy; /* every other server of the pool */
     uint32_t idle_n, leased_n, dialing_n, cleaning_n;
+    uint32_t checking_n; /* of cleaning_n: they run server_check_query, for who waits */
     uint32_t weight;
     uint64_t retry_ms; /* no dial before that time */
     uint32_t backoff_ms;
@@ -79,7 +80,7 @@ struct pool_set {
     char *password;                 /* secret text of the server login; "" none */
     bool have_keys;                 /* SCRAM pass-through: keys that a client proved */
     uint8_t client_key[SCRAM_KEY_BYTES], server_key[SCRAM_KEY_BYTES];
-    uint32_t pool_size;
+    uint32_t pool_size, min_pool_size;
     uint32_t refs;       /* sessions */
     bool own;            /* of one session: its only server is not shared */
     struct slice params; /* ... "name\0value\0" ... of its startup packet */
@@ -94,7 +95,8 @@ struct pool_set {
     struct list tolds; /* struct told */
     struct label_steps label_steps;
     struct custom_settings custom_settings;
-    struct label *base;  /* the empty label */
+    struct label *base;      /* the empty label */
+    struct label *connected; /* what connect_query makes of it; NULL: there is none, or not known */
     struct tx_modes tx;  /* the defaults of this role in this database, as its newest server told */
     struct pool pools[]; /* by node index */
 };

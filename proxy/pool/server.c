@@ -243,6 +243,7 @@ static bool read_idle_message(struct server *s)
     }
     if (ready) {
         s->resetting = false;
+        s->checked = s->checking;
         server_chore_end(s);
     }
     return true;

@@ -79,6 +79,8 @@ struct server {
     bool spills;      /* it holds a unit of the cluster's primary_read_budget */
     bool stale_stmts; /* it came from another worker: DEALLOCATE ALL before the next lease */
     bool resetting;   /* CLEANING, and a query of ours runs */
+    bool checking;    /* ... because of server_check_query */
+    bool checked;     /* it has answered that since it was used last */
     bool in_recovery;
     struct timer chore;    /* runs while such an answer is awaited */
     uint32_t lease_serial; /* grows with each lease */

@@ -2,11 +2,14 @@
  * authentication.
  *
  *   ASK_TLS --'S'--> HANDSHAKE --> AUTH --AuthenticationOk--> PARAMS --ReadyForQuery--> IDENTITY --> (idle)
- *      `----'N', or TLS off ----------^
+ *      `----'N', or TLS off ----------^                        connect_query --> CONNECT --> SETTINGS ---^
  *
  * IDENTITY   which instance is it? What the probes know of a node holds for the instance that they
  *            asked: a name may hide several, and a crashed standby may come back older than it was
  *            (DESIGN.md section 6).
+ * CONNECT    connect_query runs; its errors are logged.
+ * SETTINGS   ... and what it has set is read: every client's settings are put over it, so that it outlives the
+ *            RESET ALL that gives a server another client's settings.
  */
 #include "proxy/io/log.h"
 #include "proxy/io/tls.h"
@@ -26,7 +29,7 @@
 #define LOGIN_BODY_MAX 16384 /* of any message during a login; errors and parameters are short */
 #define MESSAGE_MAX 400      /* of a server's error text that is passed on */
 
-enum step { ASK_TLS, HANDSHAKE, AUTH, PARAMS, IDENTITY };
+enum step { ASK_TLS, HANDSHAKE, AUTH, PARAMS, IDENTITY, CONNECT, SETTINGS };
 
 struct server_login {
     struct server *server;
@@ -36,6 +39,9 @@ struct server_login {
     struct timer deadline;
     struct scram_client scram;
     struct kdf_request *kdf;
+    struct label_draft draft; /* SETTINGS: what was read */
+    uint32_t kept_n;
+    uint8_t kept[LABEL_BYTES_MAX]; /* ... the bytes of that */
 };
 
 static const struct conf *conf_of(const struct server *s)
@@ -92,12 +98,21 @@ void server_login_failed(struct server *s, const char *sqlstate, const char *mes
 
 static void send_startup(struct server *s)
 {
-    uint8_t bytes[512 + STARTUP_BYTES_MAX];
+    uint8_t bytes[1024 + STARTUP_BYTES_MAX];
     const struct pool_set *set = s->pool->set;
-    struct put_param params[2 + STARTUP_PARAMS_MAX] = {
-        {slice_of("user"), slice_of(set->user)}, {slice_of("database"), slice_of(set->database)}};
-    struct slice rest = set->params;
-    size_t n = 2;
+    const struct put_param said[] = {
+        {slice_of("user"), slice_of(set->user)},
+        {slice_of("database"), slice_of(set->database)},
+        {slice_of("client_encoding"), slice_of(set->db->client_encoding)},
+        {slice_of("datestyle"), slice_of(set->db->datestyle)},
+        {slice_of("timezone"), slice_of(set->db->timezone)},
+        {slice_of("application_name"), slice_of(set->db->application_name)}};
+    struct put_param params[sizeof said / sizeof *said + STARTUP_PARAMS_MAX];
+    struct slice rest = set->params; /* of two, the later holds */
+    size_t n = 0;
+    for (size_t i = 0; i < sizeof said / sizeof *said; i++)
+        if (said[i].value.n > 0)
+            params[n++] = said[i];
     while (n < sizeof params / sizeof *params &&
            startup_next_param(&rest, &params[n].name, &params[n].value))
         n++;
@@ -365,6 +380,148 @@ static void finish(struct server *s)
     pool_server_ready(s);
 }
 
+/* The next column of a DataRow; empty: NULL, or there is none. */
+static struct slice next_column(struct slice *row)
+{
+    uint32_t n = row->n >= 4 ? slice_u32(row->p) : UINT32_MAX;
+    struct slice value = SLICE_NONE;
+    if (n > row->n - 4 || row->n < 4) {
+        *row = SLICE_NONE;
+        return value;
+    }
+    value = (struct slice){row->p + 4, n};
+    *row = slice_skip(*row, 4 + (size_t)n);
+    return value;
+}
+
+/* ---- connect_query ---- */
+
+static void ask(struct server *s, enum step step, struct slice sql)
+{
+    struct put o = put_into(conn_out_reserve(s->conn, sql.n + 16), sql.n + 16);
+    put_query(&o, sql);
+    CHECK(!o.full);
+    conn_out_commit(s->conn, o.n);
+    s->login->step = step;
+}
+
+static void connected(struct server *s)
+{
+    const struct pool_set *set = s->pool->set;
+    if (set->own || !set->db->connect_query[0])
+        finish(s);
+    else
+        ask(s, CONNECT, slice_of(set->db->connect_query));
+}
+
+static void ask_settings(struct server *s)
+{
+    uint8_t bytes[CUSTOM_SETTINGS_MAX * (4 * CUSTOM_NAME_MAX + 128) + 512];
+    struct put sql = put_into(bytes, sizeof bytes);
+    struct custom_settings *custom = &s->pool->set->custom_settings;
+    custom_settings_read(custom, slice_of(s->pool->set->db->connect_query));
+    put_bytes(&sql,
+              slice_of(LABEL_SQL_FIRST
+                       "SELECT name,setting FROM pg_catalog.pg_settings WHERE source='session'"
+                       " AND name NOT LIKE 'transaction%'"
+                       " UNION ALL SELECT 'role',pg_catalog.current_setting('role')"
+                       " WHERE pg_catalog.current_setting('role')<>'none'"));
+    for (const char *at = custom->text; at < custom->text + custom->bytes; at += strlen(at) + 1) {
+        put_bytes(&sql, slice_of(" UNION ALL SELECT "));
+        label_put_literal(&sql, at);
+        put_bytes(&sql, slice_of(",pg_catalog.current_setting("));
+        label_put_literal(&sql, at);
+        put_bytes(&sql, slice_of(",true)"));
+    }
+    CHECK(!sql.full);
+    ask(s, SETTINGS, put_slice(&sql));
+}
+
+static void log_connect_error(struct server *s, struct slice body)
+{
+    char text[MESSAGE_MAX];
+    struct error_fields f;
+    error_fields_read(body, &f);
+    snprintf(text, sizeof text, "%.*s",
+             (int)(f.message.n < MESSAGE_MAX ? f.message.n : MESSAGE_MAX),
+             f.message.n ? (const char *)f.message.p : "");
+    LOG(LOG_WARN, "server.connect_query_failed", LF_S("node", node_of(s)->label),
+        LF_S("db", s->pool->set->database), LF_S("error", text));
+}
+
+/* False: more than a label can hold. */
+static bool keep(struct server_login *l, struct slice *bytes)
+{
+    if (l->kept_n + bytes->n > sizeof l->kept)
+        return false;
+    memcpy(l->kept + l->kept_n, bytes->p, bytes->n);
+    bytes->p = l->kept + l->kept_n;
+    l->kept_n += (uint32_t)bytes->n;
+    return true;
+}
+
+static bool keep_setting(struct server *s, struct slice body)
+{
+    struct slice row = body.n > 2 ? slice_skip(body, 2) : SLICE_NONE;
+    struct slice name = next_column(&row), value = next_column(&row);
+    if (name.n == 0 || !value.p)
+        return true;
+    return keep(s->login, &name) && keep(s->login, &value) &&
+           label_draft_set(&s->login->draft, name, value);
+}
+
+static void keep_settings(struct server *s)
+{
+    struct pool_set *set = s->pool->set;
+    struct label *label = label_find(&set->labels, &s->login->draft);
+    if (!label) {
+        server_login_failed(s, "54000", "connect_query sets more than a session's settings hold");
+        return;
+    }
+    label_unref(set->connected);
+    set->connected = label;
+    finish(s);
+}
+
+static void read_connect(struct server *s, uint8_t type, struct slice body)
+{
+    bool settings = s->login->step == SETTINGS;
+    switch (type) {
+    case 'D':
+        if (settings && !keep_setting(s, body))
+            server_login_failed(s, "54000",
+                                "connect_query sets more than a session's settings hold");
+        return;
+    case 'T':
+    case 'C':
+    case 'I':
+    case 'N':
+    case 'A':
+        return;
+    case 'S':
+        if (server_note_status(s, body))
+            return;
+        break;
+    case 'E':
+        if (settings)
+            read_error(s, body);
+        else
+            log_connect_error(s, body);
+        return;
+    case 'Z':
+        if (body.n != 1 || *body.p != 'I')
+            server_login_failed(s, "08006", "connect_query leaves a transaction open");
+        else if (settings)
+            keep_settings(s);
+        else
+            ask_settings(s);
+        return;
+    default:
+        break;
+    }
+    server_login_failed(s, "08P01", "unexpected or malformed message during connect_query");
+}
+
 /* ---- identity ---- */
 
 static const char identity_sql[] = LABEL_SQL_FIRST
@@ -378,27 +535,13 @@ static void ask_identity(struct server *s)
     struct put o = put_into(bytes, sizeof bytes);
     /* Nothing hangs on it; and a WAL sender may know no SQL. */
     if (s->pool->set->cluster->node_n == 1 || s->pool->set->own) {
-        finish(s);
+        connected(s);
         return;
     }
     put_query(&o, slice_of(identity_sql));
     CHECK(!o.full);
     s->login->step = IDENTITY;
     send_put(s, &o);
-}
-
-/* The next column of a DataRow; empty: NULL, or there is none. */
-static struct slice next_column(struct slice *row)
-{
-    uint32_t n = row->n >= 4 ? slice_u32(row->p) : UINT32_MAX;
-    struct slice value = SLICE_NONE;
-    if (n > row->n - 4 || row->n < 4) {
-        *row = SLICE_NONE;
-        return value;
-    }
-    value = (struct slice){row->p + 4, n};
-    *row = slice_skip(*row, 4 + (size_t)n);
-    return value;
 }
 
 /* A column of digits, and how transactions are that say nothing. */
@@ -426,7 +569,7 @@ static void read_identity(struct server *s, uint8_t type, struct slice body)
         if (sampled && s->instance && s->instance != sampled)
             server_login_failed(s, "08006", "it is another instance than the one that was sampled");
         else
-            finish(s);
+            connected(s);
         return;
     }
     case 'T':
@@ -453,6 +596,10 @@ static void read_message(struct server *s, uint8_t type, struct slice body)
     bool params = s->login->step == PARAMS;
     if (s->login->step == IDENTITY) {
         read_identity(s, type, body);
+        return;
+    }
+    if (s->login->step == CONNECT || s->login->step == SETTINGS) {
+        read_connect(s, type, body);
         return;
     }
     switch (type) {
@@ -540,6 +687,8 @@ void server_login_input(struct server *s)
     case AUTH:
     case PARAMS:
     case IDENTITY:
+    case CONNECT:
+    case SETTINGS:
         read_messages(s);
         return;
     }

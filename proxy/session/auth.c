@@ -172,7 +172,9 @@ static bool find_pools(struct session *s)
     }
     s->set = pool_set_get(&s->worker->hub, cluster, db, database, user);
     const struct conf_user *own = conf_user(conf_of(s), a->startup.user);
-    s->session_pooling = conf_pool_mode(conf_of(s), db, own) == CONF_POOL_SESSION;
+    enum conf_pool_mode mode = conf_pool_mode(conf_of(s), db, own);
+    s->session_pooling = mode == CONF_POOL_SESSION;
+    s->statement_pooling = mode == CONF_POOL_STATEMENT;
     s->policy = (uint8_t)policy_of(access, conf_route(db, own));
     s->label = make_label(s, s->set, access);
     s->state_of.startup = s->label ? label_ref(s->label) : NULL;

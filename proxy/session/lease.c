@@ -166,8 +166,24 @@ void lease_guard(struct session *s)
                       conn_in_contiguous(s->conn, s->collected_bytes), s->collected_bytes);
 }
 
+void lease_over_connect(struct session *s)
+{
+    struct label *under = s->set->connected;
+    if (!under || s->over_connect)
+        return;
+    struct label *label = label_over(&s->set->labels, s->label, under);
+    s->over_connect = true;
+    if (!label) /* too much: the client's own come first */
+        return;
+    label_unref(s->label);
+    label_unref(s->state_of.startup);
+    s->label = label;
+    s->state_of.startup = label_ref(label);
+}
+
 static enum step attach(struct session *s, struct server *server)
 {
+    lease_over_connect(s);
     uint8_t primary = cluster_view(s->set->cluster).primary;
     s->server = server;
     s->on_replica = server->pool->node != primary && s->waiter.want == WANT_READ;
@@ -590,8 +606,11 @@ void lease_end_if_idle(struct session *s)
         s->primary_until = primary_samples(s, true);
     s->server = NULL;
     s->on_replica = false;
+    const struct conf *conf = conf_of(s);
     if (s->doubt)
         pool_discard(server, "sync_in_copy");
+    else if (conf->server_reset_query_always && conf->server_reset_query[0])
+        pool_release_dirty(server);
     else
         pool_release(server);
     if (s->conn->paused) /* until the server would read on, and it need not any more */

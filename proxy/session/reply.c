@@ -189,6 +189,12 @@ static enum pass on_error(struct session *s, struct slice body)
 
 /* ---- ReadyForQuery ---- */
 
+/* A statement has ended, and a transaction has not. */
+static bool is_block_refused(const struct session *s)
+{
+    return s->statement_pooling && s->tx_status != 'I';
+}
+
 static enum pass on_ready(struct session *s, struct slice body)
 {
     if (body.n != 1 || !memchr("ITE", *body.p, 3) || s->replies.n == 0)
@@ -215,7 +221,7 @@ static enum pass on_ready(struct session *s, struct slice body)
     reply_guard_passed(s);
     settings_ready(s);
     tx_ready(s);
-    return s->tx.begin_failed ? SWALLOW : PASS;
+    return s->tx.begin_failed || is_block_refused(s) ? SWALLOW : PASS;
 }
 
 /* ---- COPY ---- */
@@ -480,6 +486,11 @@ static void after_ready(struct session *s)
         else
             pool_discard(server, "replica_refused");
         lease_rerun(s, true);
+        return;
+    }
+    if (is_block_refused(s)) { /* the server rolls it back */
+        session_fatal(s, "08P01", "transaction blocks not allowed in statement pooling mode", NULL,
+                      NULL);
         return;
     }
     reply_say_fakes(s);

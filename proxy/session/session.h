@@ -235,6 +235,8 @@ struct session {
     bool console : 1;
     bool admin : 1;
     bool session_pooling : 1;
+    bool statement_pooling : 1;
+    bool over_connect : 1; /* its settings are put over those of connect_query, if there is one */
     bool replication : 1; /* its bytes pass unread, see replication.c */
     bool stream_drop : 1; /* the streamed message goes nowhere */
     bool server_drop : 1; /* the streamed server message goes nowhere */
@@ -454,6 +456,8 @@ struct sql_env statement_sql_env(const struct session *s);
 
 /* ---- lease.c ---- */
 enum step lease_for_segment(struct session *s);
+/* What connect_query sets is there for clients that do not set it themselves, as soon as it is known. */
+void lease_over_connect(struct session *s);
 void lease_for_greeting(struct session *s);
 void lease_after_sync(struct session *s);  /* the label's SQL has ended */
 void lease_after_look(struct session *s);  /* the server has told what is left */

@@ -218,6 +218,7 @@ void startup_finish(struct session *s)
         replication_begin(s);
         return;
     }
+    lease_over_connect(s);
     if (pool_find_greeting(s->set, s->label))
         startup_greet(s);
     else

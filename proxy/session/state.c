@@ -19,7 +19,7 @@
 
 #include <stdlib.h>
 
-#define LOOK_SQL_MAX (64U << 10)
+#define LOOK_SQL_MAX (128U << 10)
 
 /* ---- which statements ---- */
 

@@ -235,7 +235,8 @@ static bool answers_extended(struct session *s, size_t bytes)
 bool tx_answers(struct session *s, size_t bytes)
 {
     struct message m;
-    if (s->segment.class != SQL_TX_CONTROL || s->server || s->session_pooling)
+    if (s->segment.class != SQL_TX_CONTROL || s->server || s->session_pooling ||
+        s->statement_pooling)
         return false;
     /* With more behind it, BEGIN saves nothing by coming later. */
     if (s->tx.state == TX_NONE && (!s->tx.begins || s->conn->in.bytes > bytes))

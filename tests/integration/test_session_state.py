@@ -190,3 +190,10 @@ def test_a_client_that_reads_nothing_and_leaves_frees_its_server(cluster, pgweir
                                        " AND state = 'idle' AND pid <> pg_backend_pid()")[0][0] == 1)
         c.reset()
     assert login(weir.port).rows("SELECT 1") == [["1"]]
+
+
+def test_as_many_long_custom_settings_as_are_followed(cluster, weir):
+    client = login(weir.port)
+    names = [f"{'a' * 58}{n:05}.{'b' * 63}" for n in range(250)]
+    client.query("; ".join(f"SET {name} = 'x'" for name in names))
+    assert client.rows(f"SHOW {names[-1]}") == [["x"]]

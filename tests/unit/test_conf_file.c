@@ -33,8 +33,8 @@ static const struct {
     {"[databases]\na = pool_size=abc\n", "t.ini:2: a: pool_size: not a number: \"abc\""},
     {"[databases]\na = pool_size=100001\n",
      "t.ini:2: a: pool_size: 100001 is above the maximum 100000"},
-    {"[databases]\na = pool_mode=statement\n",
-     "t.ini:2: a: pool_mode: statement is not supported yet (use session or transaction)"},
+    {"[databases]\na = pool_mode=row\n",
+     "t.ini:2: a: pool_mode: unknown value \"row\" (use session, transaction or statement)"},
     {"[databases]\na = queue_timeout=5x\n",
      "t.ini:2: a: queue_timeout: unknown unit \"x\" (use us, ms, s, min, h or d)"},
     {"[databases]\na = port=0\n", "t.ini:2: a: port: 0 is not a port (1 to 65535)"},
@@ -176,9 +176,7 @@ static void a_pgbouncer_ini_starts(void **state)
                                  "written to the log");
     expect_message(CONF_WARNING, "t.ini:16: [peers]: not supported yet: cancel requests are not "
                                  "passed on to other processes");
-    expect_message(CONF_WARNING, "t.ini:6: forcedb: connect_query in [databases] is not supported "
-                                 "yet: it is not run");
-    assert_int_equal(errs.n, 6);
+    assert_int_equal(errs.n, 3);
     conf_free(c);
     fake_files = NULL;
 }
@@ -302,14 +300,15 @@ static void keys_and_values_may_be_quoted(void **state)
 static void the_narrowest_value_holds(void **state)
 {
     (void)state;
-    struct conf *c = load_with("[databases]\n"
-                               "a = pool_size=3 pool_mode=session query_wait_timeout=7 "
-                               "server_lifetime=0\n"
-                               "b =\n"
-                               "[users]\n"
-                               "u = pool_size=4 pool_mode=transaction queue_timeout=250ms\n"
-                               "v =\n" G "default_pool_size=9\n",
-                               NULL);
+    struct conf *c =
+        load_with("[databases]\n"
+                  "a = pool_size=3 min_pool_size=2 pool_mode=session query_wait_timeout=7 "
+                  "server_lifetime=0\n"
+                  "b =\n"
+                  "[users]\n"
+                  "u = pool_size=4 pool_mode=transaction queue_timeout=250ms\n"
+                  "v =\n" G "default_pool_size=9\n",
+                  NULL);
     expect_clean(c);
     const struct conf_database *a = conf_database(c, slice_of("a"));
     const struct conf_database *b = conf_database(c, slice_of("b"));
@@ -318,6 +317,8 @@ static void the_narrowest_value_holds(void **state)
     assert_int_equal(conf_pool_size(c, a, u), 4);
     assert_int_equal(conf_pool_size(c, a, v), 3);
     assert_int_equal(conf_pool_size(c, b, NULL), 9);
+    assert_int_equal(conf_min_pool_size(c, a), 2);
+    assert_int_equal(conf_min_pool_size(c, b), 0);
     assert_int_equal(conf_pool_mode(c, a, u), CONF_POOL_TRANSACTION);
     assert_int_equal(conf_pool_mode(c, a, NULL), CONF_POOL_SESSION);
     assert_int_equal(conf_pool_mode(c, b, v), CONF_POOL_TRANSACTION);

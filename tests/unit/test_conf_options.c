@@ -144,8 +144,6 @@ static void every_word_of_an_enum_works(void **state)
                 assert_string_equal(field_show(&c, &options[i].field, buf), w->text);
         }
     }
-    refuse_line("pool_mode", "statement",
-                "statement is not supported yet (use session or transaction)");
     refuse_line("auth_type", "hba",
                 "hba is not supported yet (use trust, plain, md5 or scram-sha-256)");
     struct conf *c = load_line("server_tls_sslmode", "allow");
