@@ -188,6 +188,21 @@ static bool send_restoring(struct session *s, const struct message *m,
     return true;
 }
 
+static void send_execute(struct session *s, const struct message *m, const struct stmt *stmt)
+{
+    statement_send_execute(s, client_query_text(m), stmt);
+    client_drop(s, m->bytes);
+}
+
+/* PREPARE fails, in its place and with PostgreSQL's words, when the name is there. */
+static void send_taken(struct session *s, const struct message *m)
+{
+    struct slice sql = client_query_text(m);
+    conn_out_copy(s->server->conn, m->p, m->bytes);
+    statement_behind_taken(s, sql);
+    client_drop(s, m->bytes);
+}
+
 static enum step send_query(struct session *s, const struct message *m, bool collected)
 {
     struct sql_facts facts = s->segment;
@@ -203,6 +218,15 @@ static enum step send_query(struct session *s, const struct message *m, bool col
         return ours == SETTINGS_WAIT ? STEP_WAIT : STEP_DONE;
     if (facts.class == SQL_WAIT)
         floors_waits_for(s, client_query_text(m));
+    bool whole = m->bytes <= MESSAGE_WHOLE_MAX;
+    struct stmt *executed = whole ? statement_executed(s, &facts, client_query_text(m)) : NULL;
+    bool taken = whole && statement_prepares_taken(s, &facts, client_query_text(m));
+    if (executed && !statement_bring(s, executed))
+        return STEP_WAIT;
+    if (executed) { /* that is what runs */
+        struct sql_env env = statement_sql_env(s);
+        facts = *stmt_facts(executed, &env);
+    }
     bool refuse = client_must_refuse(s, &facts);
     if (!refuse)
         client_note_facts(s, &facts);
@@ -225,6 +249,10 @@ static enum step send_query(struct session *s, const struct message *m, bool col
     }
     if (refuse)
         send_refusal(s, m->bytes);
+    else if (executed)
+        send_execute(s, m, executed);
+    else if (taken)
+        send_taken(s, m);
     else if (replaced || restores)
         client_drop(s, m->bytes);
     else if (m->bytes > MESSAGE_WHOLE_MAX)
@@ -681,6 +709,8 @@ static bool is_blocked(struct session *s)
         return true;
     }
     s->flushed = false;
+    if (s->bringing && s->replies.n > 0)
+        return true;
     /* DEALLOCATE ALL, DISCARD ALL: names are looked up again when it has been answered. */
     if (s->forget_names && !s->segment_open && s->replies.n > 0 && s->stream_left == 0)
         return true;

@@ -540,6 +540,7 @@ static void forget_lease(struct session *s)
     s->guard = s->guard_failed = s->syncing = s->sync_ignored = s->doubt = false;
     s->skipping = s->copy_in = s->forget_names = s->segment_open = s->writes = false;
     s->on_replica = false;
+    s->bringing = BRING_NONE;
     s->tx_status = 'I';
     state_lost(s);
     tx_away(s);
@@ -591,7 +592,8 @@ void lease_end_if_idle(struct session *s)
     struct server *server = s->server;
     bool half_sent = s->stream_left > 0 && !s->stream_drop;
     if (!server || s->tx_status != 'I' || s->replies.n > 0 || s->segment_open || s->copy_in ||
-        s->skipping || s->syncing || s->guard_failed || half_sent || s->state_of.look)
+        s->skipping || s->syncing || s->guard_failed || half_sent || s->state_of.look ||
+        s->bringing)
         return;
     s->writes = s->second_try = false;
     s->avoid = 0;

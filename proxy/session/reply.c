@@ -43,6 +43,11 @@ static bool expects_query(const struct session *s)
     return expects(s, REPLY_QUERY) || expects(s, REPLY_RESTORE);
 }
 
+static bool expects_sync(const struct session *s)
+{
+    return expects(s, REPLY_SYNC) || expects(s, REPLY_SYNC_INJECT);
+}
+
 static enum reply pop(struct session *s)
 {
     struct reply_ring *r = &s->replies;
@@ -95,11 +100,11 @@ void reply_guard_passed(struct session *s)
 /* The rest of the segment gets no reply: the server skips to Sync. */
 static void skip_expected(struct session *s)
 {
-    if (expects_query(s) || expects(s, REPLY_FUNCTION) || expects(s, REPLY_SYNC))
+    if (expects_query(s) || expects(s, REPLY_FUNCTION) || expects_sync(s))
         return; /* ReadyForQuery follows by itself */
     if (s->replies.n > 0)
         statement_failed(s, pop(s));
-    while (s->replies.n > 0 && !expects(s, REPLY_SYNC))
+    while (s->replies.n > 0 && !expects_sync(s))
         statement_dropped(s, pop(s));
     if (s->replies.n == 0)
         s->skipping = true;
@@ -109,12 +114,12 @@ static void skip_expected(struct session *s)
  * sent yet. */
 enum reply reply_drop_segment(struct session *s)
 {
-    while (s->replies.n > 0 && !expects(s, REPLY_SYNC) && !expects_query(s) &&
+    while (s->replies.n > 0 && !expects_sync(s) && !expects_query(s) &&
            !expects(s, REPLY_FUNCTION))
         statement_dropped(s, pop(s));
     if (s->replies.n == 0)
         return REPLY_EXECUTE;
-    return expects(s, REPLY_SYNC) ? REPLY_SYNC : REPLY_QUERY;
+    return expects_sync(s) ? REPLY_SYNC : REPLY_QUERY;
 }
 
 /* As PostgreSQL 15 says it. Drivers tell by the routine that they must prepare anew. */
@@ -176,6 +181,8 @@ static enum pass on_error(struct session *s, struct slice body)
         s->fatal_seen = true;
     settings_failed(s);
     state_error(s);
+    if (s->bringing)
+        s->bringing = BRING_FAILED;
     if (slice_is(f.sqlstate, "0A000") && slice_is(f.routine, "RevalidateCachedQuery"))
         statement_replan(s);
     bool poisoned = !begins && say_poisoned(s, &f);
@@ -201,8 +208,18 @@ static enum pass on_ready(struct session *s, struct slice body)
         return STOP;
     enum reply reply = pop(s);
     bool query = reply == REPLY_QUERY || reply == REPLY_RESTORE;
-    if (reply != REPLY_SYNC && !query && reply != REPLY_FUNCTION)
+    bool ours = reply == REPLY_SYNC_INJECT;
+    if (reply != REPLY_SYNC && !query && reply != REPLY_FUNCTION && !ours)
         return STOP;
+    if (ours && s->bringing != BRING_FAILED && !s->guard_failed) {
+        s->tx_status = *body.p;
+        return SWALLOW;
+    }
+    if (ours && s->bringing && !s->guard_failed) { /* the client has been told why */
+        s->bringing = BRING_NONE;
+        statement_forget_unnamed(s);
+        client_drop_query(s);
+    }
     s->state_of.restored = false;
     if (query) { /* which destroyed what was parsed ahead of it */
         stmt_set_unnamed(&s->server->stmts, NULL);
@@ -367,7 +384,8 @@ static enum pass on_message(struct session *s, uint8_t type, struct slice body)
         return expects(s, REPLY_FUNCTION) ? PASS : STOP;
     case 'S':
         return note_status(s, body) ? PASS : STOP;
-    case 'N':
+    case 'N': /* of a statement that its client has prepared before, it was told then */
+        return expects(s, REPLY_PARSE_INJECT) ? SWALLOW : PASS;
     case 'A':
         return PASS;
     default:

@@ -65,10 +65,14 @@ enum reply {
     REPLY_SETTING,      /* an error, ours: the poison for a setting of ours that fails */
     REPLY_COPY_DONE,    /* nothing: CopyDone or CopyFail was sent here, ahead of the server's 'G' */
     REPLY_SYNC,         /* 'Z' */
+    REPLY_SYNC_INJECT,  /* 'Z', ours: swallowed; it ends the client's query if what it followed failed */
     REPLY_QUERY,        /* ... 'Z' */
     REPLY_RESTORE,      /* the same, of which only the first statement is the client's */
     REPLY_FUNCTION      /* 'V' 'Z' */
 };
+
+/* A statement is put on the server for a query that waits. */
+enum bringing { BRING_NONE, BRING_WAITS, BRING_FAILED };
 
 struct reply_ring {
     uint8_t *p; /* enum reply */
@@ -236,6 +240,7 @@ struct session {
     bool admin : 1;
     bool session_pooling : 1;
     bool statement_pooling : 1;
+    uint8_t bringing : 2; /* enum bringing */
     bool over_connect : 1; /* its settings are put over those of connect_query, if there is one */
     bool replication : 1; /* its bytes pass unread, see replication.c */
     bool stream_drop : 1; /* the streamed message goes nowhere */
@@ -437,6 +442,15 @@ bool statement_adopt(struct session *s, const uint8_t *p, size_t n, bool adopt);
 /* SQL that deallocates one of the client's statements, or tries to one of ours: the server got another query in its
  * place. */
 bool statement_deallocates(struct session *s, struct slice sql);
+/* The statement of the protocol that this query EXECUTEs, borrowed; or NULL. */
+struct stmt *statement_executed(struct session *s, const struct sql_facts *facts, struct slice sql);
+/* It is on the server; else it is on its way there, and the query has to wait. */
+bool statement_bring(struct session *s, struct stmt *stmt);
+/* The query, with the server's name of what it EXECUTEs. */
+void statement_send_execute(struct session *s, struct slice sql, const struct stmt *stmt);
+/* A query that PREPAREs under a name that the protocol has taken: around it, PostgreSQL has to know that. */
+bool statement_prepares_taken(struct session *s, const struct sql_facts *facts, struct slice sql);
+void statement_behind_taken(struct session *s, struct slice sql);
 /* The statement that is known by this name, borrowed; or NULL. */
 struct stmt *statement_find(const struct session *s, struct slice name);
 /* A Bind that fails at the server: its error is the place of ours. */

@@ -38,6 +38,7 @@ static bool has_pending(enum reply reply)
     case REPLY_CLOSE:
     case REPLY_COPY_DONE:
     case REPLY_SYNC:
+    case REPLY_SYNC_INJECT:
     case REPLY_QUERY:
     case REPLY_RESTORE:
     case REPLY_FUNCTION:
@@ -377,7 +378,7 @@ static void put_head(uint8_t *p, uint8_t type, size_t body_bytes)
 
 static void send_close(struct session *s, struct slice name)
 {
-    uint8_t bytes[STMT_NAME_MAX + 16];
+    uint8_t bytes[DEALLOCATE_NAME_MAX + 16];
     struct put o = put_into(bytes, sizeof bytes);
     put_close_statement(&o, name);
     CHECK(!o.full);
@@ -458,19 +459,117 @@ static bool is_ours(struct slice name)
            memcmp(name.p, OUR_PREFIX, sizeof OUR_PREFIX - 1) == 0;
 }
 
+/* ---- SQL's names, in statements of the protocol ---- */
+
+static struct stmt *find_sql(const struct session *s, const struct named *named)
+{
+    return find(s, (struct slice){named->name, named->name_n});
+}
+
+/* `text` with another name in the place of the one that is written there. */
+static struct put rename_in(struct slice text, struct slice written, struct slice name)
+{
+    size_t n = text.n - written.n + name.n, before = (size_t)(written.p - text.p);
+    uint8_t *bytes = malloc(n + 1);
+    CHECK(bytes != NULL);
+    struct put o = put_into(bytes, n);
+    put_bytes(&o, (struct slice){text.p, before});
+    put_bytes(&o, name);
+    put_bytes(&o, slice_skip(text, before + written.n));
+    CHECK(!o.full);
+    return o;
+}
+
+static struct stmt *intern_like(struct session *s, const struct stmt *stmt, struct slice text)
+{
+    struct sql_env env = statement_sql_env(s);
+    return stmt_intern(&s->worker->hub.stmts, text, stmt_oids(stmt), state_parse_env(s), &env);
+}
+
+/* EXECUTE: the same of the server's name, which has to be there. What an EXECUTE executes is not looked up again. */
+static struct stmt *execute_at_server(struct session *s, struct stmt *stmt)
+{
+    struct named named;
+    char buf[STMT_NAME_MAX];
+    named_read(stmt_text(stmt), !s->odd_strings, &named);
+    struct slice name = {named.name, named.name_n};
+    struct stmt *runs = named.kind == NAMED_EXECUTE ? find_sql(s, &named) : NULL;
+    if (runs && runs->facts.class == SQL_EXECUTE)
+        return stmt_ref(stmt);
+    if (!runs && !(named.kind == NAMED_EXECUTE && is_ours(name)))
+        return stmt_ref(stmt);
+    if (runs)
+        ensure_named(s, runs);
+    struct put text =
+        rename_in(stmt_text(stmt), named.written, runs ? stmt_name(runs, buf) : slice_of(POISON));
+    struct stmt *other = intern_like(s, stmt, put_slice(&text));
+    free(text.p);
+    return other;
+}
+
+/* The name that DEALLOCATE means; none: it is not known, or all are. */
+static struct slice deallocated(const struct session *s, const struct stmt *stmt,
+                                struct deallocate *d)
+{
+    deallocate_read(stmt_text(stmt), !s->odd_strings, d);
+    struct slice name = {d->name, d->name_n};
+    bool one = d->kind == DEALLOCATE_ONE && (find(s, name) || is_ours(name));
+    return one ? name : SLICE_NONE;
+}
+
+/* What the server gets in place of what the client prepared; with a reference. */
+static struct stmt *at_server(struct session *s, struct stmt *stmt)
+{
+    struct deallocate d;
+    if (!stmt)
+        return NULL;
+    if (s->tx_status == 'E' || stmt->facts.statements != 1)
+        return stmt_ref(stmt);
+    if (stmt->facts.class == SQL_EXECUTE)
+        return execute_at_server(s, stmt);
+    if (stmt->facts.class != SQL_DEALLOCATE)
+        return stmt_ref(stmt);
+    struct slice name = deallocated(s, stmt, &d);
+    if (name.n == 0)
+        return stmt_ref(stmt);
+    return intern_like(s, stmt,
+                       slice_of(find(s, name) ? "DEALLOCATE " GONE : "DEALLOCATE " POISON));
+}
+
+/* Behind a Bind of a DEALLOCATE its name is not known any more, and there is something for it to deallocate. */
+static void bind_deallocate(struct session *s, const struct stmt *stmt)
+{
+    struct deallocate d;
+    uint8_t bytes[128];
+    struct put o = put_into(bytes, sizeof bytes);
+    if (stmt->facts.class != SQL_DEALLOCATE || s->tx_status == 'E' || stmt->facts.statements != 1)
+        return;
+    struct slice name = deallocated(s, stmt, &d);
+    if (name.n == 0 || !find(s, name))
+        return;
+    put_close_statement(&o, slice_of(GONE)); /* of a DEALLOCATE that was bound and not executed */
+    put_parse(&o, slice_of(GONE), SLICE_NONE, SLICE_NONE);
+    CHECK(!o.full);
+    conn_out_copy(s->server->conn, o.p, o.n);
+    expect(s, REPLY_CLOSE_INJECT, name, NULL, FOR_CLIENT);
+    expect(s, REPLY_PARSE_INJECT, SLICE_NONE, NULL, 0);
+}
+
 /* The name at the server for the client's name. Unknown ones go as they are: PostgreSQL says so. */
 static struct slice server_name(struct session *s, struct slice name, char buf[STMT_NAME_MAX])
 {
-    struct stmt *stmt = find(s, name);
+    struct stmt *stmt = at_server(s, find(s, name));
+    struct slice ours = name;
     if (name.n == 0) {
         ensure_unnamed(s, stmt);
-        return name;
-    }
-    if (stmt) {
+    } else if (stmt) {
         ensure_named(s, stmt);
-        return stmt_name(stmt, buf);
+        ours = stmt_name(stmt, buf);
+    } else if (is_ours(name)) {
+        ours = slice_of(POISON);
     }
-    return is_ours(name) ? slice_of(POISON) : name;
+    stmt_unref(stmt);
+    return ours;
 }
 
 /* ---- what rows are ---- */
@@ -572,6 +671,17 @@ static void malformed(struct session *s)
 
 /* ---- Parse ---- */
 
+/* The name is taken at the server for as long as PostgreSQL needs to see it. */
+static void take_name(struct session *s, struct slice name)
+{
+    uint8_t bytes[DEALLOCATE_NAME_MAX + 32];
+    struct put o = put_into(bytes, sizeof bytes);
+    put_parse(&o, name, SLICE_NONE, SLICE_NONE);
+    CHECK(!o.full);
+    conn_out_copy(s->server->conn, o.p, o.n);
+    expect(s, REPLY_PARSE_INJECT, SLICE_NONE, NULL, 0);
+}
+
 /* An error in its right place: a Bind that must fail, whose error is replaced when it comes. */
 static void send_poison(struct session *s, enum reply reply, struct slice name)
 {
@@ -597,6 +707,12 @@ static void parse_named(struct session *s, struct slice name, struct stmt *stmt,
 {
     char buf[STMT_NAME_MAX];
     uint8_t head[FRAME_HEAD_BYTES + STMT_NAME_MAX];
+    bool prepared = ((s->state_of.left | s->state_of.touched) & LEFT_PREPARED) != 0;
+    if (prepared && s->tx_status != 'E' && name.n <= DEALLOCATE_NAME_MAX) {
+        take_name(s, name); /* which SQL's PREPARE may have taken */
+        send_close(s, name);
+        expect(s, REPLY_CLOSE_INJECT, SLICE_NONE, NULL, 0);
+    }
     drop_stale(s, stmt);
     /* In a failed transaction the real Parse must go, so that its error comes where it belongs. */
     if (s->tx_status != 'E' && server_has(s, stmt)) {
@@ -696,7 +812,8 @@ bool statement_is_proven(struct session *s, const uint8_t *p, size_t n, bool ado
     struct stmt *stmt =
         stmt_intern(&s->worker->hub.stmts, text, slice_skip(body, 2), state_parse_env(s), &env);
     struct stmt_set *set = &s->set->proven;
-    bool proven = stmt_set_has(set, stmt) && !stmt_set_is_stale(set, stmt);
+    bool proven = stmt_set_has(set, stmt) && !stmt_set_is_stale(set, stmt) &&
+                  !(s->state_of.left & LEFT_PREPARED); /* which may have taken the name */
     if (proven && adopt)
         set_name(s, name, stmt);
     stmt_unref(stmt);
@@ -746,7 +863,92 @@ bool statement_deallocates(struct session *s, struct slice sql)
     return true;
 }
 
+/* ---- SQL's EXECUTE and PREPARE, in a query ---- */
+
+static bool names_one(const struct session *s, const struct sql_facts *facts, enum sql_class class)
+{
+    return facts->class == class && facts->statements == 1 && !s->skipping && !s->copy_in &&
+           !s->segment_open && s->tx_status != 'E';
+}
+
+struct stmt *statement_executed(struct session *s, const struct sql_facts *facts, struct slice sql)
+{
+    struct named named;
+    if (!names_one(s, facts, SQL_EXECUTE))
+        return NULL;
+    named_read(sql, !s->odd_strings, &named);
+    struct stmt *stmt = named.kind == NAMED_EXECUTE ? find_sql(s, &named) : NULL;
+    return stmt && stmt->facts.class != SQL_EXECUTE ? stmt : NULL;
+}
+
+/* In a segment of its own: a query behind a Parse that fails would be skipped with it, up to a Sync. */
+bool statement_bring(struct session *s, struct stmt *stmt)
+{
+    static const uint8_t sync[] = {'S', 0, 0, 0, 4};
+    bool came = s->bringing == BRING_WAITS;
+    s->bringing = BRING_NONE;
+    if (came || (server_has(s, stmt) && !stmt_set_is_stale(&s->server->stmts, stmt)))
+        return true;
+    ensure_named(s, stmt);
+    conn_out_copy(s->server->conn, sync, sizeof sync);
+    reply_push(s, REPLY_SYNC_INJECT);
+    s->bringing = BRING_WAITS;
+    return false;
+}
+
+void statement_send_execute(struct session *s, struct slice sql, const struct stmt *stmt)
+{
+    struct named named;
+    char buf[STMT_NAME_MAX];
+    uint8_t head[FRAME_HEAD_BYTES];
+    named_read(sql, !s->odd_strings, &named);
+    struct put text = rename_in(sql, named.written, stmt_name(stmt, buf));
+    put_head(head, 'Q', text.n + 1);
+    conn_out_copy(s->server->conn, head, sizeof head);
+    conn_out_copy(s->server->conn, text.p, text.n);
+    conn_out_copy(s->server->conn, "", 1);
+    free(text.p);
+}
+
+bool statement_prepares_taken(struct session *s, const struct sql_facts *facts, struct slice sql)
+{
+    struct named named;
+    if (!names_one(s, facts, SQL_PREPARE))
+        return false;
+    named_read(sql, !s->odd_strings, &named);
+    if (named.kind != NAMED_PREPARE || !find_sql(s, &named))
+        return false;
+    take_name(s, (struct slice){named.name, named.name_n});
+    return true;
+}
+
+void statement_behind_taken(struct session *s, struct slice sql)
+{
+    struct named named;
+    static const uint8_t sync[] = {'S', 0, 0, 0, 4};
+    named_read(sql, !s->odd_strings, &named);
+    uint8_t bytes[DEALLOCATE_NAME_MAX + 32];
+    struct put o = put_into(bytes, sizeof bytes);
+    put_close_statement(&o, (struct slice){named.name, named.name_n});
+    CHECK(!o.full);
+    conn_out_copy(s->server->conn, o.p, o.n);
+    conn_out_copy(s->server->conn, sync, sizeof sync);
+    expect(s, REPLY_CLOSE_INJECT, SLICE_NONE, NULL, 0);
+    reply_push(s, REPLY_SYNC_INJECT);
+}
+
 /* ---- Bind, Describe, Close ---- */
+
+/* What an EXECUTE that is bound will run. */
+static struct stmt *runs_another(struct session *s, const struct sql_facts *facts,
+                                 struct slice text)
+{
+    struct named named;
+    if (facts->class != SQL_EXECUTE || facts->statements != 1)
+        return NULL;
+    named_read(text, !s->odd_strings, &named);
+    return named.kind == NAMED_EXECUTE ? find_sql(s, &named) : NULL;
+}
 
 /* Who binds named statements without having asked for their rows learns of them from the portal, the first time. */
 static void note_bound(struct session *s, struct slice portal, struct slice name)
@@ -778,6 +980,12 @@ void statement_bind(struct session *s, const uint8_t *p, size_t have, size_t tot
     }
     const struct sql_facts *facts = statement_facts(s, name);
     struct slice text = statement_text(s, name);
+    struct stmt *runs = facts ? runs_another(s, facts, text) : NULL;
+    if (runs) {
+        struct sql_env env = statement_sql_env(s);
+        facts = stmt_facts(runs, &env);
+        text = stmt_text(runs);
+    }
     if (facts && client_must_refuse(s, facts)) {
         send_poison(s, REPLY_REFUSED, SLICE_NONE);
         client_stream(s, total, true);
@@ -792,6 +1000,8 @@ void statement_bind(struct session *s, const uint8_t *p, size_t have, size_t tot
     }
     struct slice ours = server_name(s, name, buf);
     note_bound(s, portal, name);
+    if (find(s, name))
+        bind_deallocate(s, find(s, name));
     size_t names = portal.n + 1 + name.n + 1, new_names = portal.n + 1 + ours.n + 1;
     size_t body_bytes = total - FRAME_HEAD_BYTES - names + new_names;
     if (body_bytes > CLIENT_BODY_MAX) {

@@ -205,7 +205,6 @@ CAUSES = {
     "stale-statement": [
         "P3 Close and Parse heal a plan that DDL broke",
         "P3 another name for the same text is not broken"],
-    "injected-notice": ["P15 a statement that brings a notice"],
     "function-temp": ["P18 a temp table made by a function", "a temp table of another's function"],
     "function-lock": ["P17 a lock taken by a function", "a lock by a function, taken again"],
     "function-setting": ["a setting by DO", "a setting by a function", "a reported setting by a function"],
@@ -216,12 +215,6 @@ CAUSES = {
     "duplicate-name-first": ["42P05 comes after 25P02", "42P05 comes after the syntax", "42P05 comes after the analysis"],
     "bind-count-name": ["Bind with too many values names the client's statement"],
     "begin-in-tx-source": ["BEGIN in a transaction has file, line, routine"],
-    "sql-names": [
-        "DEALLOCATE of a protocol statement, extended",
-        "DEALLOCATE that deallocates itself",
-        "EXECUTE of a protocol statement",
-        "Describe of a portal of EXECUTE"],
-    "sql-prepare-same-name": ["PREPARE of a name that Parse used", "Parse of a name that PREPARE used"],
     "copy-in-sync": ["COPY in, extended, fails before a Sync", "COPY in, fails before a Sync", "COPY in, extended, fails, Sync, Parse"],
     "currval": ["currval in the next transaction", "lastval in the next transaction", "lastval of another", "currval of another"],
     "skipped-query": ["a Query that is skipped keeps the unnamed statement"],
