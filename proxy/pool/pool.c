@@ -11,7 +11,7 @@
 #define BACKOFF_FIRST_MS 100
 #define RESET_SQL_MAX 8192
 #define CHECK_HOLDS_MS 1000 /* for who waited for it */
-#define GRANT_LOOKS_MAX 64 /* waiters looked at for a server that is idle */
+#define GRANT_LOOKS_MAX 64  /* waiters looked at for a server that is idle */
 
 /* ---- state: one writer ---- */
 

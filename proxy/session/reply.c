@@ -114,8 +114,7 @@ static void skip_expected(struct session *s)
  * sent yet. */
 enum reply reply_drop_segment(struct session *s)
 {
-    while (s->replies.n > 0 && !expects_sync(s) && !expects_query(s) &&
-           !expects(s, REPLY_FUNCTION))
+    while (s->replies.n > 0 && !expects_sync(s) && !expects_query(s) && !expects(s, REPLY_FUNCTION))
         statement_dropped(s, pop(s));
     if (s->replies.n == 0)
         return REPLY_EXECUTE;

@@ -65,10 +65,10 @@ enum reply {
     REPLY_SETTING,      /* an error, ours: the poison for a setting of ours that fails */
     REPLY_COPY_DONE,    /* nothing: CopyDone or CopyFail was sent here, ahead of the server's 'G' */
     REPLY_SYNC,         /* 'Z' */
-    REPLY_SYNC_INJECT,  /* 'Z', ours: swallowed; it ends the client's query if what it followed failed */
-    REPLY_QUERY,        /* ... 'Z' */
-    REPLY_RESTORE,      /* the same, of which only the first statement is the client's */
-    REPLY_FUNCTION      /* 'V' 'Z' */
+    REPLY_SYNC_INJECT, /* 'Z', ours: swallowed; it ends the client's query if what it followed failed */
+    REPLY_QUERY,       /* ... 'Z' */
+    REPLY_RESTORE,     /* the same, of which only the first statement is the client's */
+    REPLY_FUNCTION     /* 'V' 'Z' */
 };
 
 /* A statement is put on the server for a query that waits. */
@@ -240,12 +240,12 @@ struct session {
     bool admin : 1;
     bool session_pooling : 1;
     bool statement_pooling : 1;
-    uint8_t bringing : 2; /* enum bringing */
+    uint8_t bringing : 2;  /* enum bringing */
     bool over_connect : 1; /* its settings are put over those of connect_query, if there is one */
-    bool replication : 1; /* its bytes pass unread, see replication.c */
-    bool stream_drop : 1; /* the streamed message goes nowhere */
-    bool server_drop : 1; /* the streamed server message goes nowhere */
-    bool guard : 1;       /* nothing of the answer has left us */
+    bool replication : 1;  /* its bytes pass unread, see replication.c */
+    bool stream_drop : 1;  /* the streamed message goes nowhere */
+    bool server_drop : 1;  /* the streamed server message goes nowhere */
+    bool guard : 1;        /* nothing of the answer has left us */
     bool
         guard_failed : 1; /* the replica refused: swallow up to ReadyForQuery, then run elsewhere */
     bool second_try : 1;  /* this segment has been run before: it is not guarded again */
@@ -313,8 +313,8 @@ const struct conf_database *replication_entry(struct session *s, struct slice va
                                               struct cluster **cluster);
 /* A login's own pool set. */
 void replication_set(struct session *s, const struct startup *startup,
-                     const struct conf_database *db, struct cluster *cluster,
-                     struct slice database, struct slice user);
+                     const struct conf_database *db, struct cluster *cluster, struct slice database,
+                     struct slice user);
 void replication_begin(struct session *s); /* proved: get the server */
 void replication_to_server(struct session *s);
 void replication_to_client(struct session *s);
