@@ -233,7 +233,8 @@ static enum pass on_ready(struct session *s, struct slice body)
     catalogs_answered(s, s->tx_status == 'I' && s->replies.n == 0); /* more DDL may be on its way */
     if (s->guard_failed)
         return SWALLOW;
-    floors_answered(s);
+    if (!state_saw_no_data(s))
+        floors_answered(s);
     reply_guard_passed(s);
     settings_ready(s);
     tx_ready(s);

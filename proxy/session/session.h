@@ -163,11 +163,12 @@ struct state_of {
     uint64_t fingerprint;  /* of the statement that marked something last */
     uint8_t *text;         /* of a SET that runs alone, text_n bytes */
     uint16_t text_n;
-    uint16_t touched;  /* enum left: to be asked about when the transaction has ended */
-    uint16_t left;     /* ... what is on the server: it stays with this client */
-    uint16_t prepared; /* ... what SQL's EXECUTE may touch */
-    bool restored : 1; /* REPLY_RESTORE: the client's statement has been answered */
-    bool sole : 1;     /* nothing but the SET of text runs */
+    uint16_t touched;      /* enum left: to be asked about when the transaction has ended */
+    uint16_t left;         /* ... what is on the server: it stays with this client */
+    uint16_t prepared;     /* ... what SQL's EXECUTE may touch */
+    bool restored : 1;     /* REPLY_RESTORE: the client's statement has been answered */
+    bool sees_no_data : 1; /* what runs only sets: the client is shown nothing by it */
+    bool sole : 1;         /* nothing but the SET of text runs */
     bool ran : 1, failed : 1;
     uint8_t env[8];
 };
@@ -363,9 +364,11 @@ void state_saw(struct session *s, const struct sql_facts *facts, struct slice te
  * put into out, has to follow it. */
 bool state_restores(struct session *s, const struct sql_facts *facts, struct slice text,
                     struct put *out);
-void state_saw_unread(struct session *s);            /* ... that nobody has read */
-void state_pin(struct session *s, uint16_t left);    /* enum left */
-void state_reported(struct session *s);              /* ParameterStatus came */
+void state_saw_unread(struct session *s);         /* ... that nobody has read */
+void state_pin(struct session *s, uint16_t left); /* enum left */
+void state_reported(struct session *s);           /* ParameterStatus came */
+/* ReadyForQuery: all that ran was a statement that only sets. */
+bool state_saw_no_data(struct session *s);
 void state_error(struct session *s);                 /* ErrorResponse */
 void state_tag(struct session *s, struct slice tag); /* CommandComplete */
 /* The transaction has ended, and all is answered: the server has to be asked what is left. True: it has been. */

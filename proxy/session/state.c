@@ -18,6 +18,7 @@
 #include "router/scan.h"
 
 #include <stdlib.h>
+#include <strings.h>
 
 #define LOOK_SQL_MAX (128U << 10)
 
@@ -95,6 +96,12 @@ const char *state_text(uint16_t left)
 
 /* ---- what is sent ---- */
 
+static bool is_word(const struct scan_token *t, const char *word)
+{
+    return t->kind == SCAN_WORD && t->text.n == strlen(word) &&
+           strncasecmp((const char *)t->text.p, word, t->text.n) == 0;
+}
+
 /* PREPARE name AS statement: what EXECUTE will do. */
 static uint16_t prepared_touches(const struct session *s, struct slice text)
 {
@@ -107,8 +114,7 @@ static uint16_t prepared_touches(const struct session *s, struct slice text)
         scan_next(&scan, &token);
         if (token.kind == SCAN_END || token.kind == SCAN_BAD)
             return LEFT_ASKABLE;
-    } while (token.kind != SCAN_WORD || token.text.n != 2 ||
-             strncasecmp((const char *)token.text.p, "as", 2) != 0);
+    } while (!is_word(&token, "as"));
     size_t at = (size_t)(token.text.p + token.text.n - text.p);
     sql_classify(slice_skip(text, at), &env, &facts);
     return touches(s, facts.flags) | stays(facts.flags);
@@ -150,11 +156,33 @@ static void pin(struct session *s, uint16_t left, uint64_t fingerprint)
         LF_U("fingerprint", fingerprint));
 }
 
+/* A SET, or a set_config() without any FROM, that runs alone: its answer shows nothing of the database's state. */
+static bool sees_no_data(const struct session *s, const struct sql_facts *facts, struct slice text)
+{
+    uint32_t left = facts->flags & LEAVES_OR_TAKES;
+    if ((left != SQL_F_SET && left != SQL_F_SET_FUNCTION) || facts->statements != 1 ||
+        s->tx_status != 'I' || s->tx.state != TX_NONE || s->replies.n > 1)
+        return false;
+    if (left == SQL_F_SET)
+        return facts->class == SQL_SESSION_STATE;
+    struct scan scan;
+    struct scan_token t;
+    unsigned selects = 0;
+    scan_init(&scan, text, !s->odd_strings);
+    for (scan_next(&scan, &t); t.kind != SCAN_END; scan_next(&scan, &t)) {
+        if (t.kind == SCAN_BAD || is_word(&t, "from") || is_word(&t, "table"))
+            return false;
+        selects += is_word(&t, "select");
+    }
+    return facts->class == SQL_SESSION_FUNCTION && selects == 1;
+}
+
 void state_saw(struct session *s, const struct sql_facts *facts, struct slice text,
                struct slice values)
 {
     struct state_of *st = &s->state_of;
     uint32_t flags = facts->flags;
+    st->sees_no_data = sees_no_data(s, facts, text);
     if (s->session_pooling || (!(flags & LEAVES_OR_TAKES) && !st->sole))
         return;
     if (is_step(s, facts))
@@ -199,6 +227,7 @@ bool state_restores(struct session *s, const struct sql_facts *facts, struct sli
 
 void state_saw_unread(struct session *s)
 {
+    s->state_of.sees_no_data = false;
     s->state_of.sole = false;
     if (!s->session_pooling)
         s->state_of.touched |= LEFT_ASKABLE;
@@ -210,6 +239,13 @@ void state_pin(struct session *s, uint16_t left)
 }
 
 /* ---- what comes back ---- */
+
+bool state_saw_no_data(struct session *s)
+{
+    bool none = s->state_of.sees_no_data && s->tx_status == 'I' && s->replies.n == 0;
+    s->state_of.sees_no_data = false;
+    return none;
+}
 
 void state_reported(struct session *s)
 {

@@ -5,6 +5,7 @@ import time
 import pytest
 from conftest import Cluster, wait_until
 from loads import Readers, Writers
+from protocol import login
 
 PROBES = {"lag_poll_interval": "100ms", "probe_timeout": "500ms"}
 FLUSHED = "SELECT pg_current_wal_insert_lsn() = pg_current_wal_flush_lsn()"
@@ -221,3 +222,14 @@ def test_a_replica_of_a_replica(new_cluster, pgweir):
         three.restart("replica1")
         weir.wait_log(r"route\.node_eligible database=leaf", 20, since)
     assert writers.errors == []
+
+
+@pytest.mark.parametrize("sql", ["SET TimeZone = 'Asia/Tokyo'", "SELECT set_config('TimeZone', 'Asia/Tokyo', false)"])
+def test_a_setting_shows_nothing_that_a_replica_would_have_to_have(written, pgweir, sql):
+    """Drivers and frameworks set something at each login: the reads behind that need not wait for a sample."""
+    weir = pgweir(cluster=written)
+    weir.wait_reads_on_replica()
+    for _ in range(10):
+        with login(weir.port) as c:
+            c.query(sql)
+            assert c.rows(Cluster.WHO) == [["1"]] and c.rows("SHOW TimeZone") == [["Asia/Tokyo"]]
