@@ -43,11 +43,10 @@ struct stmt {
     uint64_t hash, id;
     uint32_t refs;
     uint32_t text_n, oids_n, env_n;
-    uint64_t catalog;        /* the id of the catalog that facts were made with; 0: none */
-    struct sql_facts facts;  /* by stmt_facts() */
-    struct hint hint;        /* its token points into bytes */
-    struct stmt_shape shape; /* what a server has said last */
-    uint8_t bytes[];         /* text, oids (raw, as on the wire), env */
+    uint64_t catalog;       /* the id of the catalog that facts were made with; 0: none */
+    struct sql_facts facts; /* by stmt_facts() */
+    struct hint hint;       /* its token points into bytes */
+    uint8_t bytes[];        /* text, oids (raw, as on the wire), env */
 };
 
 struct stmt_table {

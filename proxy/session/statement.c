@@ -193,13 +193,21 @@ void statement_replan(struct session *s)
     stmt_set_clear(&s->set->proven);
 }
 
-/* What the server has, by its own word. If it is news, what other servers have does not fit the tables either. */
+/* Other servers of this database have said something else: what they have does not fit the tables any more. A replica
+ * may only be behind, and a temporary table is this session's. */
+static bool is_news(struct session *s, const struct pending *p)
+{
+    struct stmt_shape was = stmt_set_shape_of(&s->set->proven, p->stmt);
+    return !s->on_replica && !(s->state_of.left & LEFT_TEMP) && !stmt_shape_fits(was, p->shape);
+}
+
+/* What the server has, by its own word. */
 static void note_shape(struct session *s, const struct pending *p)
 {
     struct stmt_set *set = &s->server->stmts;
-    if (!stmt_shape_fits(p->stmt->shape, p->shape))
+    if (is_news(s, p))
         statement_replan(s);
-    p->stmt->shape = p->shape;
+    stmt_set_shape(&s->set->proven, p->stmt, p->shape);
     if (p->portal || p->name_n > 0)
         stmt_set_shape(set, p->stmt, p->shape);
     else if (set->unnamed == p->stmt)
@@ -641,7 +649,7 @@ enum shape_rc statement_shape(struct session *s, const uint8_t *p, size_t have)
         return SHAPE_FITS;
     struct stmt_shape told = told_of(s, name);
     struct stmt *stmt = told.rows ? find(s, name) : NULL;
-    if (!stmt || !has_fixed_rows(s, stmt))
+    if (!stmt)
         return SHAPE_FITS;
     if (s->shape_look == SHAPE_ANSWERED) {
         s->shape_look = SHAPE_IDLE;
@@ -649,6 +657,8 @@ enum shape_rc statement_shape(struct session *s, const uint8_t *p, size_t have)
     }
     struct stmt_shape is = server_shape(s, stmt, name.n == 0);
     if (is.rows && stmt_shape_fits(told, is)) /* PostgreSQL itself sees to it that it still is */
+        return SHAPE_FITS;
+    if (!has_fixed_rows(s, stmt))
         return SHAPE_FITS;
     ask_shape(s, name, stmt);
     return SHAPE_WAIT;

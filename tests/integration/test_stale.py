@@ -2,7 +2,7 @@
 would read by an old description, whichever server its next Bind finds."""
 import pytest
 from protocol import error_of, login, types
-from rawpg import bind, close, describe, execute, flush, parse, sync
+from rawpg import RawPg, bind, close, describe, execute, flush, parse, sync
 
 SELECT = "SELECT * FROM stale_t"
 ADD, DROP, TEXT = ("ALTER TABLE stale_t " + change for change in ("ADD b int DEFAULT 2", "DROP b", "ALTER a TYPE text"))
@@ -148,3 +148,21 @@ def test_rows_of_a_replica_that_is_behind_are_the_primarys(cluster, pgweir):
             c.send(AGAIN)
             assert [m.row() for m in c.read_until("Z") if m.type == "D"] == [[b"1", b"2"]]
     assert "reason=rerun" in weir.log()
+
+
+def test_one_text_in_two_databases_is_parsed_once_in_each(cluster, pgweir):
+    """What its rows are in one of them is no news in the other."""
+    weir = pgweir(databases={"app": cluster.entry(["primary"]), "post": cluster.entry(["primary"], dbname="postgres")}, default_pool_size=1, workers=1)
+    make_table(cluster)
+    db = cluster.connect("primary", dbname="postgres")
+    db.cursor().execute("DROP TABLE IF EXISTS stale_t; CREATE TABLE stale_t (x text, y text); GRANT ALL ON stale_t TO PUBLIC")
+    db.close()
+    parsed_at = f"SELECT prepare_time FROM pg_prepared_statements WHERE statement = '{SELECT}'"
+    with login(weir.port) as app, RawPg(weir.port).login("app_scram", "post", "secret") as post:
+        times = []
+        for n in range(4):
+            for c, name in ((app, "app"), (post, "post")):
+                c.send((PREPARED if n == 0 else close("S", "o") + parse("o", SELECT) + sync()) + AGAIN)
+                assert "E" not in types(c.read_until("Z") + c.read_until("Z"))
+                times.append((name, c.rows(parsed_at)[0][0]))
+        assert len(times) == 8 and len(set(times)) == 2, times
