@@ -92,6 +92,17 @@ struct server *pool_take_idle(struct pool *pool, const struct label *label)
     return NULL;
 }
 
+/* The one where this client's currval() is. */
+static struct server *take_with_sequences(struct pool *pool, const struct waiter *w)
+{
+    for (struct list *n = pool->idle.next; n != &pool->idle; n = n->next) {
+        struct server *s = LIST_ENTRY(n, struct server, node);
+        if (s->sequences_of == w->sequences_of && is_silent(s))
+            return s;
+    }
+    return NULL;
+}
+
 static void lend(struct server *s, struct waiter *w, uint32_t mask)
 {
     pool_server_state(s, SERVER_LEASED);
@@ -105,9 +116,12 @@ static void lend(struct server *s, struct waiter *w, uint32_t mask)
 /* Of the node that the balancer chose, one with this label first; else of the others in the same order.
  * The label does not choose the node: its first server would get all reads for ever. */
 static struct server *find_idle(struct pool_set *set, uint32_t mask, uint32_t first,
-                                const struct label *label)
+                                const struct waiter *w)
 {
-    struct server *s = pool_take_idle(pool_at(set, first), label);
+    const struct label *label = w->label;
+    struct server *s = w->sequences_of ? take_with_sequences(pool_at(set, first), w) : NULL;
+    if (!s)
+        s = pool_take_idle(pool_at(set, first), label);
     if (!s)
         s = pool_take_idle(pool_at(set, first), NULL);
     for (uint32_t rest = mask & ~(1U << first); !s && rest; rest &= rest - 1)
@@ -304,7 +318,7 @@ static bool grant_one(struct pool_set *set, struct list *queue)
     for (struct list *n = queue->next; n != queue && looks > 0; n = n->next, looks--) {
         struct waiter *w = LIST_ENTRY(n, struct waiter, node);
         uint32_t mask = nodes_for(set, w);
-        struct server *s = mask ? find_idle(set, mask, nodes_pick(set, mask), w->label) : NULL;
+        struct server *s = mask ? find_idle(set, mask, nodes_pick(set, mask), w) : NULL;
         if (!s || is_checked_first(s) || !spill_take(s, w))
             continue;
         dequeue(w);
@@ -349,7 +363,7 @@ struct server *pool_lease(struct pool_set *set, struct waiter *w, enum want want
     uint32_t mask = nodes_for(set, w);
     if (mask) { /* who waits already cannot use a server that is idle: see grant_idle() */
         uint32_t first = nodes_pick(set, mask);
-        struct server *s = find_idle(set, mask, first, label);
+        struct server *s = find_idle(set, mask, first, w);
         if (s && !is_checked_first(s) && spill_take(s, w)) {
             lend(s, w, mask);
             if (s->pool->node != first)

@@ -84,6 +84,7 @@ struct server {
     bool in_recovery;
     struct timer chore;    /* runs while such an answer is awaited */
     uint32_t lease_serial; /* grows with each lease */
+    uint64_t sequences_of; /* the client that may have used nextval() here last; 0: none */
     struct server_status status[SERVER_STATUS_MAX];
     uint8_t key[AUTH_KEY_MAX];
 };

@@ -121,16 +121,29 @@ static void count(struct session *s, const struct route *route)
 
 /* ---- attaching ---- */
 
+/* currval() and lastval() would tell what another client's nextval() gave. */
+static bool shows_strange_sequences(const struct session *s)
+{
+    uint64_t of = s->server->sequences_of;
+    return (s->segment.flags & SQL_F_SEQUENCE) && of != 0 && of != s->serial && !s->session_pooling;
+}
+
 /* A server with other settings gets ours first; what the client asked waits for that answer, so that
  * nothing runs under wrong settings (spec/pooling.md 0.5). */
 static enum step sync_label(struct session *s)
 {
-    if (s->server->label == s->label)
+    bool strange = shows_strange_sequences(s);
+    if (s->server->label == s->label && !strange)
         return STEP_DONE;
     struct put o = put_into(conn_out_reserve(s->server->conn, LABEL_SQL_MAX), LABEL_SQL_MAX);
     uint8_t text[LABEL_SQL_MAX];
     struct put sql = put_into(text, sizeof text - 64);
     CHECK(label_sql(s->label, &sql)); /* bounded by LABEL_BYTES_MAX */
+    if (strange) {
+        put_bytes(&sql, slice_of(";DISCARD SEQUENCES"));
+        s->server->sequences_of = 0;
+    }
+    CHECK(!sql.full);
     put_query(&o, put_slice(&sql));
     conn_out_commit(s->server->conn, o.n);
     s->worker->hub.label_syncs++;
@@ -262,6 +275,7 @@ enum step lease_for_segment(struct session *s)
     count(s, &route);
     s->asked_ns = s->worker->loop->now_ns;
     enum want want = want_of(s, &route);
+    s->waiter.sequences_of = s->segment.flags & SQL_F_SEQUENCE ? s->serial : 0;
     struct server *server =
         pool_lease(s->set, &s->waiter, want, route.nodes, s->label, patience_ms(s, want));
     if (!server)
@@ -274,6 +288,7 @@ void lease_for_greeting(struct session *s)
 {
     bool any = cluster_view(s->set->cluster).primary == NODE_NONE && !s->replication;
     enum want want = any ? WANT_READ : WANT_PRIMARY;
+    s->waiter.sequences_of = 0;
     struct server *server = pool_lease(s->set, &s->waiter, want, 0, s->label, patience_ms(s, want));
     if (server && attach(s, server) == STEP_DONE)
         lease_after_sync(s);
