@@ -84,6 +84,7 @@ struct body {
     bool after_relation;      /* the token before was a relation's name */
     bool name_after_relation; /* ... the one before the pending name was */
     bool reads;               /* a relation or a parameter was seen */
+    bool schema_into;         /* ... of the name that follows stands behind INTO */
     bool schema_reads;        /* the schema is information_schema or another of the server's own */
     bool done;                /* stop_at_end was met */
     /* The previous token, and those before; behind a dot, and of a label, without its keyword. In front of the
@@ -159,6 +160,14 @@ static bool names(const struct word *name, enum keyword keyword)
     return name->known.keyword == keyword;
 }
 
+/* INSERT INTO t (a) is no call. Of a statement that is no query nothing but calls matters. */
+static bool hides(const struct body *b)
+{
+    const bool into =
+        b->schema.kind == QUALIFIER_NONE ? CURSOR_KEYWORD(b->last2) == KW_into : b->schema_into;
+    return !into && (b->options.query || lookup_hides(b->options.calls, &b->name));
+}
+
 /* The pending name is called: "(" is the token. */
 static void take_call(struct body *b)
 {
@@ -173,6 +182,8 @@ static void take_call(struct body *b)
     }
     if (fn == FN_SET_CONFIG && effect.class == SQL_SESSION_FUNCTION)
         effect.class = SQL_TX_STATE, effect.reason = ROUTE_WHY_TX_STATE; /* at least */
+    if ((effect.flags & SQL_F_HIDING) && !hides(b))
+        effect.flags &= ~(uint32_t)SQL_F_HIDING;
     suffer(b, effect);
 }
 
@@ -308,6 +319,8 @@ static void take_qualifier(struct body *b)
     const struct word *name = &b->name;
     const bool pg = (*name->text.p | 0x20) == 'p' && name_starts_pg(name->text);
     const bool pg_catalog = names(name, KW_pg_catalog) && b->schema.kind == QUALIFIER_NONE;
+    b->schema_into =
+        b->schema.kind == QUALIFIER_NONE ? CURSOR_KEYWORD(b->last2) == KW_into : b->schema_into;
     b->schema.kind = pg_catalog ? QUALIFIER_PG_CATALOG : QUALIFIER_OTHER;
     b->schema.usable = b->options.catalog != NULL && lookup_name(name, &b->schema.name);
     b->dotted = true;

@@ -26,6 +26,7 @@ struct body_options {
     bool routine;     /* CREATE: BEGIN ATOMIC ... END holds its own semicolons */
     bool stop_at_end; /* stop behind the ")" that closes the current "(": COPY (query) */
     const struct catalog *catalog; /* NULL: see struct sql_env */
+    const struct catalog *calls;   /* not a query: what only calls are looked up in; or NULL */
 };
 
 /* From the cursor's token up to the end of the statement, or as stop_at_end says. */

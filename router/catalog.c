@@ -23,6 +23,7 @@ struct name {
     uint32_t facts; /* the newest one, NONE: a schema, or nothing put yet */
     uint8_t n, kind;
     uint8_t class, reason; /* the worst of its facts */
+    bool hides;
 };
 
 struct fact {
@@ -42,6 +43,8 @@ struct catalog {
     uint32_t fact_n, fact_cap;
     uint32_t *name_slots, *fact_slots; /* places, NONE: free; twice as many as places */
     struct catalog_filter filter;
+    uint8_t *settings;
+    uint32_t setting_bytes;
 };
 
 /* ---- a name, folded and hashed ---- */
@@ -206,7 +209,7 @@ struct catalog *catalog_new(uint64_t id)
     *c = (struct catalog){
         .id = id, .text_cap = FIRST_N * 16, .name_cap = FIRST_N, .fact_cap = FIRST_N};
     for (int i = 0; i < CATALOG_RULE_N; i++)
-        c->rules[i] = (struct catalog_answer){true, SQL_READ, ROUTE_WHY_READ};
+        c->rules[i] = (struct catalog_answer){true, SQL_READ, ROUTE_WHY_READ, false};
     c->texts = grown(NULL, c->text_cap);
     c->names = grown(NULL, sizeof *c->names * c->name_cap);
     c->facts = grown(NULL, sizeof *c->facts * c->fact_cap);
@@ -224,6 +227,7 @@ void catalog_free(struct catalog *c)
     free(c->facts);
     free(c->name_slots);
     free(c->fact_slots);
+    free(c->settings);
     free(c);
 }
 
@@ -311,14 +315,36 @@ void catalog_put_rule(struct catalog *c, enum catalog_rule rule, uint8_t class, 
 {
     CHECK(rule < CATALOG_RULE_N && class < SQL_CLASS_N && reason < ROUTE_WHY_N);
     if (class > c->rules[rule].class)
-        c->rules[rule] = (struct catalog_answer){true, class, reason};
+        c->rules[rule] = (struct catalog_answer){true, class, reason, false};
+}
+
+void catalog_mark(struct catalog *c, enum catalog_kind kind, struct slice text)
+{
+    CHECK(kind < CATALOG_KIND_N);
+    const struct key key = key_of(kind, text, false, hash_of(text));
+    const uint32_t of = can_be_stored(text) ? name_find(c, &key) : NONE;
+    if (of != NONE)
+        c->names[of].hides = true;
+}
+
+void catalog_put_setting(struct catalog *c, struct slice name)
+{
+    c->settings = grown(c->settings, c->setting_bytes + name.n + 1);
+    memcpy(c->settings + c->setting_bytes, name.p, name.n);
+    c->setting_bytes += (uint32_t)name.n + 1;
+    c->settings[c->setting_bytes - 1] = ' ';
+}
+
+struct slice catalog_settings(const struct catalog *c)
+{
+    return (struct slice){c->settings, c->setting_bytes};
 }
 
 /* ---- asking ---- */
 
-static struct catalog_answer answer(uint8_t class, uint8_t reason)
+static struct catalog_answer answer(uint8_t class, uint8_t reason, bool hides)
 {
-    return (struct catalog_answer){.known = true, .class = class, .reason = reason};
+    return (struct catalog_answer){true, class, reason, hides};
 }
 
 /* A doubled quote stands for one, so the text is not the name: such names stay unknown. */
@@ -349,7 +375,7 @@ struct catalog_answer catalog_find(const struct catalog *c, enum catalog_kind ki
                                    const struct catalog_name *schema,
                                    const struct catalog_name *text)
 {
-    const struct catalog_answer unknown = {false, SQL_UNKNOWN, ROUTE_WHY_UNKNOWN_NAME};
+    const struct catalog_answer unknown = {false, SQL_UNKNOWN, ROUTE_WHY_UNKNOWN_NAME, false};
     CHECK(kind < CATALOG_KIND_N);
     if (!can_be_asked(text))
         return unknown;
@@ -360,12 +386,13 @@ struct catalog_answer catalog_find(const struct catalog *c, enum catalog_kind ki
     if (name == NONE)
         return unknown;
     if (!schema)
-        return answer(c->names[name].class, c->names[name].reason);
+        return answer(c->names[name].class, c->names[name].reason, c->names[name].hides);
     if (!can_be_asked(schema))
         return unknown;
     const uint32_t in = asked_find(c, KIND_SCHEMA, schema, asked_hash(schema));
     const uint32_t fact = in == NONE ? NONE : fact_find(c, name, in);
-    return fact == NONE ? unknown : answer(c->facts[fact].class, c->facts[fact].reason);
+    return fact == NONE ? unknown
+                        : answer(c->facts[fact].class, c->facts[fact].reason, c->names[name].hides);
 }
 
 struct catalog_answer catalog_rule(const struct catalog *c, enum catalog_rule rule)

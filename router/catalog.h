@@ -31,6 +31,8 @@ enum catalog_kind {
 enum catalog_rule {
     CATALOG_EVERYWHERE, /* of every statement that reads a relation or takes a parameter: such as an implicit
                            cast by a function that writes */
+    CATALOG_HIDES_READS, /* such statements run a function that hides (below) unnamed: for a cast, an operator ... */
+    CATALOG_HIDES_WRITES, /* statements that write do: a trigger, a default ... */
     CATALOG_MISSING, /* of a built-in name that no fact is about: harmless, unless the facts are not complete
                            and a user's may go before it */
     CATALOG_RULE_N
@@ -47,6 +49,7 @@ struct catalog_answer {
     bool known;
     uint8_t class;  /* enum sql_class; SQL_READ: a replica may serve it */
     uint8_t reason; /* enum route_reason */
+    bool hides;     /* it may leave state in the session */
 };
 
 struct catalog;
@@ -61,6 +64,12 @@ size_t catalog_bytes(const struct catalog *catalog); /* the memory that it takes
  * (views are put as unknown, and again when their definition is proven). */
 void catalog_put(struct catalog *catalog, enum catalog_kind kind, struct slice schema,
                  struct slice name, uint8_t class, uint8_t reason);
+
+/* It runs code that may leave state in the session: in any schema, for all that has been put under this name. */
+void catalog_mark(struct catalog *catalog, enum catalog_kind kind, struct slice name);
+/* That code sets one of this name. */
+void catalog_put_setting(struct catalog *catalog, struct slice name);
+struct slice catalog_settings(const struct catalog *catalog); /* with a space behind each */
 
 /* schema NULL: any schema. */
 struct catalog_answer catalog_find(const struct catalog *catalog, enum catalog_kind kind,

@@ -66,9 +66,12 @@ static void set_class(struct statement *st, enum sql_class class)
  * functions, temporary objects, tokens that do not scan. */
 static void read_rest(struct cursor *c, struct statement *st, bool routine)
 {
-    const struct body_options options = {.routine = routine};
+    const struct body_options options = {.routine = routine, .calls = st->catalog};
     struct body_verdict verdict;
     body_prove(c, &options, &verdict);
+    /* names in front of "(" are seldom calls */
+    if (st->class != SQL_WRITE && !lookup_is_complete(st->catalog))
+        verdict.flags &= ~(uint32_t)SQL_F_HIDING;
     st->flags |= verdict.flags;
     if (sql_class_on_replica(st->class) && verdict.flags & (SQL_F_SESSION | SQL_F_ADVISORY))
         set_class(st, SQL_SESSION_FUNCTION); /* where no call can be: PostgreSQL tells */
@@ -152,11 +155,28 @@ static void head_rollback(struct cursor *c, struct statement *st)
     end_transaction(c, st);
 }
 
+static bool is_name(const struct cursor *c)
+{
+    return c->kind == SCAN_WORD || c->kind == SCAN_QUOTED;
+}
+
+/* SET SEED: no transaction's end undoes it. */
+static bool is_seed(const struct cursor *c)
+{
+    return is_name(c) && c->word.text.n == 4 &&
+           strncasecmp((const char *)c->word.text.p, "seed", 4) == 0;
+}
+
 /* SET LOCAL, SET TRANSACTION, SET CONSTRAINTS end with the transaction; the rest stays. */
 static void head_set(struct cursor *c, struct statement *st)
 {
     const bool local = cursor_accept(c, KW_local);
-    if (local || c->keyword == KW_transaction || c->keyword == KW_constraints) {
+    const bool of_tx = local || c->keyword == KW_transaction || c->keyword == KW_constraints;
+    if (!local)
+        cursor_accept(c, KW_session);
+    if (is_seed(c))
+        st->flags |= SESSION_PIN | SQL_F_TAINT;
+    if (of_tx) {
         set_class(st, SQL_TX_STATE);
         st->flags |= SQL_F_TX_STATE;
         return;
@@ -195,11 +215,6 @@ static void head_declare(struct cursor *c, struct statement *st)
             st->flags |= SESSION_PIN;
         before = c->keyword;
     }
-}
-
-static bool is_name(const struct cursor *c)
-{
-    return c->kind == SCAN_WORD || c->kind == SCAN_QUOTED;
 }
 
 static bool names_catalog(const struct cursor *c)
@@ -526,7 +541,8 @@ static void set_unknown(struct sql_facts *out, enum route_reason why)
                               .fingerprint = 0};
 }
 
-static void classify(struct slice sql, const struct sql_env *env, bool quick, struct sql_facts *out)
+static void read_text(struct slice sql, const struct sql_env *env, bool quick,
+                      struct sql_facts *out)
 {
     sql_facts_init(out);
     if (env->ascii_trail_bytes) {
@@ -557,6 +573,19 @@ static void classify(struct slice sql, const struct sql_env *env, bool quick, st
     }
     out->fingerprint = c.fingerprint.value;
     CHECK(((out->flags & SQL_F_READ) != 0) == sql_class_on_replica((enum sql_class)out->class));
+}
+
+/* What it writes may have triggers. */
+static bool may_write(const struct sql_facts *facts)
+{
+    return facts->class >= SQL_HIDDEN_WRITE || facts->class == SQL_EXPLAIN;
+}
+
+static void classify(struct slice sql, const struct sql_env *env, bool quick, struct sql_facts *out)
+{
+    read_text(sql, env, quick, out);
+    if (may_write(out))
+        out->flags |= lookup_hiding(env->catalog, CATALOG_HIDES_WRITES);
 }
 
 void sql_classify(struct slice sql, const struct sql_env *env, struct sql_facts *out)

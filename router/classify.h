@@ -66,7 +66,8 @@ enum sql_flag {
     SQL_F_DDL = 1 << 27,            /* the catalog may change */
     SQL_F_TX_CLOSED = 1 << 29,      /* its last transaction control closed the transaction */
     SQL_F_ALONE = 1 << 28,          /* PostgreSQL refuses it in a transaction block (VACUUM ...) */
-    SQL_F_SEQUENCE = 1 << 30        /* currval(), lastval() (PIN too) */
+    SQL_F_SEQUENCE = 1 << 30,       /* currval(), lastval() (PIN too) */
+    SQL_F_HIDING = 1U << 31         /* runs a user's function that may leave state in the session */
 };
 
 struct sql_facts {

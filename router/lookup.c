@@ -8,7 +8,7 @@
 static const struct effect harmless = {SQL_READ, ROUTE_WHY_READ, 0};
 
 static const struct effect function_effects[FN_CLASS_N] = {
-    [FN_UNKNOWN] = {SQL_UNKNOWN, ROUTE_WHY_UNKNOWN_FUNCTION, 0},
+    [FN_UNKNOWN] = {SQL_UNKNOWN, ROUTE_WHY_UNKNOWN_FUNCTION, SQL_F_HIDING},
 #define FNCLASS(name, class, flags) [FN_##name] = {SQL_##class, ROUTE_WHY_##class, flags},
 #include "router/function_classes.def"
 #undef FNCLASS
@@ -38,7 +38,8 @@ static struct effect answer(const struct catalog *catalog, struct catalog_answer
 {
     if (!a.known)
         return worse(not_known, rule(catalog, CATALOG_MISSING));
-    return (struct effect){(enum sql_class)a.class, (enum route_reason)a.reason, 0};
+    return (struct effect){(enum sql_class)a.class, (enum route_reason)a.reason,
+                           a.hides ? SQL_F_HIDING : 0};
 }
 
 /* Has it bytes from 0x80 on? */
@@ -115,7 +116,8 @@ struct effect lookup_function(const struct catalog *catalog, const struct schema
         effect = find(catalog, CATALOG_FUNCTION, schema, word, function_effects[FN_UNKNOWN]);
     else /* in pg_catalog too: extensions and superusers put theirs there */
         effect = worse(of_builtin, find(catalog, CATALOG_FUNCTION, schema, word, harmless));
-    effect.flags |= of_builtin.flags; /* public.dblink_connect(): what the name promises to keep */
+    if (fn != FN_UNKNOWN) /* public.dblink_connect(): what the name promises to keep */
+        effect.flags |= of_builtin.flags;
     return effect;
 }
 
@@ -207,7 +209,33 @@ struct effect lookup_word_operators(const struct catalog *catalog, enum keyword 
     return effect;
 }
 
+bool lookup_is_complete(const struct catalog *catalog)
+{
+    return catalog != NULL && catalog_rule(catalog, CATALOG_MISSING).class == SQL_READ;
+}
+
+bool lookup_hides(const struct catalog *catalog, const struct word *word)
+{
+    struct catalog_name name;
+    if (word->text.n == 8 && strncasecmp((const char *)word->text.p, "conflict", 8) == 0)
+        return false; /* INSERT ... ON CONFLICT (a) */
+    if (!lookup_is_complete(catalog))
+        return word->keyword == KW_NONE; /* SET (a, b) = ... */
+    if (!lookup_name(word, &name))
+        return true;
+    return catalog_find(catalog, CATALOG_FUNCTION, NULL, &name).hides;
+}
+
+uint32_t lookup_hiding(const struct catalog *catalog, enum catalog_rule rule)
+{
+    return catalog != NULL && catalog_rule(catalog, rule).class != SQL_READ ? SQL_F_HIDING : 0;
+}
+
 struct effect lookup_everywhere(const struct catalog *catalog)
 {
-    return catalog == NULL ? harmless : rule(catalog, CATALOG_EVERYWHERE);
+    if (catalog == NULL)
+        return harmless;
+    struct effect effect = rule(catalog, CATALOG_EVERYWHERE);
+    effect.flags = lookup_hiding(catalog, CATALOG_HIDES_READS);
+    return effect;
 }

@@ -58,5 +58,11 @@ extern const struct word_operator word_operators[KW_N][4];
 struct effect lookup_word_operators(const struct catalog *catalog, enum keyword keyword,
                                     bool negated);
 struct effect lookup_everywhere(const struct catalog *catalog);
+/* Does a call of this name, which no list of built-in ones has, leave state in the session? Without facts: it may. */
+bool lookup_hides(const struct catalog *catalog, const struct word *word);
+/* No name of the user's is missing in it. */
+bool lookup_is_complete(const struct catalog *catalog);
+/* SQL_F_HIDING if that rule says so. */
+uint32_t lookup_hiding(const struct catalog *catalog, enum catalog_rule rule);
 
 #endif

@@ -30,6 +30,7 @@ struct quick {
     const uint8_t *at; /* the next byte */
     struct withs *withs;
     const struct catalog *catalog;
+    const struct catalog *calls;         /* of a write: for its calls alone */
     const struct catalog_filter *filter; /* of the catalog */
     struct fingerprint fingerprint;
     enum after after;
@@ -211,7 +212,14 @@ SLOW bool is_harmless_relation(const struct catalog *catalog, const struct withs
 {
     const struct catalog_name name = {text, quoted, hash};
     const struct catalog_answer answer = catalog_find(catalog, CATALOG_RELATION, NULL, &name);
-    return answer.known ? answer.class == SQL_READ : is_with_name(withs, text);
+    return answer.known ? answer.class == SQL_READ && !answer.hides : is_with_name(withs, text);
+}
+
+/* It leaves nothing in the session. */
+SLOW bool is_quiet(const struct catalog *calls, const struct part *name)
+{
+    const struct word word = word_of_part(name);
+    return !lookup_hides(calls, &word);
 }
 
 SLOW bool ask_operator(const struct catalog *catalog, const uint8_t *p, size_t n)
@@ -312,7 +320,8 @@ FAST bool take_call(struct quick *q, const struct part *qualifier, const struct 
         return false;
     const unsigned function = copy.row->known.function;
     if (q->writes) /* INSERT INTO t (a): only what the session keeps counts */
-        return function == FN_UNKNOWN || function == FN_HARMLESS;
+        return function == FN_HARMLESS ||
+               (function == FN_UNKNOWN && (q->before == KW_into || is_quiet(q->calls, &copy)));
     if (q->catalog == NULL || is_missing(q, CATALOG_FUNCTION, &copy))
         return function == FN_HARMLESS;
     return ask(q->catalog, IS_CALL, NULL, &copy);
@@ -747,6 +756,7 @@ bool quick_classify(struct slice sql, const struct sql_env *env, struct sql_fact
                       .writes = head.writes,
                       .before = head.writes ? KW_NONE : KW_select,
                       .catalog = catalog,
+                      .calls = env->catalog,
                       .filter = catalog == NULL ? NULL : catalog_filter(catalog)};
     if (!read_rest(&q, text + sql.n))
         return false;

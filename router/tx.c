@@ -405,7 +405,7 @@ enum tx_fate tx_fate(const struct sql_facts *facts)
 bool tx_leaves_state(const struct sql_facts *facts)
 {
     const uint32_t state = SQL_F_SAVEPOINT | SQL_F_TX_STATE | SQL_F_CURSOR | SQL_F_BODY |
-                           SQL_F_SET | SQL_F_SET_FUNCTION;
+                           SQL_F_SET | SQL_F_SET_FUNCTION | SQL_F_HIDING;
     return (facts->flags & state) || facts->class == SQL_SESSION_FUNCTION ||
            facts->class == SQL_UNKNOWN || facts->class == SQL_RUNS_SQL ||
            facts->class == SQL_LOCK || facts->class == SQL_EXPLAIN;

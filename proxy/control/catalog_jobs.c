@@ -220,8 +220,8 @@ static void publish(struct job *j)
         LF_S("node", catalog_slot_cluster(j->slot)->nodes[j->node].label),
         LF_U("relations", counts.relations), LF_U("functions", counts.functions),
         LF_U("types", counts.types), LF_U("views", counts.views),
-        LF_U("views_read", counts.views_read), LF_U("bytes", catalog_bytes(catalog)),
-        LF_U("took_ms", j->load_ms));
+        LF_U("views_read", counts.views_read), LF_U("hiding", counts.hiding),
+        LF_U("bytes", catalog_bytes(catalog)), LF_U("took_ms", j->load_ms));
     struct node *node = &catalog_slot_cluster(j->slot)->nodes[j->node];
     catalog_slot_publish(j->slot, catalog, j->covers,
                          (struct catalog_position){node_status(node).timeline, j->load.lsn});
@@ -445,7 +445,7 @@ void catalog_jobs_follow(struct control *c)
         LIST_ENTRY(n, struct job, link)->named = false;
     for (size_t i = 0; i < s->conf->database_n; i++) {
         const char *dbname = s->conf->databases[i].dbname;
-        if (!dbname[0] || s->clusters[i]->node_n < 2)
+        if (!dbname[0])
             continue;
         struct catalog_slot *slot = catalog_slot_get(s->clusters[i], slice_of(dbname));
         struct job *j = find(c, slot);

@@ -45,6 +45,11 @@ struct text {
     uint8_t reason;
 };
 
+struct mark {
+    enum catalog_kind kind;
+    struct place name;
+};
+
 struct list_of {
     void *p;
     uint32_t n, cap;
@@ -54,6 +59,7 @@ struct catalog_rows {
     struct catalog *catalog;
     char error[160];
     struct list_of nodes, edges, texts;
+    struct list_of marks; /* struct mark: when all names are put */
     uint8_t *bytes;
     uint32_t byte_n, byte_cap;
     uint32_t row_n[CATALOG_Q_N];
@@ -128,6 +134,7 @@ void catalog_rows_free(struct catalog_rows *r)
     free(r->nodes.p);
     free(r->edges.p);
     free(r->texts.p);
+    free(r->marks.p);
     free(r->bytes);
     free(r);
 }
@@ -215,6 +222,46 @@ static bool take_function(struct catalog_rows *r, const struct slice *f)
         put_worst(r, CATALOG_FIELD, f[0], f[1], v);
     r->counts.functions++;
     return true;
+}
+
+static bool mark(struct catalog_rows *r, enum catalog_kind kind, struct slice name)
+{
+    struct mark *m = add(&r->marks, sizeof *m);
+    m->kind = kind;
+    return keep(r, name, &m->name);
+}
+
+static bool take_hiding(struct catalog_rows *r, const struct slice *f)
+{
+    switch (f[0].n == 1 ? *f[0].p : 0) {
+    case 'f':
+        r->counts.hiding++;
+        return mark(r, CATALOG_FUNCTION, f[1]) && mark(r, CATALOG_FIELD, f[1]);
+    case 'v':
+        return mark(r, CATALOG_RELATION, f[1]);
+    case 's':
+        catalog_put_setting(r->catalog, f[1]);
+        return true;
+    case 'a':
+        catalog_put_rule(r->catalog, CATALOG_HIDES_READS, SQL_WRITER_FUNCTION,
+                         ROUTE_WHY_USER_FUNCTION);
+        catalog_put_rule(r->catalog, CATALOG_HIDES_WRITES, SQL_WRITER_FUNCTION,
+                         ROUTE_WHY_USER_FUNCTION);
+        return true;
+    case 'w':
+        catalog_put_rule(r->catalog, CATALOG_HIDES_WRITES, SQL_WRITER_FUNCTION,
+                         ROUTE_WHY_USER_FUNCTION);
+        return true;
+    default:
+        return fail(r, "an unknown kind of what leaves state in a session");
+    }
+}
+
+static void mark_all(struct catalog_rows *r)
+{
+    const struct mark *marks = r->marks.p;
+    for (uint32_t i = 0; i < r->marks.n; i++)
+        catalog_mark(r->catalog, marks[i].kind, kept(r, marks[i].name));
 }
 
 /* What SQL uses without naming it: IN, BETWEEN, LIKE, CASE x WHEN, DISTINCT, JOIN ... USING. */
@@ -429,14 +476,14 @@ static bool take_view(struct catalog_rows *r, const struct slice *f)
 }
 
 static take_fn *const takers[] = {
-    [CATALOG_Q_DATABASE] = take_database,    [CATALOG_Q_FUNCTIONS] = take_function,
-    [CATALOG_Q_AGGREGATES] = take_function,  [CATALOG_Q_OPERATORS] = take_operator,
-    [CATALOG_Q_OPCLASSES] = take_opclass,    [CATALOG_Q_TYPES] = take_type,
-    [CATALOG_Q_PARAMETERS] = take_parameter, [CATALOG_Q_TYPE_DEPS] = take_type_dep,
-    [CATALOG_Q_CASTS] = take_cast,           [CATALOG_Q_RELATIONS] = take_relation,
-    [CATALOG_Q_COLUMNS] = take_column,       [CATALOG_Q_INHERITS] = take_inherits,
-    [CATALOG_Q_CHECKS] = take_check,         [CATALOG_Q_POLICIES] = take_policy,
-    [CATALOG_Q_VIEWS] = take_view,
+    [CATALOG_Q_DATABASE] = take_database,  [CATALOG_Q_FUNCTIONS] = take_function,
+    [CATALOG_Q_HIDING] = take_hiding,      [CATALOG_Q_AGGREGATES] = take_function,
+    [CATALOG_Q_OPERATORS] = take_operator, [CATALOG_Q_OPCLASSES] = take_opclass,
+    [CATALOG_Q_TYPES] = take_type,         [CATALOG_Q_PARAMETERS] = take_parameter,
+    [CATALOG_Q_TYPE_DEPS] = take_type_dep, [CATALOG_Q_CASTS] = take_cast,
+    [CATALOG_Q_RELATIONS] = take_relation, [CATALOG_Q_COLUMNS] = take_column,
+    [CATALOG_Q_INHERITS] = take_inherits,  [CATALOG_Q_CHECKS] = take_check,
+    [CATALOG_Q_POLICIES] = take_policy,    [CATALOG_Q_VIEWS] = take_view,
 };
 _Static_assert(sizeof takers / sizeof *takers == CATALOG_Q_N, "a taker for each query");
 
@@ -598,6 +645,7 @@ struct catalog *catalog_rows_finish(struct catalog_rows *r, struct catalog_count
     const struct text *texts = r->texts.p;
     CHECK(r->linked && !r->error[0]);
     put_casts_as_functions(r);
+    mark_all(r);
     for (uint32_t i = 0; i < r->texts.n; i++)
         r->counts.views_read += texts[i].reason == ROUTE_WHY_VIEW && texts[i].class == SQL_READ;
     *counts = r->counts;

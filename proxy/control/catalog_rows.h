@@ -37,6 +37,7 @@ extern const char catalog_fingerprint_sql[];
 struct catalog_rows;
 struct catalog_counts {
     uint32_t relations, functions, types, views, views_read;
+    uint32_t hiding; /* functions that may leave state in a session */
 };
 
 struct catalog_rows *catalog_rows_new(uint64_t id);

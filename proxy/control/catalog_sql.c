@@ -83,6 +83,63 @@
     " ('varchar', 'nchar'), ('varchar', 'national'), ('timetz', 'time'),"                     \
     " ('timestamptz', 'timestamp')) AS words(type, word)"
 
+/* ---- what may leave state in a session ---- */
+
+#define IS_PROC " = 'pg_proc'::regclass"
+#define IS_CLASS " = 'pg_class'::regclass"
+#define IS_REWRITE " = 'pg_rewrite'::regclass"
+/* For a function in SQL or PL/pgSQL: what sets for longer than a transaction, takes or makes something that stays, or
+ * runs text that is no plain write. Comments and literals count as code: that errs to the safe side. */
+#define HIDES_PLAIN                                                                                \
+    "'\\m(setseed|(un)?listen|prepare|deallocate|discard|load|pg_temp)\\M|advisory_(un)?lock"      \
+    "|\\m(create|replace|into|global|local)\\s+temp(orary)?\\M"                                    \
+    "|\\mset_config\\M(?!\\s*\\([^()]*(\\([^()]*\\)[^()]*)*,\\s*(is_local\\s*[:=]=?>?\\s*)?"       \
+    "true\\s*\\))"                                                                                 \
+    "|\\mexecute\\M(?!\\s+(on|function|procedure)\\M|\\s+(format\\s*\\(\\s*)?''\\s*"               \
+    "(insert|update|delete|merge|truncate|alter|drop|create|grant|revoke|analyze|refresh|comment|" \
+    "lock|notify)\\M)"                                                                             \
+    "|(^|;|\\m(begin|then|else|loop|atomic)\\M)(\\s|--[^\\n]*\\n|/\\*([^*]|\\*[^/])*\\*/)*"        \
+    "(set|reset)\\s+(?!local\\M|constraints\\M|transaction\\M)'"
+/* For one in any other language: the words. */
+#define HIDES_BY_WORD                                                                            \
+    "'\\m(set_config|setseed|(un)?listen|prepare|deallocate|discard|load|pg_temp|temp|temporary" \
+    "|execute|set|reset)\\M|advisory_(un)?lock'"
+#define HIDING_SETTING \
+    "'(?:\\mset_config\\s*\\(\\s*''|\\m(?:set|reset)\\s+(?:session\\s+)?)(\\w+(?:\\.\\w+)+)'"
+#define HIDING_OWN                                                                                 \
+    "own(oid, name, body, hides, writes) AS MATERIALIZED (SELECT b.oid, lower(b.proname), b.body," \
+    " CASE WHEN b.lanname IN ('sql', 'plpgsql') THEN b.body ~* " HIDES_PLAIN                       \
+    " ELSE b.body ~* " HIDES_BY_WORD                                                               \
+    " END, b.body ~* '\\m(insert|update|delete|merge|truncate|copy)\\M'"                           \
+    " FROM (SELECT p.oid, p.proname, l.lanname, CASE WHEN l.lanname = 'sql' AND p.prosrc = ''"     \
+    " THEN pg_get_functiondef(p.oid) ELSE p.prosrc END AS body FROM pg_proc p"                     \
+    " JOIN pg_namespace n ON n.oid = p.pronamespace JOIN pg_language l ON l.oid = p.prolang"       \
+    " WHERE p.oid >= 16384 AND p.prokind <> 'a' AND l.lanname NOT IN ('internal', 'c') "           \
+    "AND " LASTING("n") ") AS b)"
+/* A text calls whatever it names; and what those hide that it calls, it hides too. */
+#define HIDING_CALLS                                                                            \
+    "calls(callee, caller) AS MATERIALIZED (SELECT f.oid, c.oid FROM own c CROSS JOIN LATERAL"  \
+    " regexp_split_to_table(lower(c.body), '\\W+') AS w(word) JOIN own f ON f.name = w.word"    \
+    " WHERE EXISTS (SELECT 1 FROM own WHERE hides) UNION SELECT refobjid, objid FROM pg_depend" \
+    " WHERE classid" IS_PROC " AND refclassid" IS_PROC " AND refobjid >= 16384),"               \
+    " hiding(oid) AS (SELECT oid FROM own WHERE hides"                                          \
+    " UNION SELECT c.caller FROM hiding h JOIN calls c ON c.callee = h.oid)"
+#define HIDING_USERS                                                                       \
+    "users(class, id) AS MATERIALIZED (SELECT DISTINCT d.classid::regclass::text, d.objid" \
+    " FROM hiding h JOIN pg_depend d ON d.refobjid = h.oid AND d.refclassid" IS_PROC ")"
+#define HIDING_RELATIONS                                                                    \
+    "relations(oid) AS (SELECT r.ev_class FROM users JOIN pg_rewrite r ON r.oid = id"       \
+    " WHERE class = 'pg_rewrite' AND r.ev_type = '1' UNION SELECT y.polrelid FROM users"    \
+    " JOIN pg_policy y ON y.oid = id WHERE class = 'pg_policy' UNION SELECT r.ev_class"     \
+    " FROM relations v JOIN pg_depend d ON d.refclassid" IS_CLASS " AND d.refobjid = v.oid" \
+    " AND d.classid" IS_REWRITE " JOIN pg_rewrite r ON r.oid = d.objid)"
+#define HIDING_KINDS                                                                              \
+    "kinds(kind) AS (SELECT DISTINCT CASE WHEN class IN ('pg_trigger', 'pg_attrdef', 'pg_class')" \
+    " OR (class = 'pg_constraint' AND EXISTS (SELECT 1 FROM pg_constraint k WHERE k.oid = id"     \
+    " AND k.conrelid <> 0)) OR (class = 'pg_rewrite' AND EXISTS (SELECT 1 FROM pg_rewrite r"      \
+    " WHERE r.oid = id AND r.ev_type <> '1')) THEN 'w' WHEN class IN ('pg_operator', 'pg_cast',"  \
+    " 'pg_type', 'pg_constraint', 'pg_amproc') THEN 'a' END FROM users)"
+
 static const struct {
     unsigned fields;
     const char *sql;
@@ -97,28 +154,38 @@ static const struct {
 #define ROWS_OF(from)                                                              \
     "(SELECT count(*) || '/' || coalesce(sum(hashint8extended((c.oid::int8 << 32)" \
     " | c.xmin::text::int8, 0)), 0) FROM " from ")"
-const char catalog_fingerprint_sql[] =
-    "SELECT pg_is_in_recovery(), concat_ws(' ', " ROWS_OF(
-        "pg_class c WHERE c.oid >= 16384 AND c.relpersistence <> 't'"
-        " AND c.relkind IN ('r', 'p', 'v', 'm', 'S', 'f', 'c')") ", " ROWS_OF("pg_proc c WHERE "
-                                                                              "c.oid "
-                                                                              ">= 16384") ","
-                                                                                          " " ROWS_OF("pg_type c WHERE c.oid >= 16384 AND c.typrelid = 0 AND c.typcategory <> 'A'") ", " ROWS_OF("pg_operator c WHERE c.oid >= 16384") ", " ROWS_OF("pg_amop c WHERE c.oid >= 16384") ", " ROWS_OF("pg_amproc c WHERE c.oid >= 16384") ", " ROWS_OF("pg_cast c WHERE c.oid >= 16384") ", " ROWS_OF("pg_policy c") ", " ROWS_OF("pg_rewrite c WHERE c.oid >= 16384") ", " ROWS_OF("pg_constraint c WHERE c.oid >= 16384 AND c.contypid <> 0") ", " ROWS_OF(
-                                                                                              "pg_"
-                                                                                              "name"
-                                                                                              "spac"
-                                                                                              "e c "
-                                                                                              "WHER"
-                                                                                              "E "
-                                                                                              "c."
-                                                                                              "nspn"
-                                                                                              "ame "
-                                                                                              "!~ "
-                                                                                              "'^"
-                                                                                              "pg_"
-                                                                                              "'") ", " ROWS_OF("(SELECT inhrelid AS oid, xmin FROM pg_inherits) c") ", " ROWS_OF("(SELECT a.attrelid AS oid, a.xmin FROM pg_attribute a JOIN pg_class r"
-                                                                                                                                                                                  " ON r.oid = a.attrelid WHERE r.relkind = 'c' AND r.oid >= 16384) c") "),"
-                                                                                                                                                                                                                                                        " CASE WHEN NOT pg_is_in_recovery() THEN pg_current_wal_flush_lsn() END";
+const char
+    catalog_fingerprint_sql[] = "SELECT pg_is_in_recovery(), concat_ws(' ', " ROWS_OF("pg_class c "
+                                                                                      "WHERE c.oid "
+                                                                                      ">= 16384 "
+                                                                                      "AND "
+                                                                                      "c."
+                                                                                      "relpersisten"
+                                                                                      "ce <> 't'"
+                                                                                      " AND "
+                                                                                      "c.relkind "
+                                                                                      "IN ('r', "
+                                                                                      "'p', 'v', "
+                                                                                      "'m', 'S', "
+                                                                                      "'f', 'c')") ", " ROWS_OF("pg_proc c WHERE "
+                                                                                                                "c.oid "
+                                                                                                                ">= 16384") ","
+                                                                                                                            " " ROWS_OF("pg_type c WHERE c.oid >= 16384 AND c.typrelid = 0 AND c.typcategory <> 'A'") ", " ROWS_OF(
+                                                                                                                                "pg_operator c WHERE c.oid >= 16384") ", " ROWS_OF("pg_trigger c WHERE NOT c.tgisinternal") ", " ROWS_OF("pg_amop c WHERE c.oid >= 16384") ", " ROWS_OF("pg_amproc c WHERE c.oid >= 16384") ", " ROWS_OF("pg_cast c WHERE c.oid >= 16384") ", " ROWS_OF("pg_policy c") ", " ROWS_OF("pg_rewrite c WHERE c.oid >= 16384") ", " ROWS_OF("pg_constraint c WHERE c.oid >= 16384 AND c.contypid <> 0") ", " ROWS_OF("pg_"
+                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                               "name"
+                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                               "spac"
+                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                               "e c "
+                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                               "WHER"
+                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                               "E "
+                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                               "c."
+                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                               "nspn"
+                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                               "ame "
+                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                               "!~ "
+                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                               "'^"
+                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                               "pg_"
+                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                               "'") ", " ROWS_OF("(SELECT inhrelid AS oid, xmin FROM pg_inherits) c") ", " ROWS_OF("(SELECT a.attrelid AS oid, a.xmin FROM pg_attribute a JOIN pg_class r"
+                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                   " ON r.oid = a.attrelid WHERE r.relkind = 'c' AND r.oid >= 16384) c") "),"
+                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                         " CASE WHEN NOT pg_is_in_recovery() THEN pg_current_wal_flush_lsn() END";
 
 const char *catalog_rows_sql(enum catalog_query query)
 {

@@ -124,7 +124,7 @@ static struct pool_set *set_new(struct hub *hub, struct cluster *cluster,
         begin_pool(set, i, db->name);
     set->spill = budget_find(&(struct budget_key){cluster, NODE_NONE, "", "", ""});
     use_snapshot(set, hub->snapshot, db);
-    if (cluster->node_n > 1 && !own) {
+    if (!own) {
         catalog_use_begin(&set->catalog, catalog_slot_get(cluster, database));
         hub_want_catalog(hub, set, true);
     }

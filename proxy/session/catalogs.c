@@ -28,7 +28,8 @@ void catalogs_check_segment(struct session *s)
             facts->reason = ROUTE_WHY_CATALOG_STALE;
     }
     struct catalog_position position;
-    if (catalog_use_position(&s->set->catalog, &s->catalog_seen, &position))
+    if (s->set->cluster->node_n > 1 &&
+        catalog_use_position(&s->set->catalog, &s->catalog_seen, &position))
         floors_raise(s, position.timeline, position.lsn);
     if (!now || !is_unknown((enum route_reason)facts->reason))
         return;

@@ -47,12 +47,13 @@ static const struct effect effects[] = {
     {SQL_F_DDL, 0, 0, LEFT_TEMP},
     {SQL_F_DISCARD, 0, 0, LEFT_ASKABLE},
     {SQL_F_BODY, 0, LEFT_ASKABLE, 0},
+    {SQL_F_HIDING, 0, LEFT_ASKABLE, 0},
 };
 
 #define LEAVES_OR_TAKES                                                                         \
     (SQL_F_SET | SQL_F_SET_FUNCTION | SQL_F_PREPARE | SQL_F_DEALLOCATE | SQL_F_DEALLOCATE_ALL | \
      SQL_F_CURSOR | SQL_F_LISTEN | SQL_F_ADVISORY | SQL_F_TEMP | SQL_F_DDL | SQL_F_DISCARD |    \
-     SQL_F_BODY | SQL_F_PIN | SQL_F_TAINT | SQL_F_EXECUTE)
+     SQL_F_BODY | SQL_F_HIDING | SQL_F_PIN | SQL_F_TAINT | SQL_F_EXECUTE)
 
 /* What nobody can be asked about stays for good. */
 static uint16_t stays(uint32_t flags)
@@ -177,6 +178,17 @@ static bool sees_no_data(const struct session *s, const struct sql_facts *facts,
     return facts->class == SQL_SESSION_FUNCTION && selects == 1;
 }
 
+/* Functions may set what no statement names: once for each catalog. */
+static bool custom_settings_of_bodies(struct session *s)
+{
+    struct pool_set *set = s->set;
+    const struct catalog *catalog = catalog_use_now(&set->catalog);
+    if (!catalog || set->settings_of == catalog_id(catalog))
+        return true;
+    set->settings_of = catalog_id(catalog);
+    return custom_settings_read(&set->custom_settings, catalog_settings(catalog));
+}
+
 void state_saw(struct session *s, const struct sql_facts *facts, struct slice text,
                struct slice values)
 {
@@ -194,8 +206,8 @@ void state_saw(struct session *s, const struct sql_facts *facts, struct slice te
     st->fingerprint = facts->fingerprint;
     if (flags & SQL_F_PREPARE)
         st->prepared |= prepared_touches(s, text);
-    if (flags & (SQL_F_SET | SQL_F_SET_FUNCTION | SQL_F_BODY) &&
-        !(custom_settings_read(&s->set->custom_settings, text) &&
+    if (flags & (SQL_F_SET | SQL_F_SET_FUNCTION | SQL_F_BODY | SQL_F_HIDING) &&
+        !(custom_settings_of_bodies(s) && custom_settings_read(&s->set->custom_settings, text) &&
           custom_settings_read(&s->set->custom_settings, values)))
         pin(s, LEFT_OTHER, facts->fingerprint);
     pin(s, stays(flags), facts->fingerprint);
@@ -229,6 +241,7 @@ void state_saw_unread(struct session *s)
 {
     s->state_of.sees_no_data = false;
     s->state_of.sole = false;
+    s->server->sequences_of = s->serial;
     if (!s->session_pooling)
         s->state_of.touched |= LEFT_ASKABLE;
 }

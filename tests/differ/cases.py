@@ -205,9 +205,6 @@ CAUSES = {
     "stale-statement": [
         "P3 Close and Parse heal a plan that DDL broke",
         "P3 another name for the same text is not broken"],
-    "function-temp": ["P18 a temp table made by a function", "a temp table of another's function"],
-    "function-lock": ["P17 a lock taken by a function", "a lock by a function, taken again"],
-    "function-setting": ["a setting by DO", "a setting by a function", "a reported setting by a function"],
     "reset-baseline": [
         "RESET goes back to what the client started with", "RESET goes back to what the client's options said",
         "DISCARD ALL goes back to what the client started with"],
@@ -216,7 +213,7 @@ CAUSES = {
     "bind-count-name": ["Bind with too many values names the client's statement"],
     "begin-in-tx-source": ["BEGIN in a transaction has file, line, routine"],
     "copy-in-sync": ["COPY in, extended, fails before a Sync", "COPY in, fails before a Sync", "COPY in, extended, fails, Sync, Parse"],
-    "currval": ["currval in the next transaction", "lastval in the next transaction", "lastval of another", "currval of another"],
+    "currval": ["currval in the next transaction", "lastval in the next transaction"],
     "skipped-query": ["a Query that is skipped keeps the unnamed statement"],
     "unnamed-healed": ["the unnamed statement after DDL"],
     "parse-not-analysed": ["a Parse takes a snapshot", "a name that is not UTF-8"],
@@ -229,7 +226,6 @@ CAUSES = {
     "sync-with-body": ["a Sync with a body"],
     "startup-severity": ["a startup parameter that is unknown", "a startup parameter with a wrong value"],
     "shows-pgweir": ["pg_prepared_statements", "pg_prepared_statements, own", "pg_settings says where a value comes from"],
-    "seed": ["a seed of another, by SET SEED"],
     "replica-after-end": [
         "replica: END and a write in one segment, READ ONLY before", "replica: END and a write in one Query, READ ONLY before",
         "replica: END, Flush, a write, READ ONLY before", "replica: END and CALL in one segment, READ ONLY and failed before"],

@@ -299,6 +299,69 @@ static void a_text_that_is_too_long_stays_unproven(void **state)
     }
 }
 
+static bool hides(const struct catalog *catalog, const char *sql)
+{
+    const struct sql_env env = {.standard_conforming_strings = true, .catalog = catalog};
+    struct sql_facts facts, in_full;
+    sql_classify(slice_of(sql), &env, &facts);
+    sql_classify_in_full(slice_of(sql), &env, &in_full);
+    assert_int_equal(facts.flags & SQL_F_HIDING, in_full.flags & SQL_F_HIDING);
+    return (facts.flags & SQL_F_HIDING) != 0;
+}
+
+/* Marks come before what they are about, and change no route. */
+static void what_may_leave_state_in_a_session_is_told(void **state)
+{
+    (void)state;
+    struct catalog_rows *rows = catalog_rows_new(1);
+    ROW(FUNCTIONS, "public|plain|f|t");
+    ROW(FUNCTIONS, "public|hiding|f|t");
+    ROW(HIDING, "f|hiding");
+    ROW(HIDING, "f|nowhere");
+    ROW(HIDING, "v|v");
+    ROW(HIDING, "s|app.tenant");
+    ROW(RELATIONS, "20000|public|t|r|p");
+    ROW(RELATIONS, "20001|public|v|v|p");
+    ROW(VIEWS, "20001|SELECT public.hiding(1) AS hiding;");
+    struct catalog *c = finish(rows);
+    expect(c, "SELECT hiding(1) FROM v", ROUTE_WHY_READ);
+    assert_true(hides(c, "SELECT HIDING(1)"));
+    assert_true(hides(c, "SELECT other.hiding(1)")); /* not known there */
+    assert_true(hides(c, "SELECT public.\"hiding\"(1)"));
+    assert_true(hides(c, "SELECT t.hiding FROM t"));
+    assert_true(hides(c, "SELECT nowhere(1)"));
+    assert_true(hides(c, "SELECT 1 FROM v"));
+    assert_true(hides(c, "INSERT INTO t SELECT hiding(1)"));
+    assert_false(hides(c, "SELECT plain(1), public.plain(t.plain) FROM t"));
+    assert_false(hides(c, "INSERT INTO t VALUES (plain(1), of_an_extension(2))"));
+    assert_true(hides(c, "CREATE TABLE made AS SELECT 1, hiding(1)"));
+    assert_false(hides(c, "INSERT INTO hiding (a) VALUES (1)"));
+    assert_false(hides(c, "CREATE TABLE made (a int)"));
+    assert_true(slice_is(catalog_settings(c), "app.tenant "));
+    catalog_free(c);
+}
+
+static void a_trigger_that_does_makes_writes_do_it(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < 2; i++) {
+        struct catalog_rows *rows = catalog_rows_new(1);
+        ROW(HIDING, i == 0 ? "w|" : "a|");
+        ROW(RELATIONS, "20000|public|t|r|p");
+        struct catalog *c = finish(rows);
+        assert_true(hides(c, "UPDATE t SET a = 1"));
+        assert_true(hides(c, "WITH d AS (DELETE FROM t RETURNING 1) SELECT 1 FROM d"));
+        assert_true(hides(c, "COPY t FROM STDIN"));
+        assert_true(hides(c, "EXPLAIN ANALYZE DELETE FROM t"));
+        assert_true(hides(c, "SELECT 1 FROM t") == (i == 1));
+        assert_false(hides(c, "BEGIN"));
+        catalog_free(c);
+    }
+    struct catalog_rows *rows = catalog_rows_new(1);
+    assert_false(take(rows, CATALOG_Q_HIDING, "x|"));
+    catalog_rows_free(rows);
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
@@ -313,6 +376,8 @@ int main(void)
         cmocka_unit_test(a_writing_field_with_such_letters_holds_everywhere),
         cmocka_unit_test(rows_that_lie_end_it),
         cmocka_unit_test(a_text_that_is_too_long_stays_unproven),
+        cmocka_unit_test(what_may_leave_state_in_a_session_is_told),
+        cmocka_unit_test(a_trigger_that_does_makes_writes_do_it),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
