@@ -29,7 +29,7 @@ static bool opens_read_only(uint32_t flags)
 /* A replica answers it as well as the primary, if its own view of itself and of the catalog is wanted. */
 static bool answers_for_itself(const struct route_input *in)
 {
-    const uint32_t harmless = SQL_F_EMPTY | SQL_F_MULTI | SQL_F_NOT_READ;
+    const uint32_t harmless = SQL_F_EMPTY | SQL_F_MULTI | SQL_F_NOT_READ | SQL_F_HIDING;
     return in->class <= SQL_NODE_IDENTITY && !(in->flags & ~harmless);
 }
 
@@ -41,7 +41,7 @@ static bool may_be_forced(const struct route_input *in)
         [SQL_PRIMARY_RELATION] = true, [SQL_EXPLAIN] = true, [SQL_WRITER_FUNCTION] = true,
         [SQL_RUNS_SQL] = true,         [SQL_UNKNOWN] = true,
     };
-    const uint32_t harmless = SQL_F_EMPTY | SQL_F_MULTI | SQL_F_NOT_READ;
+    const uint32_t harmless = SQL_F_EMPTY | SQL_F_MULTI | SQL_F_NOT_READ | SQL_F_HIDING;
     bool unread =
         in->class_reason == ROUTE_WHY_UNKNOWN || in->class_reason == ROUTE_WHY_BAD_TOKEN ||
         in->class_reason == ROUTE_WHY_ENCODING || in->class_reason == ROUTE_WHY_TOO_DEEP ||

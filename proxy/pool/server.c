@@ -54,6 +54,12 @@ static char *copy_slice(struct slice text)
     return copy;
 }
 
+void server_note_sequences(struct server *s, uint64_t client)
+{
+    if (s->sequences_of != client)
+        s->sequences_of = s->sequences_of == 0 ? client : SEQUENCES_OF_MANY;
+}
+
 bool server_note_status(struct server *s, struct slice body)
 {
     struct slice name, value;

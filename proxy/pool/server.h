@@ -41,6 +41,8 @@ enum server_state {
     SERVER_STATE_N
 };
 
+#define SEQUENCES_OF_MANY UINT64_MAX
+
 struct server;
 /* What a lessee hears. Called in step 4 of a turn. */
 struct lessee_ops {
@@ -84,7 +86,8 @@ struct server {
     bool in_recovery;
     struct timer chore;    /* runs while such an answer is awaited */
     uint32_t lease_serial; /* grows with each lease */
-    uint64_t sequences_of; /* the client that may have used nextval() here last; 0: none */
+    uint64_t
+        sequences_of; /* the one client that may have used nextval() here; 0: none, SEQUENCES_OF_MANY */
     struct server_status status[SERVER_STATUS_MAX];
     uint8_t key[AUTH_KEY_MAX];
 };
@@ -92,6 +95,8 @@ struct server {
 /* Open one for this pool; a budget unit has been taken for it. */
 void server_dial(struct pool *pool);
 void server_close(struct server *server, const char *why);
+/* This client may use nextval() now. */
+void server_note_sequences(struct server *server, uint64_t client);
 /* We ask something on our own account (reset query, settings): an answer that does not come within
  * SERVER_CHORE_MS ends the server. */
 void server_chore_begin(struct server *server);

@@ -133,9 +133,8 @@ void client_note_facts(struct session *s, const struct sql_facts *facts)
         s->forget_names = true;
     if (flags & SQL_F_SAVEPOINT)
         settings_savepoint(s);
-    if (facts->class >= SQL_WRITER_FUNCTION ||
-        facts->class == SQL_EXECUTE) /* nextval() may be in it */
-        s->server->sequences_of = s->serial;
+    if (facts->class >= SQL_WRITER_FUNCTION || flags & (SQL_F_EXECUTE | SQL_F_CURSOR))
+        server_note_sequences(s->server, s->serial);
     if (flags & SQL_F_COMMIT || (s->tx_status == 'I' && !(flags & (SQL_F_READ | SQL_F_BEGIN))))
         s->writes = true;
 }

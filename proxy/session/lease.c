@@ -130,9 +130,8 @@ static bool shows_strange_sequences(const struct session *s)
 
 /* A server with other settings gets ours first; what the client asked waits for that answer, so that
  * nothing runs under wrong settings (spec/pooling.md 0.5). */
-static enum step sync_label(struct session *s)
+static enum step sync_label(struct session *s, bool strange)
 {
-    bool strange = shows_strange_sequences(s);
     if (s->server->label == s->label && !strange)
         return STEP_DONE;
     struct put o = put_into(conn_out_reserve(s->server->conn, LABEL_SQL_MAX), LABEL_SQL_MAX);
@@ -204,7 +203,7 @@ static enum step attach(struct session *s, struct server *server)
     tx_attached(s);
     if (s->state == SESSION_READY && s->on_replica && !s->second_try && !s->segment_cut)
         lease_guard(s);
-    if (sync_label(s) == STEP_WAIT)
+    if (sync_label(s, shows_strange_sequences(s)) == STEP_WAIT)
         return STEP_WAIT;
     tell(s);
     if (s->waiter.want == WANT_READ)
@@ -616,7 +615,7 @@ void lease_end_if_idle(struct session *s)
     if (s->session_pooling || state_asks(s))
         return;
     if (state_keeps_server(s)) {
-        sync_label(s);
+        sync_label(s, false);
         return;
     }
     if (s->waiter.want == WANT_PRIMARY && !s->own_read)

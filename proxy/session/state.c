@@ -241,7 +241,7 @@ void state_saw_unread(struct session *s)
 {
     s->state_of.sees_no_data = false;
     s->state_of.sole = false;
-    s->server->sequences_of = s->serial;
+    server_note_sequences(s->server, s->serial);
     if (!s->session_pooling)
         s->state_of.touched |= LEFT_ASKABLE;
 }
