@@ -205,6 +205,19 @@ static void send_taken(struct session *s, const struct message *m)
     client_drop(s, m->bytes);
 }
 
+static void send_text(struct session *s, const struct message *m, const struct stmt *executed,
+                      bool taken)
+{
+    if (executed)
+        send_execute(s, m, executed);
+    else if (taken)
+        send_taken(s, m);
+    else if (m->bytes > MESSAGE_WHOLE_MAX)
+        client_stream(s, m->bytes, false);
+    else
+        client_forward(s, m->bytes);
+}
+
 static enum step send_query(struct session *s, const struct message *m, bool collected)
 {
     struct sql_facts facts = s->segment;
@@ -251,16 +264,10 @@ static enum step send_query(struct session *s, const struct message *m, bool col
     }
     if (refuse)
         send_refusal(s, m->bytes);
-    else if (executed)
-        send_execute(s, m, executed);
-    else if (taken)
-        send_taken(s, m);
     else if (replaced || restores)
         client_drop(s, m->bytes);
-    else if (m->bytes > MESSAGE_WHOLE_MAX)
-        client_stream(s, m->bytes, false);
     else
-        client_forward(s, m->bytes);
+        send_text(s, m, executed, taken);
     return STEP_DONE;
 }
 
