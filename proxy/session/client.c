@@ -218,7 +218,7 @@ static void send_text(struct session *s, const struct message *m, const struct s
         client_forward(s, m->bytes);
 }
 
-static enum step send_query(struct session *s, const struct message *m, bool collected)
+static struct sql_facts query_facts(struct session *s, const struct message *m, bool collected)
 {
     struct sql_facts facts = s->segment;
     if (m->bytes > MESSAGE_WHOLE_MAX) {
@@ -228,6 +228,12 @@ static enum step send_query(struct session *s, const struct message *m, bool col
         struct sql_env env = statement_sql_env(s);
         sql_classify(client_query_text(m), &env, &facts);
     }
+    return facts;
+}
+
+static enum step send_query(struct session *s, const struct message *m, bool collected)
+{
+    struct sql_facts facts = query_facts(s, m, collected);
     enum settings_rc ours = settings_may_be(&facts) ? settings_query(s, m, &facts) : SETTINGS_PASS;
     if (ours != SETTINGS_PASS)
         return ours == SETTINGS_WAIT ? STEP_WAIT : STEP_DONE;
