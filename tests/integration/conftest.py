@@ -47,6 +47,13 @@ def wait_until(condition, deadline_s=10.0, what=None):
         time.sleep(0.02)
 
 
+def replace(path, text):
+    """At once: whoever reads the file meanwhile, after a SIGHUP, finds the old one or the new one."""
+    new = path.with_name(path.name + ".new")
+    new.write_text(text)
+    new.replace(path)
+
+
 def free_port():
     """A port below the ephemeral range on which nobody listens. Whoever binds it must be ready to lose it."""
     while True:
@@ -218,12 +225,12 @@ class Pgweir:
         self._start()
 
     def write_users(self, users):
-        (self.dir / "userlist.txt").write_text("".join(f'"{u}" "{p}"\n' for u, p in users.items()))
+        replace(self.dir / "userlist.txt", "".join(f'"{u}" "{p}"\n' for u, p in users.items()))
 
     def write_ini(self):
         lines = ["[databases]", *(f"{k} = {v}" for k, v in self.databases.items()),
                  "[pgweir]", *(f"{k} = {v}" for k, v in self.options.items() if v is not None), self.sections]
-        self.ini.write_text("\n".join(lines) + "\n")
+        replace(self.ini, "\n".join(lines) + "\n")
 
     def _start(self):
         for _ in range(5):  # the free port may be lost to someone else before we bind it
