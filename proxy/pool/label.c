@@ -112,31 +112,6 @@ static void read_label(struct label *label)
     }
 }
 
-static bool is_among(struct slice name, const struct put_param *changes, unsigned n)
-{
-    for (unsigned i = 0; i < n; i++)
-        if (compare_names(name, changes[i].name) == 0)
-            return true;
-    return false;
-}
-
-struct label *label_change(struct list *labels, const struct label *from,
-                           const struct put_param *changes, unsigned n)
-{
-    struct label_draft draft = {0};
-    const char *at = (const char *)from->text, *end = at + from->bytes;
-    while (at < end) {
-        const char *value = at + strlen(at) + 1;
-        if (!is_among(slice_of(at), changes, n))
-            CHECK(label_draft_set(&draft, slice_of(at), slice_of(value)));
-        at = value + strlen(value) + 1;
-    }
-    for (unsigned i = 0; i < n; i++)
-        if (changes[i].value.p && !label_draft_set(&draft, changes[i].name, changes[i].value))
-            return NULL;
-    return label_find(labels, &draft);
-}
-
 struct label *label_find(struct list *labels, struct label_draft *draft)
 {
     size_t bytes = 0;

@@ -40,9 +40,6 @@ bool label_draft_set(struct label_draft *draft, struct slice name, struct slice 
 
 /* The one label of this set among `labels`, with a reference. NULL: over LABEL_BYTES_MAX. */
 struct label *label_find(struct list *labels, struct label_draft *draft);
-/* What was set, and now again, or (value NULL) no more. NULL: too many, or too long. */
-struct label *label_change(struct list *labels, const struct label *from,
-                           const struct put_param *changes, unsigned n);
 /* The value of a setting (its name in lower case), or NULL. */
 const char *label_value(const struct label *label, const char *name);
 struct label *label_ref(struct label *label);
