@@ -72,3 +72,35 @@ bool error_fields_read(struct slice body, struct error_fields *out)
     keep_first(&out->severity, shown_severity);
     return whole;
 }
+
+static struct slice instead(uint8_t type, struct slice value, struct slice *shown,
+                            struct slice *severity, struct slice *message)
+{
+    struct slice *by = type == 'S' ? shown : type == 'V' ? severity : type == 'M' ? message : NULL;
+    if (!by || !by->p)
+        return value;
+    value = *by;
+    *by = SLICE_NONE; /* of a field that comes twice the first counts */
+    return value;
+}
+
+void error_fields_put(struct put *o, struct slice body, struct slice severity, struct slice message)
+{
+    size_t start = o->n;
+    struct slice shown = severity, value;
+    uint8_t type = 0;
+    put_u8(o, 'E');
+    put_u32(o, 0);
+    while (take_u8(&body, &type) && type != 0 && take_cstr(&body, &value)) {
+        put_u8(o, type);
+        put_cstr(o, instead(type, value, &shown, &severity, &message));
+    }
+    put_u8(o, 0);
+    if (o->full) {
+        o->n = start;
+        return;
+    }
+    uint32_t n = (uint32_t)(o->n - start - 1);
+    for (unsigned i = 0; i < 4; i++)
+        o->p[start + 1 + i] = (uint8_t)(n >> (24 - 8 * i));
+}

@@ -9,7 +9,7 @@
 #ifndef WIRE_ERROR_FIELDS_H
 #define WIRE_ERROR_FIELDS_H
 
-#include "base/slice.h"
+#include "proxy/wire/put.h"
 
 struct error_fields {
     struct slice severity; /* V, which is never translated; S when there is no V */
@@ -23,5 +23,9 @@ struct error_fields {
 
 /* Always fills *out with what is there. False: the body is cut or has bytes after its end. */
 bool error_fields_read(struct slice body, struct error_fields *out);
+/* An ErrorResponse of the same fields but for the severity and the message, where they are not SLICE_NONE. It needs
+ * the body's bytes, FRAME_HEAD_BYTES, the message and twice the severity. */
+void error_fields_put(struct put *o, struct slice body, struct slice severity,
+                      struct slice message);
 
 #endif

@@ -248,6 +248,40 @@ static void any_field_may_be_missing(void **state)
     }
 }
 
+static void put_again(struct slice body, struct slice severity, struct slice message,
+                      const char *expected, size_t n)
+{
+    uint8_t bytes[96];
+    struct put o = put_into(bytes, sizeof bytes);
+    error_fields_put(&o, body, severity, message);
+    assert_false(o.full);
+    assert_int_equal(o.n, n);
+    assert_memory_equal(bytes, expected, n);
+    for (size_t cap = 0; cap < n; cap++) { /* whole or not at all */
+        o = put_into(bytes, cap);
+        error_fields_put(&o, body, severity, message);
+        assert_true(o.full);
+        assert_int_equal(o.n, 0);
+    }
+}
+
+static void an_error_is_told_with_other_words(void **state)
+{
+    (void)state;
+    struct slice body = BYTES("SFEHLER\0VERROR\0C42P01\0Mmsg\0zunknown\0\0");
+#define SAME(text) text, sizeof(text) - 1
+    put_again(body, SLICE_NONE, SLICE_NONE,
+              SAME("E\0\0\0\x29SFEHLER\0VERROR\0C42P01\0Mmsg\0zunknown\0\0"));
+    put_again(body, slice_of("FATAL"), SLICE_NONE,
+              SAME("E\0\0\0\x28SFATAL\0VFATAL\0C42P01\0Mmsg\0zunknown\0\0"));
+    put_again(body, SLICE_NONE, slice_of("longer"),
+              SAME("E\0\0\0\x2cSFEHLER\0VERROR\0C42P01\0Mlonger\0zunknown\0\0"));
+    put_again(BYTES("Ma\0Mb\0Va\0Vb\0\0"), slice_of("FATAL"), slice_of("text"),
+              SAME("E\0\0\0\x18Mtext\0Mb\0VFATAL\0Vb\0\0"));
+    put_again(BYTES("Ma\0Cut"), SLICE_NONE, SLICE_NONE, SAME("E\0\0\0\x08Ma\0\0"));
+#undef SAME
+}
+
 static void a_cut_error_gives_what_is_there(void **state)
 {
     (void)state;
@@ -285,6 +319,7 @@ int main(void)
         cmocka_unit_test(passwords_and_keys_and_settings),
         cmocka_unit_test(an_error_gives_its_fields),
         cmocka_unit_test(any_field_may_be_missing),
+        cmocka_unit_test(an_error_is_told_with_other_words),
         cmocka_unit_test(a_cut_error_gives_what_is_there),
         cmocka_unit_test(an_sqlstate_is_five_digits_and_capitals),
     };
