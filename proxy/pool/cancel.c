@@ -9,16 +9,16 @@
 
 struct cancel {
     struct conn *conn;
-    struct server *server; /* counts us, so it lives until we are done */
+    struct server *server;    /* counts us, so it lives until we are done */
+    struct cancel_wish *wish; /* NULL: its client has left */
     struct timer deadline;
     uint32_t lease_serial;
     bool tls_asked;
-    bool abandoned;
 };
 
 static bool still_wanted(const struct cancel *c)
 {
-    if (c->abandoned)
+    if (!c->wish)
         return true; /* nobody else can have got this server */
     return c->server->state == SERVER_LEASED && c->server->lease_serial == c->lease_serial;
 }
@@ -99,6 +99,8 @@ static void on_gone(struct conn *conn)
     struct cancel *c = cancel_of(conn);
     struct server *s = c->server;
     timer_stop(&conn->loop->timers, &c->deadline);
+    if (c->wish)
+        c->wish->ended(c->wish);
     free(c);
     CHECK(s->cancels > 0);
     s->cancels--;
@@ -124,26 +126,35 @@ static void on_deadline(struct timer *timer)
     conn_close(c->conn, "cancel_wait_timeout");
 }
 
-void cancel_start(struct server *s, bool abandoned)
+static bool start(struct server *s, struct cancel_wish *wish)
 {
-    if (s->cancels >= CANCELS_MAX && !abandoned)
-        return; /* enough are on their way */
     struct pool_set *set = s->pool->set;
     struct loop *loop = set->hub->loop;
     struct node_address address = node_address(&set->cluster->nodes[s->pool->node]);
     struct cancel *c = calloc(1, sizeof *c);
     CHECK(c != NULL);
-    *c = (struct cancel){.server = s, .lease_serial = s->lease_serial, .abandoned = abandoned};
+    *c = (struct cancel){.server = s, .lease_serial = s->lease_serial, .wish = wish};
     timer_init(&c->deadline, on_deadline);
     if (address.bytes)
         c->conn =
             conn_connect(loop, (struct sockaddr *)&address.addr, address.bytes, &cancel_ops, c);
     if (!c->conn) {
         free(c);
-        return;
+        return false;
     }
     s->cancels++;
     uint64_t wait_ms = set->snapshot->conf->cancel_wait_timeout_ms;
     if (wait_ms)
         timer_start(&loop->timers, &c->deadline, loop->now_ms + wait_ms);
+    return true;
+}
+
+bool cancel_start(struct server *s, struct cancel_wish *wish)
+{
+    return s->cancels < CANCELS_MAX && start(s, wish);
+}
+
+void cancel_abandoned(struct server *s)
+{
+    start(s, NULL);
 }

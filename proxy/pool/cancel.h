@@ -10,8 +10,16 @@
 
 #include "proxy/pool/pool.h"
 
-/* Cancel what this leased server runs. abandoned: its client has left and the server will be closed;
- * the cancel is sent all the same, so that the query does not run on for nobody. */
-void cancel_start(struct server *server, bool abandoned);
+/* Who asked waits for it: what he sends after that is not hit. */
+struct cancel_wish {
+    void (*ended)(struct cancel_wish *wish);
+};
+
+/* Cancel what this leased server runs; wish->ended() is called when it has reached the server, or will not.
+ * False: enough are on their way, or none can be. */
+bool cancel_start(struct server *server, struct cancel_wish *wish);
+/* Its client has left and the server will be closed; the cancel is sent all the same, so that the query does not run
+ * on for nobody. */
+void cancel_abandoned(struct server *server);
 
 #endif

@@ -220,6 +220,17 @@ static void grow_names(struct stmt_names *names)
     *names = bigger;
 }
 
+struct slice stmt_names_find(const struct stmt_names *names, struct slice at_servers)
+{
+    char buf[STMT_NAME_MAX];
+    for (uint32_t i = 0; i < names->cap; i++) {
+        const struct stmt_name_entry *e = &names->slots[i];
+        if (e->stmt && slice_equals(stmt_name(e->stmt, buf), at_servers))
+            return (struct slice){(uint8_t *)e->name, e->name_n};
+    }
+    return SLICE_NONE;
+}
+
 void stmt_names_put(struct stmt_names *names, struct slice name, struct stmt *stmt)
 {
     if (names->n * 2 >= names->cap)

@@ -85,6 +85,8 @@ struct stmt_names {
     uint32_t n, cap; /* cap: 0 or a power of two */
 };
 struct stmt *stmt_names_get(const struct stmt_names *names, struct slice name);
+/* A name whose statement is called this at servers, borrowed; SLICE_NONE: there is none. */
+struct slice stmt_names_find(const struct stmt_names *names, struct slice at_servers);
 /* Takes a reference of its own; replaces an earlier entry. */
 void stmt_names_put(struct stmt_names *names, struct slice name, struct stmt *stmt);
 void stmt_names_remove(struct stmt_names *names, struct slice name);

@@ -5,6 +5,8 @@
 #include "base/check.h"
 #include "proxy/wire/take.h"
 
+#include <stdio.h>
+
 /* ---- reading heads ---- */
 
 static bool is_client_type(uint8_t type)
@@ -36,9 +38,14 @@ enum found client_look(struct session *s, size_t offset, struct message *m)
     return FOUND_MESSAGE;
 }
 
-static void bad_message(struct session *s)
+/* The message `offset` bytes into the input, as PostgreSQL says it. */
+static void bad_message(struct session *s, size_t offset)
 {
-    session_fatal(s, "08P01", "invalid frontend message type or length", NULL, NULL);
+    char text[64] = "invalid message length";
+    uint8_t type = conn_in_contiguous(s->conn, offset + 1)[offset];
+    if (!is_client_type(type))
+        snprintf(text, sizeof text, "invalid frontend message type %u", type);
+    session_fatal(s, "08P01", text, NULL, NULL);
 }
 
 /* A message that has to be seen whole may be larger than what a client may usually leave unread. */
@@ -92,6 +99,8 @@ static bool stream(struct session *s)
     else
         client_forward(s, n);
     s->stream_left -= (uint32_t)n;
+    if (s->stream_left == 0 && s->copy_due)
+        reply_ask_copy(s);
     if (s->stream_left == 0 && !drop)
         lease_end_if_idle(s);
     return true;
@@ -263,11 +272,9 @@ static enum step send_query(struct session *s, const struct message *m, bool col
     bool replaced = !refuse && facts.class == SQL_DEALLOCATE && facts.statements == 1 &&
                     statement_deallocates(s, client_query_text(m));
     bool restores = !refuse && m->bytes <= MESSAGE_WHOLE_MAX && send_restoring(s, m, &facts);
-    if (!s->skipping) {
-        reply_push(s, restores ? REPLY_RESTORE : REPLY_QUERY);
-        s->segment_serial++;
-        s->segment_open = false;
-    }
+    reply_push(s, restores ? REPLY_RESTORE : REPLY_QUERY);
+    s->segment_serial++;
+    s->segment_open = false;
     if (refuse)
         send_refusal(s, m->bytes);
     else if (replaced || restores)
@@ -279,15 +286,18 @@ static enum step send_query(struct session *s, const struct message *m, bool col
 
 static void send_counted(struct session *s, const struct message *m, enum reply reply)
 {
-    if (!s->skipping)
-        reply_push(s, reply);
+    if (s->skipping) {
+        client_drop(s, m->bytes);
+        return;
+    }
+    reply_push(s, reply);
     s->segment_open = true;
     client_forward(s, m->bytes);
 }
 
 static void send_sync(struct session *s, const struct message *m)
 {
-    /* In COPY the server ignores Sync: no ReadyForQuery will answer it. */
+    /* In COPY the server ignores Sync: no ReadyForQuery will answer it, unless the COPY has failed. */
     if (s->copy_in) {
         s->sync_ignored = true;
     } else {
@@ -355,15 +365,48 @@ static enum step send_statement_message(struct session *s, const struct message 
     return STEP_DONE;
 }
 
-static enum step send_copy(struct session *s, const struct message *m)
+/* What the next message is depends on what the server says of those before it. */
+static enum step wait_for_answers(struct session *s)
 {
-    bool late = !s->copy_in && s->replies.n == 0; /* of a COPY that failed */
-    if (m->type != 'd' && !s->copy_in && !late && !s->skipping)
-        reply_push(s, REPLY_COPY_DONE);
-    if (m->type != 'd')
-        s->copy_in = false;
+    uint8_t bytes[8];
+    struct put o = put_into(bytes, sizeof bytes);
+    put_flush(&o);
+    if (!s->copy_flushed)
+        conn_out_copy(s->server->conn, o.p, o.n);
+    s->copy_flushed = true;
+    return STEP_WAIT;
+}
+
+static enum step send_copy(struct session *s, const struct message *m, enum found found)
+{
+    bool late = !s->copy_in && (s->skipping || s->replies.n == 0); /* of a COPY that failed */
+    if (!s->copy_in && !late) /* it has not begun, and may not */
+        return wait_for_answers(s);
+    s->copy_flushed = false;
+    if (m->type != 'd' && found == FOUND_PART) {
+        wait_for(s, m->bytes);
+        return STEP_WAIT;
+    }
     client_stream(s, m->bytes, late);
+    if (m->type == 'd' || late)
+        return STEP_DONE;
+    s->copy_in = false;
+    if (s->sync_ignored)
+        wait_for_answers(s);
     return STEP_DONE;
+}
+
+/* PostgreSQL ends a session at such a byte, in its own words, once it has answered what came before. */
+static void send_illegal(struct session *s)
+{
+    const uint8_t *type = conn_in_contiguous(s->conn, 1);
+    bool wrong_length = is_client_type(*type);
+    if (s->on_replica || wrong_length) {
+        bad_message(s, 0);
+        return;
+    }
+    conn_out_copy(s->server->conn, type, 1);
+    s->illegal = true;
 }
 
 static enum step send_message(struct session *s)
@@ -374,9 +417,21 @@ static enum step send_message(struct session *s)
     if (found == FOUND_NOTHING)
         return STEP_WAIT;
     if (found == FOUND_BAD) {
-        bad_message(s);
+        send_illegal(s);
         return STEP_WAIT;
     }
+    /* The COPY has failed before, or fails by this as it would by that message. */
+    if (s->copy_in && s->sync_ignored && !strchr("dcfSHX", m.type)) {
+        reply_ask_copy(s);
+        return STEP_WAIT;
+    }
+    bool is_query = m.type == 'Q' || m.type == 'F', after_part = s->segment_open && !s->copy_in;
+    if (is_query && s->skipping) { /* the server throws it away until Sync; so do we */
+        client_stream(s, m.bytes, true);
+        return STEP_DONE;
+    }
+    if (is_query && after_part && s->replies.n > 0) /* it runs unless an error is among them */
+        return wait_for_answers(s);
     switch (m.type) {
     case 'Q':
         if (found == FOUND_PART && m.bytes <= MESSAGE_WHOLE_MAX)
@@ -390,15 +445,13 @@ static enum step send_message(struct session *s)
     case 'd':
     case 'c':
     case 'f':
-        return send_copy(s, &m);
+        return send_copy(s, &m, found);
     case 'F':
         s->writes = s->writes || s->tx_status == 'I';
         state_saw_unread(s);
-        if (!s->skipping) {
-            reply_push(s, REPLY_FUNCTION);
-            s->segment_serial++;
-            s->segment_open = false;
-        }
+        reply_push(s, REPLY_FUNCTION);
+        s->segment_serial++;
+        s->segment_open = false;
         if (s->on_replica)
             send_refusal(s, m.bytes);
         else
@@ -564,10 +617,6 @@ void client_close_locally(struct session *s, const struct message *m)
 {
     static const uint8_t close_complete[] = {'3', 0, 0, 0, 4};
     struct slice body = {m->p + FRAME_HEAD_BYTES, m->bytes - FRAME_HEAD_BYTES}, name;
-    if (body.n < 2 || body.p[body.n - 1] != '\0') {
-        session_fatal(s, "08P01", "invalid message format", NULL, NULL);
-        return;
-    }
     if (body.p[0] == 'S') {
         body = slice_skip(body, 1);
         if (take_cstr(&body, &name) && name.n > 0)
@@ -595,6 +644,16 @@ static enum step drop_message(struct session *s, const struct message *m, enum f
     return STEP_DONE;
 }
 
+/* Its answer is known without PostgreSQL; what it says of a wrong one is its own affair. */
+static bool is_local(const struct message *m)
+{
+    size_t n = m->bytes - FRAME_HEAD_BYTES;
+    const uint8_t *body = m->p + FRAME_HEAD_BYTES;
+    if (m->type != 'C')
+        return m->type == 'S' && n == 0;
+    return n >= 2 && (*body == 'S' || *body == 'P') && memchr(body, '\0', n) == body + n - 1;
+}
+
 enum collected { COLLECT_MORE, COLLECT_WAIT, COLLECT_WHOLE, COLLECT_CUT, COLLECT_DONE };
 
 /* Take one more message into the segment. */
@@ -602,8 +661,10 @@ static enum collected collect_one(struct session *s, struct collecting *c)
 {
     struct message m;
     enum found found = client_look(s, c->bytes, &m);
+    if (found == FOUND_BAD && c->bytes > 0)
+        return COLLECT_CUT; /* what came before it is answered first */
     if (found == FOUND_BAD) {
-        bad_message(s);
+        bad_message(s, c->bytes);
         return COLLECT_WAIT;
     }
     if (found == FOUND_NOTHING)
@@ -618,15 +679,15 @@ static enum collected collect_one(struct session *s, struct collecting *c)
         client_drop(s, m.bytes);
         return COLLECT_DONE;
     }
-    if (m.bytes > MESSAGE_WHOLE_MAX || m.type == 'H' || m.type == 'X')
+    if (m.bytes > MESSAGE_WHOLE_MAX || strchr("HXdcf", m.type))
         return COLLECT_CUT;
     if (found == FOUND_PART) {
         wait_for(s, c->bytes + m.bytes);
         return COLLECT_WAIT;
     }
     join_message(s, &m, c);
-    c->not_local = c->not_local || (m.type != 'S' && m.type != 'C');
-    c->not_parse = c->not_parse || (m.type != 'S' && m.type != 'P');
+    c->not_local = c->not_local || !is_local(&m);
+    c->not_parse = c->not_parse || (m.type != 'P' && !(m.type == 'S' && is_local(&m)));
     c->bytes += (uint32_t)m.bytes;
     if (ends_segment(m.type))
         return COLLECT_WHOLE;
@@ -673,7 +734,7 @@ static enum step console_message(struct session *s)
     if (found == FOUND_NOTHING)
         return STEP_WAIT;
     if (found == FOUND_BAD || m.bytes > SEGMENT_MAX) {
-        bad_message(s);
+        bad_message(s, 0);
         return STEP_WAIT;
     }
     if (found == FOUND_PART) {
@@ -717,7 +778,7 @@ static bool is_blocked(struct session *s)
 {
     if (waiter_waits(&s->waiter) || s->floor_wait != FLOOR_WAIT_NONE || s->syncing ||
         s->guard_failed || s->console_busy || s->tx.begin_failed || s->state_of.look ||
-        s->shape_look == SHAPE_ASKED)
+        s->shape_look == SHAPE_ASKED || (s->copy_asked && !s->copy_due) || s->illegal)
         return true;
     if (s->replies.n >= REPLIES_MAX) {
         ask_for_answers(s);
@@ -725,6 +786,9 @@ static bool is_blocked(struct session *s)
     }
     s->flushed = false;
     if (s->bringing && s->replies.n > 0)
+        return true;
+    /* CopyDone behind a Sync: that COPY may have failed before it. */
+    if (s->sync_ignored && !s->copy_in && s->replies.n > 0 && s->stream_left == 0)
         return true;
     /* DEALLOCATE ALL, DISCARD ALL: names are looked up again when it has been answered. */
     if (s->forget_names && !s->segment_open && s->replies.n > 0 && s->stream_left == 0)

@@ -551,7 +551,8 @@ static void forget_lease(struct session *s)
     statement_drop_pending(s);
     seg_drop(bufs, &s->held, s->held.bytes);
     s->server_body_left = 0;
-    s->guard = s->guard_failed = s->syncing = s->sync_ignored = s->doubt = false;
+    s->guard = s->guard_failed = s->syncing = s->sync_ignored = false;
+    s->copy_asked = s->copy_due = s->copy_flushed = false;
     s->skipping = s->copy_in = s->forget_names = s->segment_open = s->writes = false;
     s->on_replica = false;
     s->bringing = BRING_NONE;
@@ -606,8 +607,8 @@ void lease_end_if_idle(struct session *s)
     struct server *server = s->server;
     bool half_sent = s->stream_left > 0 && !s->stream_drop;
     if (!server || s->tx_status != 'I' || s->replies.n > 0 || s->segment_open || s->copy_in ||
-        s->skipping || s->syncing || s->guard_failed || half_sent || s->state_of.look ||
-        s->bringing)
+        s->copy_asked || s->illegal || s->skipping || s->syncing || s->guard_failed || half_sent ||
+        s->state_of.look || s->bringing)
         return;
     s->writes = s->second_try = false;
     s->avoid = 0;
@@ -623,9 +624,7 @@ void lease_end_if_idle(struct session *s)
     s->server = NULL;
     s->on_replica = false;
     const struct conf *conf = conf_of(s);
-    if (s->doubt)
-        pool_discard(server, "sync_in_copy");
-    else if (conf->server_reset_query_always && conf->server_reset_query[0])
+    if (conf->server_reset_query_always && conf->server_reset_query[0])
         pool_release_dirty(server);
     else
         pool_release(server);
@@ -644,12 +643,12 @@ void lease_abandon(struct session *s)
     bool at_rest = s->replies.n == 0 && s->tx.begin_left == 0 && !s->copy_in && !s->segment_open &&
                    !s->skipping && s->stream_left == 0 && !s->syncing && !s->guard_failed &&
                    server->conn->in.bytes == 0 && s->server_body_left == 0;
-    at_rest = at_rest && !s->doubt && !s->state_of.look;
+    at_rest = at_rest && !s->copy_asked && !s->illegal && !s->state_of.look;
     s->server = NULL;
     bool in_tx = s->tx_status != 'I', soiled = state_is_soiled(s), kept = state_keeps_server(s);
     forget_lease(s);
     if (!at_rest) {
-        cancel_start(server, true); /* it may run for hours otherwise */
+        cancel_abandoned(server); /* it may run for hours otherwise */
         pool_discard(server, "client_left");
     } else if (soiled) {
         pool_discard(server, "tainted");

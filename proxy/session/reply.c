@@ -73,11 +73,8 @@ void reply_say_fakes(struct session *s)
     static const uint8_t parse_complete[] = {'1', 0, 0, 0, 4}, close_complete[] = {'3', 0, 0, 0, 4};
     if (s->server_body_left > 0)
         return; /* not in the middle of another message */
-    while (expects(s, REPLY_PARSE_FAKE) || expects(s, REPLY_CLOSE_FAKE) ||
-           expects(s, REPLY_COPY_DONE)) {
+    while (expects(s, REPLY_PARSE_FAKE) || expects(s, REPLY_CLOSE_FAKE)) {
         enum reply reply = pop(s);
-        if (reply == REPLY_COPY_DONE)
-            continue;
         statement_complete(s, reply);
         reply_say(s, reply == REPLY_PARSE_FAKE ? parse_complete : close_complete,
                   sizeof parse_complete);
@@ -131,26 +128,25 @@ _Static_assert(sizeof stale_error == 1 + 0x6c, "the length counts all but the ty
  * an aborted transaction, is the truth. */
 static bool say_poisoned(struct session *s, const struct error_fields *f)
 {
-    char message[128];
-    const struct pending *p = s->pending;
     if (!slice_is(f->sqlstate, "26000"))
         return false;
-    bool duplicate = expects(s, REPLY_DUPLICATE), refused = expects(s, REPLY_REFUSED);
-    bool setting = expects(s, REPLY_SETTING), stale = expects(s, REPLY_STALE);
-    if (duplicate || refused || setting || stale)
+    bool refused = expects(s, REPLY_REFUSED), setting = expects(s, REPLY_SETTING);
+    bool stale = expects(s, REPLY_STALE);
+    if (refused || setting || stale)
         reply_guard_passed(s);
-    if (duplicate) {
-        snprintf(message, sizeof message, "prepared statement \"%.*s\" already exists",
-                 p->name_n > 64 ? 64 : (int)p->name_n, (const char *)p->name);
-        session_error(s, "42P05", message, NULL, NULL);
-    } else if (refused) {
+    if (refused)
         session_error(s, "0A000", client_refusal_message, NULL, client_refusal_hint);
-    } else if (setting) {
+    else if (setting)
         settings_say_error(s);
-    } else if (stale) {
+    else if (stale)
         reply_say(s, stale_error, sizeof stale_error);
-    }
-    return duplicate || refused || setting || stale;
+    return refused || setting || stale;
+}
+
+static bool shows_name(const struct session *s, const struct error_fields *f)
+{
+    return expects(s, REPLY_DUPLICATE) ||
+           (expects(s, REPLY_BIND) && slice_is(f->sqlstate, "08P01"));
 }
 
 enum pass { PASS, SWALLOW, STOP };
@@ -160,8 +156,9 @@ static enum pass on_error(struct session *s, struct slice body)
     struct error_fields f;
     error_fields_read(body, &f);
     s->copy_in = false;
-    s->doubt = s->doubt || s->sync_ignored; /* which of them came before the error, nobody knows */
-    bool begins = s->tx.begin_left > 0;     /* the error is our BEGIN's */
+    if (s->sync_ignored)
+        reply_ask_copy(s);
+    bool begins = s->tx.begin_left > 0; /* the error is our BEGIN's */
     bool stale = s->guard && expects(s, REPLY_STALE);
     if (stale)
         guard_elsewhere(s);
@@ -186,11 +183,69 @@ static enum pass on_error(struct session *s, struct slice body)
         statement_replan(s);
     bool poisoned = !begins && say_poisoned(s, &f);
     reply_guard_passed(s);
+    if (!begins && shows_name(s, &f))
+        poisoned = statement_tell_error(s, body, f.message);
     if (begins)
         tx_begin_fails(s);
     else
         skip_expected(s);
     return poisoned ? SWALLOW : PASS;
+}
+
+/* ---- COPY IN ----
+ *
+ * A server that reads COPY data throws Syncs away, one whose COPY has failed answers them: how many, is known to it
+ * alone. So when an error comes behind such a Sync, we send Sync, Close and Flush of ours and nothing else, until
+ * CloseComplete tells that all is answered. What came ahead of it, less one ReadyForQuery, is the client's.
+ */
+
+void reply_ask_copy(struct session *s)
+{
+    uint8_t bytes[64];
+    struct put o = put_into(bytes, sizeof bytes);
+    if (s->copy_asked && !s->copy_due)
+        return;
+    s->copy_due = s->stream_left > 0 && !s->stream_drop;
+    if (!s->copy_asked)
+        s->copy_told = false;
+    s->copy_asked = true;
+    if (s->copy_due)
+        return;
+    put_sync(&o);
+    put_close_statement(&o, slice_of("_pgweir_none"));
+    put_flush(&o);
+    CHECK(!o.full);
+    conn_out_copy(s->server->conn, o.p, o.n);
+}
+
+/* The first is swallowed, so each that follows tells the client of one more. False: it was that first one. */
+static bool copy_is_told(struct session *s)
+{
+    bool client = s->copy_told;
+    s->copy_told = true;
+    if (client) { /* a Sync behind the error */
+        reply_push(s, REPLY_SYNC);
+        s->skipping = s->segment_open = false;
+        s->segment_serial++;
+    }
+    return client;
+}
+
+static void on_copy_in(struct session *s)
+{
+    s->copy_in = true;
+    s->copy_flushed = false;
+    if (!expects(s, REPLY_EXECUTE) && !expects_query(s))
+        return;
+    enum reply asked = pop(s);
+    while (expects(s, REPLY_SYNC)) { /* sent ahead */
+        pop(s);
+        s->sync_ignored = true;
+    }
+    struct reply_ring *r = &s->replies; /* CommandComplete still answers it */
+    r->head = (uint16_t)((r->head + r->cap - 1) & (r->cap - 1));
+    r->p[r->head] = (uint8_t)asked;
+    r->n++;
 }
 
 /* ---- ReadyForQuery ---- */
@@ -203,7 +258,11 @@ static bool is_block_refused(const struct session *s)
 
 static enum pass on_ready(struct session *s, struct slice body)
 {
-    if (body.n != 1 || !memchr("ITE", *body.p, 3) || s->replies.n == 0)
+    if (body.n != 1 || !memchr("ITE", *body.p, 3))
+        return STOP;
+    if (s->copy_asked && s->replies.n == 0 && !copy_is_told(s))
+        return SWALLOW;
+    if (s->replies.n == 0)
         return STOP;
     enum reply reply = pop(s);
     bool query = reply == REPLY_QUERY || reply == REPLY_RESTORE;
@@ -224,7 +283,7 @@ static enum pass on_ready(struct session *s, struct slice body)
         stmt_set_unnamed(&s->server->stmts, NULL);
         statement_forget_unnamed(s);
     }
-    s->copy_in = s->sync_ignored = false;
+    s->copy_in = s->sync_ignored = s->copy_flushed = false;
     if (s->replies.n == 0) /* the answer to DISCARD ALL too: nothing is sent behind it */
         s->forget_names = false;
     s->tx_status = *body.p;
@@ -239,26 +298,6 @@ static enum pass on_ready(struct session *s, struct slice body)
     settings_ready(s);
     tx_ready(s);
     return s->tx.begin_failed || is_block_refused(s) ? SWALLOW : PASS;
-}
-
-/* ---- COPY ---- */
-
-/* Syncs that were sent ahead of the data are thrown away by a server that reads COPY data. */
-static void on_copy_in(struct session *s)
-{
-    s->copy_in = true;
-    if (!expects(s, REPLY_EXECUTE) && !expects_query(s))
-        return;
-    enum reply asked = pop(s);
-    while (expects(s, REPLY_SYNC)) {
-        pop(s);
-        s->sync_ignored = true;
-    }
-    s->copy_in = !expects(s, REPLY_COPY_DONE); /* all of the data may have been sent ahead too */
-    struct reply_ring *r = &s->replies;        /* CommandComplete still answers it */
-    r->head = (uint16_t)((r->head + r->cap - 1) & (r->cap - 1));
-    r->p[r->head] = (uint8_t)asked;
-    r->n++;
 }
 
 /* ---- one message ---- */
@@ -315,6 +354,8 @@ static enum pass described_types(struct session *s, struct slice body)
 static enum pass result(struct session *s, bool ends)
 {
     reply_guard_passed(s);
+    if (ends) /* if it was a COPY, it has read all Syncs */
+        s->sync_ignored = s->copy_flushed = false;
     if (expects(s, REPLY_EXECUTE)) {
         if (ends)
             pop(s);
@@ -375,6 +416,10 @@ static enum pass on_message(struct session *s, uint8_t type, struct slice body)
     case '2':
         return answer(s, REPLY_BIND, REPLY_BIND);
     case '3':
+        if (s->copy_asked && s->copy_told && s->replies.n == 0) {
+            s->copy_asked = s->sync_ignored = false;
+            return SWALLOW;
+        }
         return answer(s, REPLY_CLOSE, REPLY_CLOSE_INJECT);
     case 'G':
         reply_guard_passed(s);
@@ -400,6 +445,19 @@ static bool is_fatal(struct slice body)
     return slice_is(f.severity, "FATAL") || slice_is(f.severity, "PANIC");
 }
 
+/* A startup parameter is refused: PostgreSQL ends a session with that. */
+static void say_fatal(struct session *s, struct slice body)
+{
+    size_t cap = FRAME_HEAD_BYTES + body.n + 2 * sizeof "FATAL";
+    uint8_t *p = malloc(cap);
+    CHECK(p != NULL);
+    struct put o = put_into(p, cap);
+    error_fields_put(&o, body, slice_of("FATAL"), SLICE_NONE);
+    CHECK(!o.full);
+    reply_say(s, o.p, o.n);
+    free(p);
+}
+
 /* The answers to the label's SQL are ours. */
 static enum pass on_sync_message(struct session *s, uint8_t type, struct slice body)
 {
@@ -411,7 +469,10 @@ static enum pass on_sync_message(struct session *s, uint8_t type, struct slice b
             return SWALLOW; /* the server goes, and with it what it said: nothing was asked of it yet */
         s->sync_failed = true;
         reply_guard_passed(s);
-        return PASS; /* PostgreSQL's own words about the setting */
+        if (s->state != SESSION_GREETING || body.n == 0)
+            return PASS; /* PostgreSQL's own words about the setting */
+        say_fatal(s, body);
+        return SWALLOW;
     case 'Z':
         s->syncing = false;
         return body.n == 1 && *body.p == 'I' ? SWALLOW : STOP;
@@ -542,7 +603,7 @@ static enum next take_message(struct session *s, struct conn *from)
         p = conn_in_contiguous(from, total);
         body = (struct slice){p + FRAME_HEAD_BYTES, head.body_bytes};
     }
-    bool syncing = s->syncing, looking = s->state_of.look != NULL;
+    bool syncing = s->syncing, looking = s->state_of.look != NULL, asked = s->copy_asked;
     enum pass pass = syncing   ? on_sync_message(s, head.type, body)
                      : looking ? on_look_message(s, head.type, body)
                                : on_message(s, head.type, body);
@@ -566,9 +627,11 @@ static enum next take_message(struct session *s, struct conn *from)
             after_ready(s);
         return s->server && !syncing && !looking ? NEXT_MESSAGE : NEXT_DONE;
     }
+    if (asked && !s->copy_asked)
+        lease_end_if_idle(s);
     if (s->replies.n > 0)
         reply_say_fakes(s);
-    return NEXT_MESSAGE;
+    return s->server ? NEXT_MESSAGE : NEXT_DONE;
 }
 
 void reply_input(struct session *s)

@@ -87,6 +87,7 @@ void session_close(struct session *s, const char *why)
     pool_withdraw(&s->waiter);
     floors_stop(s);
     tx_stop(s);
+    startup_stop(s);
     if (s->server)
         lease_abandon(s);
     if (conn_out_bytes(s->conn) == 0) /* it has been told everything: no need to wait for its end */
@@ -209,6 +210,8 @@ static void on_timer(struct timer *timer)
     struct session *s = LIST_ENTRY(timer, struct session, timer);
     if (s->state == SESSION_READY)
         look_at_half_closed(s);
+    else if (s->cancel)
+        session_close(s, "cancel_request");
     else
         session_fatal(s, "08006", "login timed out",
                       "client_login_timeout: the login was not complete in time", NULL);
@@ -263,6 +266,10 @@ void session_cluster_changed(struct session *s, struct cluster *cluster)
 
 void session_drain(struct session *s)
 {
+    if (s->cancel) {
+        session_close(s, "cancel_request");
+        return;
+    }
     if (s->state != SESSION_READY) {
         session_fatal(s, "57P03", "pgweir is shutting down", NULL, NULL);
         return;
@@ -273,15 +280,16 @@ void session_drain(struct session *s)
         session_fatal(s, "57P01", "terminating connection due to shutdown of pgweir", NULL, NULL);
 }
 
-void session_cancel(struct session *s)
+bool session_cancel(struct session *s, struct cancel_wish *wish)
 {
     s->worker->stats.cancels++;
     if (s->state != SESSION_READY)
-        return;
+        return false;
     if (waiter_waits(&s->waiter)) {
         pool_withdraw(&s->waiter);
         lease_refuse(s, "57014", "canceling statement due to user request", NULL, NULL);
-    } else if (s->server && (s->replies.n > 0 || s->copy_in || s->replication)) {
-        cancel_start(s->server, false);
+        return false;
     }
+    bool runs = s->replies.n > 0 || s->copy_in || s->replication;
+    return s->server && runs && cancel_start(s->server, wish);
 }

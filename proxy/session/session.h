@@ -59,11 +59,10 @@ enum reply {
     REPLY_CLOSE,
     REPLY_CLOSE_INJECT, /* '3', ours: swallowed */
     REPLY_CLOSE_FAKE,   /* nothing comes; say CloseComplete */
-    REPLY_DUPLICATE,    /* an error, ours: the poison for 42P05 */
+    REPLY_DUPLICATE,    /* an error: the name is taken, if nothing else is wrong */
     REPLY_REFUSED,      /* an error, ours: the poison for what must not run on a replica */
     REPLY_STALE,        /* an error, ours: the poison for rows that the client would read wrongly */
     REPLY_SETTING,      /* an error, ours: the poison for a setting of ours that fails */
-    REPLY_COPY_DONE,    /* nothing: CopyDone or CopyFail was sent here, ahead of the server's 'G' */
     REPLY_SYNC,         /* 'Z' */
     REPLY_SYNC_INJECT, /* 'Z', ours: swallowed; it ends the client's query if what it followed failed */
     REPLY_QUERY,       /* ... 'Z' */
@@ -186,6 +185,7 @@ struct session {
     struct settings *settings; /* of ours, pgweir.*; NULL: nothing is set */
     struct server *server;     /* the lease */
     struct auth *auth;
+    struct cancel_mail *cancel; /* this is a cancel request, under way */
     struct waiter waiter;
     struct timer timer; /* login deadline, later the half-close grace */
     struct stmt_names names;
@@ -253,17 +253,21 @@ struct session {
     bool syncing : 1;     /* the label's SQL runs */
     bool sync_failed : 1;
     bool skip_to_sync : 1; /* unattached, after an error of ours: drop up to Sync */
-    bool skipping : 1;     /* the server skips up to Sync */
+    bool skipping : 1;     /* the server skips up to Sync, and so do we */
     bool copy_in : 1;
     bool segment_cut : 1;  /* what was collected does not end in Query or Sync */
     bool segment_open : 1; /* bytes of a segment went out, its Sync or Query has not */
     bool flushed : 1;      /* a Flush of ours went out when REPLIES_MAX was reached */
     bool forget_names : 1; /* DISCARD ALL or DEALLOCATE ALL runs */
     bool flush_sent : 1;   /* ... and what it answers was asked for */
-    bool sync_ignored : 1; /* a Sync went to a server that reads COPY data: nothing answers it */
+    bool
+        sync_ignored : 1; /* a Sync went to a server that reads COPY data: nothing answers it ... */
+    bool copy_flushed : 1; /* a Flush of ours went out: what follows depends on the answers */
     bool ddl_ran : 1;      /* the catalog may have changed; stale when the answer comes */
     bool alters : 1;       /* ... and tables: servers get their statements anew */
-    bool doubt : 1;        /* ... unless the COPY had failed before: close it after this lease */
+    bool copy_asked : 1;   /* ... unless the COPY had failed before: the server is being asked */
+    bool copy_due : 1;     /* ... not yet: in the middle of a message */
+    bool copy_told : 1;    /* ... and has answered the Sync of that question, or an earlier one */
     bool fatal_seen : 1;   /* the server's own FATAL was passed on */
     bool writes : 1;       /* something whose outcome matters is unanswered: 08007 */
     bool on_replica : 1;
@@ -275,7 +279,8 @@ struct session {
     bool odd_encoding : 1; /* trail bytes of the client's encoding can be ASCII */
     bool own_read : 1;     /* a read that no budget holds back, see lease.c */
     bool floor_ignored : 1; /* the segment's read may be older than what the client has seen */
-    bool running : 1;       /* inside session_run(): it is not entered twice */
+    bool illegal : 1; /* a byte went out that ends the server's session, and with it this one */
+    bool running : 1; /* inside session_run(): it is not entered twice */
 };
 
 enum step { STEP_DONE, STEP_WAIT };
@@ -293,13 +298,16 @@ void session_notice_ready(struct session *s); /* ReadyForQuery with tx_status, o
 void session_close(struct session *s, const char *why);
 void session_cluster_changed(struct session *s, struct cluster *cluster);
 void session_drain(struct session *s); /* shutdown: close at the next transaction border */
-void session_cancel(struct session *s);
+struct cancel_wish;
+/* False: there is nothing to wait for, wish->ended() will not be called. */
+bool session_cancel(struct session *s, struct cancel_wish *wish);
 
 /* ---- startup.c, auth.c ---- */
 void startup_input(struct session *s);
 void auth_start(struct session *s, const struct startup *startup);
 void auth_input(struct session *s);
 void auth_free(struct auth *auth);
+void startup_stop(struct session *s);         /* it leaves: nobody waits for its cancel request */
 void startup_finish(struct session *s);       /* proved: find the pools, greet */
 void startup_greet(struct session *s);        /* the greeting is known: ready */
 void startup_note_reading(struct session *s); /* from the greeting of its label */
@@ -442,6 +450,8 @@ struct slice statement_text(const struct session *s, struct slice name); /* SLIC
 /* The name becomes true without PostgreSQL's word: the text is one of ours. False: the name is taken, or the
  * Parse is not plain. adopt: else only look. */
 bool statement_adopt(struct session *s, const uint8_t *p, size_t n, bool adopt);
+/* An error in whose text the server's name of a statement stands: told with the client's. False: it is none. */
+bool statement_tell_error(struct session *s, struct slice body, struct slice message);
 /* SQL that deallocates one of the client's statements, or tries to one of ours: the server got another query in its
  * place. */
 bool statement_deallocates(struct session *s, struct slice sql);
@@ -555,6 +565,8 @@ void reply_say(struct session *s, const void *bytes, size_t n); /* now, to the c
 void reply_input(struct session *s);
 void reply_say_fakes(struct session *s); /* what we have to say ourselves, when it is its turn */
 void reply_guard_passed(struct session *s);
+/* A COPY IN has got Syncs, and it is not known which of them it has thrown away. */
+void reply_ask_copy(struct session *s);
 enum reply reply_drop_segment(struct session *s);
 
 #endif

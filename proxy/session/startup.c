@@ -4,6 +4,7 @@
 #include "base/check.h"
 #include "proxy/io/log.h"
 #include "proxy/io/tls.h"
+#include "proxy/pool/cancel.h"
 #include "proxy/pool/random.h"
 
 #include <stdlib.h>
@@ -47,12 +48,40 @@ static void answer_ssl(struct session *s, size_t used)
 
 /* ---- cancel ---- */
 
+/* It goes to the worker of the client that is meant, and comes back when PostgreSQL has got its cancel, or none is
+ * needed: then the connection that brought it is closed, as PostgreSQL does it. */
 struct cancel_mail {
     struct mail mail; /* first */
+    struct cancel_wish wish;
+    struct worker *home;
+    struct session *from; /* home's own; NULL: it has left */
     uint32_t pid;
     uint8_t key_n;
     uint8_t key[PUT_CLIENT_KEY_MAX];
 };
+
+static void on_cancel_done(struct loop *loop, struct mail *mail)
+{
+    (void)loop;
+    struct cancel_mail *m = (struct cancel_mail *)(void *)mail;
+    if (m->from) /* right or wrong key: the same silence */
+        session_close(m->from, "cancel_request");
+    free(m);
+}
+
+static void on_cancel_ended(struct cancel_wish *wish)
+{
+    struct cancel_mail *m = LIST_ENTRY(wish, struct cancel_mail, wish);
+    m->mail.deliver = on_cancel_done;
+    loop_post(m->home->loop, &m->mail);
+}
+
+void startup_stop(struct session *s)
+{
+    if (s->cancel)
+        s->cancel->from = NULL;
+    s->cancel = NULL;
+}
 
 static void on_cancel_mail(struct loop *loop, struct mail *mail)
 {
@@ -65,25 +94,29 @@ static void on_cancel_mail(struct loop *loop, struct mail *mail)
              i++) /* no early exit: a key is not guessed byte by byte */
             differ |= (unsigned)(s->key[i] ^ m->key[i]);
     }
-    free(m);
-    if (!differ)
-        session_cancel(s);
+    if (differ || !session_cancel(s, &m->wish))
+        on_cancel_ended(&m->wish);
 }
 
 static void take_cancel(struct session *s, const struct startup *startup)
 {
     struct fleet *fleet = s->worker->fleet;
     uint32_t worker = startup->cancel_pid >> WORKER_PID_BITS;
-    if (worker < fleet->worker_n && startup->cancel_key.n <= PUT_CLIENT_KEY_MAX) {
-        struct cancel_mail *m = calloc(1, sizeof *m);
-        CHECK(m != NULL);
-        *m = (struct cancel_mail){.mail.deliver = on_cancel_mail,
-                                  .pid = startup->cancel_pid,
-                                  .key_n = (uint8_t)startup->cancel_key.n};
-        memcpy(m->key, startup->cancel_key.p, startup->cancel_key.n);
-        loop_post(fleet->workers[worker].loop, &m->mail);
+    if (worker >= fleet->worker_n || startup->cancel_key.n > PUT_CLIENT_KEY_MAX) {
+        session_close(s, "cancel_request");
+        return;
     }
-    session_close(s, "cancel_request"); /* right or wrong key: the same silence */
+    struct cancel_mail *m = calloc(1, sizeof *m);
+    CHECK(m != NULL);
+    *m = (struct cancel_mail){.mail.deliver = on_cancel_mail,
+                              .wish.ended = on_cancel_ended,
+                              .home = s->worker,
+                              .from = s,
+                              .pid = startup->cancel_pid,
+                              .key_n = (uint8_t)startup->cancel_key.n};
+    memcpy(m->key, startup->cancel_key.p, startup->cancel_key.n);
+    s->cancel = m;
+    loop_post(fleet->workers[worker].loop, &m->mail);
 }
 
 /* ---- StartupMessage ---- */
@@ -132,6 +165,8 @@ static void take_startup(struct session *s, const struct startup *startup)
 void startup_input(struct session *s)
 {
     struct conn *conn = s->conn;
+    if (s->cancel) /* nothing belongs behind it */
+        conn_in_drop(conn, conn->in.bytes);
     while (s->state == SESSION_STARTUP && conn->in.bytes > 0) {
         struct startup startup;
         uint32_t have = conn->in.bytes < STARTUP_BYTES_MAX ? conn->in.bytes : STARTUP_BYTES_MAX;

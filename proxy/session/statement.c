@@ -14,6 +14,7 @@
 #define OUR_PREFIX "_pgweir_"
 #define POISON "_pgweir_none"
 #define GONE "_pgweir_gone"
+#define TAKEN "_pgweir_taken"
 
 /* ---- pending changes: one for each expected reply that has_pending() ---- */
 
@@ -36,7 +37,6 @@ static bool has_pending(enum reply reply)
     case REPLY_DESCRIBE:
     case REPLY_EXECUTE:
     case REPLY_CLOSE:
-    case REPLY_COPY_DONE:
     case REPLY_SYNC:
     case REPLY_SYNC_INJECT:
     case REPLY_QUERY:
@@ -372,6 +372,43 @@ struct sql_env statement_sql_env(const struct session *s)
                             .catalog = catalog_use_now(&s->set->catalog)};
 }
 
+/* ---- errors that show our names ---- */
+
+/* What the client calls the statement whose place the error takes. */
+static struct slice client_name(const struct session *s, struct slice ours)
+{
+    enum reply reply = s->replies.n > 0 ? (enum reply)s->replies.p[s->replies.head] : REPLY_SYNC;
+    if (reply == REPLY_DUPLICATE)
+        return pending_name(s->pending);
+    return reply == REPLY_BIND ? stmt_names_find(&s->names, ours) : SLICE_NONE;
+}
+
+bool statement_tell_error(struct session *s, struct slice body, struct slice message)
+{
+    const uint8_t *at = memmem(message.p, message.n, OUR_PREFIX, sizeof OUR_PREFIX - 1);
+    if (!at)
+        return false;
+    struct slice before = {message.p, (size_t)(at - message.p)};
+    struct slice ours = slice_skip(message, before.n);
+    const uint8_t *quote = memchr(at, '"', ours.n);
+    ours.n = quote ? (size_t)(quote - at) : ours.n;
+    struct slice name = client_name(s, ours);
+    if (!name.p)
+        return false;
+    size_t n = message.n + name.n, cap = body.n + n + FRAME_HEAD_BYTES;
+    uint8_t *p = malloc(n + cap);
+    CHECK(p != NULL);
+    struct put text = put_into(p, n), o = put_into(p + n, cap);
+    put_bytes(&text, before);
+    put_bytes(&text, name);
+    put_bytes(&text, slice_skip(message, before.n + ours.n));
+    error_fields_put(&o, body, SLICE_NONE, put_slice(&text));
+    CHECK(!text.full && !o.full);
+    reply_say(s, o.p, o.n);
+    free(p);
+    return true;
+}
+
 /* ---- messages of ours ---- */
 
 static void put_head(uint8_t *p, uint8_t type, size_t body_bytes)
@@ -674,11 +711,6 @@ void statement_described(struct session *s, uint8_t type, struct slice body)
     s->pending->shape.rows = description_rows(type, body);
 }
 
-static void malformed(struct session *s)
-{
-    session_fatal(s, "08P01", "invalid message format", NULL, NULL);
-}
-
 /* ---- Parse ---- */
 
 /* The name is taken at the server for as long as PostgreSQL needs to see it. */
@@ -713,10 +745,38 @@ static void parse_unnamed(struct session *s, struct stmt *stmt, size_t n)
     client_forward(s, n);
 }
 
+/* The client's Parse, by the server's name. */
+static void forward_parse(struct session *s, struct slice name, struct slice ours, size_t total)
+{
+    uint8_t head[FRAME_HEAD_BYTES + STMT_NAME_MAX];
+    size_t client_head = FRAME_HEAD_BYTES + name.n + 1;
+    put_head(head, 'P', total - FRAME_HEAD_BYTES - name.n + ours.n);
+    memcpy(head + FRAME_HEAD_BYTES, ours.p, ours.n);
+    head[FRAME_HEAD_BYTES + ours.n] = '\0';
+    conn_out_copy(s->server->conn, head, FRAME_HEAD_BYTES + ours.n + 1);
+    client_drop(s, client_head);
+    client_stream(s, total - client_head, false);
+}
+
+/* Under a name that is taken at the server too: PostgreSQL may find another error first. What takes it, a statement
+ * of nothing, is accepted in a failed transaction; it stays until the next one, for the server skips up to Sync. */
+static void parse_duplicate(struct session *s, struct slice name, size_t total)
+{
+    uint8_t bytes[64];
+    struct put o = put_into(bytes, sizeof bytes);
+    send_close(s, slice_of(TAKEN));
+    expect(s, REPLY_CLOSE_INJECT, SLICE_NONE, NULL, 0);
+    put_parse(&o, slice_of(TAKEN), SLICE_NONE, SLICE_NONE);
+    CHECK(!o.full);
+    conn_out_copy(s->server->conn, o.p, o.n);
+    expect(s, REPLY_PARSE_INJECT, SLICE_NONE, NULL, 0);
+    expect(s, REPLY_DUPLICATE, name, NULL, 0);
+    forward_parse(s, name, slice_of(TAKEN), total);
+}
+
 static void parse_named(struct session *s, struct slice name, struct stmt *stmt, size_t n)
 {
     char buf[STMT_NAME_MAX];
-    uint8_t head[FRAME_HEAD_BYTES + STMT_NAME_MAX];
     bool prepared = ((s->state_of.left | s->state_of.touched) & LEFT_PREPARED) != 0;
     if (prepared && s->tx_status != 'E' && name.n <= DEALLOCATE_NAME_MAX) {
         take_name(s, name); /* which SQL's PREPARE may have taken */
@@ -736,23 +796,18 @@ static void parse_named(struct session *s, struct slice name, struct stmt *stmt,
         close_on_server(s, stmt);
     else
         make_room(s);
-    struct slice ours = stmt_name(stmt, buf);
-    size_t client_head = FRAME_HEAD_BYTES + name.n + 1;
-    put_head(head, 'P', n - FRAME_HEAD_BYTES - name.n + ours.n);
-    memcpy(head + FRAME_HEAD_BYTES, ours.p, ours.n);
-    head[FRAME_HEAD_BYTES + ours.n] = '\0';
     expect(s, REPLY_PARSE, name, stmt, FOR_CLIENT | ON_SERVER);
-    conn_out_copy(s->server->conn, head, FRAME_HEAD_BYTES + ours.n + 1);
-    client_drop(s, client_head);
-    client_forward(s, n - client_head);
+    forward_parse(s, name, stmt_name(stmt, buf), n);
 }
 
 void statement_parse(struct session *s, const uint8_t *p, size_t n)
 {
     struct slice body = {p + FRAME_HEAD_BYTES, n - FRAME_HEAD_BYTES}, name, text;
     if (!take_cstr(&body, &name) || !take_cstr(&body, &text) || body.n < 2 ||
-        body.n != 2 + 4 * (size_t)slice_u16(body.p)) {
-        malformed(s);
+        body.n !=
+            2 + 4 * (size_t)slice_u16(body.p)) { /* which PostgreSQL refuses whatever it names */
+        expect(s, REPLY_PARSE, SLICE_NONE, NULL, 0);
+        client_forward(s, n);
         return;
     }
     uint32_t most = s->worker->hub.snapshot->conf->max_prepared_statements;
@@ -776,8 +831,7 @@ void statement_parse(struct session *s, const uint8_t *p, size_t n)
     } else if (name.n == 0) {
         parse_unnamed(s, stmt, n);
     } else if (find(s, name)) {
-        send_poison(s, REPLY_DUPLICATE, name);
-        client_drop(s, n);
+        parse_duplicate(s, name, n);
     } else {
         parse_named(s, name, stmt, n);
     }
@@ -788,13 +842,8 @@ void statement_parse(struct session *s, const uint8_t *p, size_t n)
 void statement_parse_long(struct session *s, const uint8_t *p, size_t have, size_t total)
 {
     struct slice body = {p + FRAME_HEAD_BYTES, have - FRAME_HEAD_BYTES}, name;
-    if (!take_cstr(&body, &name)) {
-        malformed(s);
-        return;
-    }
-    if (name.n > 0 && find(s, name)) {
-        send_poison(s, REPLY_DUPLICATE, name);
-        client_stream(s, total, true);
+    if (take_cstr(&body, &name) && name.n > 0 && find(s, name)) {
+        parse_duplicate(s, name, total);
         return;
     }
     if (s->on_replica) { /* in a READ ONLY transaction: its writes would go there for ever */
@@ -985,7 +1034,8 @@ void statement_bind(struct session *s, const uint8_t *p, size_t have, size_t tot
     char buf[STMT_NAME_MAX];
     struct slice body = {p + FRAME_HEAD_BYTES, have - FRAME_HEAD_BYTES}, portal, name;
     if (!take_cstr(&body, &portal) || !take_cstr(&body, &name)) {
-        malformed(s);
+        reply_push(s, REPLY_BIND); /* whose error is PostgreSQL's own */
+        client_stream(s, total, false);
         return;
     }
     const struct sql_facts *facts = statement_facts(s, name);
@@ -1053,8 +1103,9 @@ void statement_describe(struct session *s, const uint8_t *p, size_t n)
         return;
     }
     body = slice_skip(body, 1);
-    if (!take_cstr(&body, &name)) {
-        malformed(s);
+    if (!take_cstr(&body, &name) || body.n > 0) {
+        reply_push(s, REPLY_DESCRIBE);
+        client_forward(s, n);
         return;
     }
     struct stmt *stmt = s->session_pooling ? NULL : find(s, name);
@@ -1079,11 +1130,8 @@ void statement_close(struct session *s, const uint8_t *p, size_t n)
     bool statement = body.n >= 2 && body.p[0] == 'S';
     if (statement) {
         body = slice_skip(body, 1);
-        if (!take_cstr(&body, &name)) {
-            malformed(s);
-            return;
-        }
-        statement = name.n == 0 || is_ours(name) || find(s, name) != NULL;
+        statement = take_cstr(&body, &name) && body.n == 0 &&
+                    (name.n == 0 || is_ours(name) || find(s, name) != NULL);
     }
     if (!statement) { /* a portal, or a name that only the server may know */
         reply_push(s, REPLY_CLOSE);

@@ -142,6 +142,11 @@ FOUND = {
     "a name that is not UTF-8": [step(raw("P", b"s\xff1\0SELECT 1\0\0\0"), S())],
     "a startup parameter that is unknown": ([], {"nope": "1"}),
     "a startup parameter with a wrong value": ([], {"TimeZone": "nowhere"}),
+    "an unknown message type alone": [step(raw("z", b""))],
+    "42P05 when the table of the first one is gone": [
+        step(P("s2", "INSERT INTO u VALUES (9)"), S()), other("DROP TABLE u"), step(P("s2", "SELECT 1"), S())],
+    "42P05 of nothing in a failed transaction": [
+        step(P("s1", "SELECT 1"), S()), step(Q("BEGIN; SELECT 1/0")), step(P("s1", "-- nothing"), S())],
     "replica: END and a write in one segment, READ ONLY before": [
         step(Q("BEGIN READ ONLY")), step(Q("SELECT count(*) FROM t")), step(P("", "END"), B(), E(), P("", "INSERT INTO u VALUES (7)"), B(), E(), S())],
     "replica: END and a write in one Query, READ ONLY before": [step(Q("BEGIN READ ONLY")), step(Q("SELECT count(*) FROM t")), step(Q("END; INSERT INTO u VALUES (7)"))],
@@ -208,23 +213,12 @@ CAUSES = {
     "reset-baseline": [
         "RESET goes back to what the client started with", "RESET goes back to what the client's options said",
         "DISCARD ALL goes back to what the client started with"],
-    "duplicate-name-source": ["42P05 has file, line, routine", "42P05 of a long name"],
-    "duplicate-name-first": ["42P05 comes after 25P02", "42P05 comes after the syntax", "42P05 comes after the analysis"],
-    "bind-count-name": ["Bind with too many values names the client's statement"],
     "begin-in-tx-source": ["BEGIN in a transaction has file, line, routine"],
-    "copy-in-sync": ["COPY in, extended, fails before a Sync", "COPY in, fails before a Sync", "COPY in, extended, fails, Sync, Parse"],
+    "illegal-alone-source": ["an unknown message type alone"],
     "currval": ["currval in the next transaction", "lastval in the next transaction"],
-    "skipped-query": ["a Query that is skipped keeps the unnamed statement"],
     "unnamed-healed": ["the unnamed statement after DDL"],
     "parse-not-analysed": ["a Parse takes a snapshot", "a name that is not UTF-8"],
     "parse-in-failed-tx": ["25P02 of a Bind"],
-    "illegal-message": [
-        "an unknown message type answers what went before",
-        "a Parse without an end answers what went before",
-        "a Parse without an end is an ERROR",
-        "a Parse with too few types is an ERROR"],
-    "sync-with-body": ["a Sync with a body"],
-    "startup-severity": ["a startup parameter that is unknown", "a startup parameter with a wrong value"],
     "shows-pgweir": ["pg_prepared_statements", "pg_prepared_statements, own", "pg_settings says where a value comes from"],
     "replica-after-end": [
         "replica: END and a write in one segment, READ ONLY before", "replica: END and a write in one Query, READ ONLY before",

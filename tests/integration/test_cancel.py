@@ -111,6 +111,37 @@ def test_ending_with_the_query_or_not_but_never_later(cluster, pgweir):
     assert 0 <= hits <= 60
 
 
+def test_a_cancel_request_is_closed_when_postgres_has_got_it(cluster, pgweir):
+    """What its sender asks next cannot be hit by it, then."""
+    weir = pgweir(databases={"app": cluster.entry(["primary"])})
+    postmaster = int(cluster.sql("primary", "SELECT pg_read_file('postmaster.pid')")[0][0].split()[0])
+    c = login(weir.port)
+    c.query("BEGIN")
+    c.send(query("SELECT pg_sleep(20)"))
+    cluster.wait_active("pg_sleep(20)")
+    with weir.raw() as k:
+        os.kill(postmaster, signal.SIGSTOP)
+        try:
+            k.send(struct.pack("!II", 8 + len(c.key), CANCEL_REQUEST) + c.key)
+            assert k.silent(0.3)
+        finally:
+            os.kill(postmaster, signal.SIGCONT)
+        assert k.expect_closed() == []
+    assert error_of(c.read_until("Z", 5)).sqlstate == "57014"
+    for _ in range(3):
+        assert types(c.query("ROLLBACK")[-2:]) == "CZ"
+
+
+def test_a_cancel_request_whose_sender_hangs_up_is_carried_out(cluster, pgweir):
+    weir = pgweir()
+    c = login(weir.port)
+    c.send(query("SELECT pg_sleep(32)"))
+    cluster.wait_active("pg_sleep(32)")
+    with weir.raw() as k:
+        k.send(struct.pack("!II", 8 + len(c.key), CANCEL_REQUEST) + c.key)
+    assert error_of(c.read_until("Z", 5)).sqlstate == "57014"
+
+
 @pytest.mark.deadline(60)
 def test_many_cancels_never_hit_a_stranger(cluster, pgweir):
     weir = pgweir(default_pool_size=3, queue_timeout="30s", workers=2)

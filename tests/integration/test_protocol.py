@@ -52,6 +52,20 @@ SCRIPTS = {
     "duplicate name in a transaction": [query("BEGIN") + parse("s", "SELECT 1") + sync(), parse("s", "SELECT 2") + sync(),
                                         parse("u", "SELECT 2") + sync(), query("ROLLBACK"),
                                         bind("", "s") + execute() + sync(), bind("", "u") + execute() + sync()],
+    "a taken name and another error": [
+        parse("s", "SELECT 1") + sync(), parse("s", "SELEC") + sync(), parse("s", "SELECT * FROM nowhere") + sync(), query("BEGIN; SELECT 1/0"),
+        parse("s", "SELECT 2") + sync(), query("ROLLBACK"), parse("n" * 70, "SELECT 3") + parse("n" * 70, "SELECT 4") + sync(),
+        bind("", "s") + execute() + sync()],
+    "too many values": [parse("s", "SELECT 1") + bind("", "s", ["1"]) + sync(), bind("", "s", ["1"]) + sync(), bind("", "s") + execute() + sync()],
+    "a query that is skipped": [
+        parse("", "SELECT 7") + sync(), (execute("p1") + query("SELECT 8") + function_call(870, b"A") + sync(), "Z"), bind("", "") + execute() + sync(),
+        (pbe("SELECT 1") + query("SELECT 2") + bind("", "") + sync(), "ZZ"), query("BEGIN"), (execute("p1") + query("COMMIT") + sync(), "Z"), query("ROLLBACK")],
+    "begin leaves no portal": [query("BEGIN"), describe("P") + sync(), query("ROLLBACK"), query("BEGIN"), execute() + sync(), query("ROLLBACK")],
+    "wrong messages": [
+        *[message(kind, body) + sync() for kind, body in [
+            ("P", b"s1\0SELECT 1"), ("P", b"s1\0SELECT 1\0\xff\xff"), ("P", b"s1\0SELECT 1\0\0\0more"), ("B", b"no end"), ("D", b"Ss"), ("D", b"Sno\0more"),
+            ("D", b""), ("C", b"Ss"), ("C", b"Sno\0more"), ("C", b"x\0")]],
+        message("S", b"x"), query("BEGIN"), message("S", b"x"), query("ROLLBACK"), query("SELECT 1")],
     "failed parse, same name again": [parse("s", "SELECT wrong") + sync(), parse("s", "SELECT 5") + sync(),
                                       bind("", "s") + execute() + sync(),
                                       parse("t", "SELEC") + bind("", "t") + execute() + sync() + parse("t", "SELECT 6") + sync(),
@@ -110,6 +124,18 @@ SCRIPTS = {
                           (pbe("COPY c FROM STDIN") + sync(), "G"), (copy_data(b"x\n") + copy_done() + sync(), "Z"),
                           (pbe("COPY c FROM STDIN") + sync(), "G"), (copy_fail("no") + sync(), "Z"),
                           query("SELECT n + 0 FROM c"), query("DROP TABLE c")],
+    "copy fails ahead of Syncs": [
+        query("CREATE TEMP TABLE c (n int)"), (query("COPY c FROM STDIN") + copy_data(b"x\n") + sync() + sync() + query("SELECT 1"), "ZZZZ"),
+        (pbe("COPY c FROM STDIN") + copy_data(b"x\n") + sync() + copy_data(b"2\n") + copy_done() + sync(), "ZZ"),
+        (pbe("COPY c FROM STDIN") + copy_data(b"1\n") + sync() + copy_data(b"x\n") + sync() + pbe("SELECT 2") + sync(), "ZZ"),
+        (pbe("COPY c FROM STDIN") + copy_data(b"1\n") + sync() + copy_data(b"x\n") + copy_done() + pbe("SELECT 3") + sync(), "Z"),
+        (pbe("COPY c FROM STDIN") + copy_data(b"1\n") + sync() + copy_done() + pbe("SELECT 4") + sync(), "Z"),
+        (pbe("COPY c FROM STDIN") + flush(), "G"), (copy_data(b"x\n"), "E"), (copy_data(b"2\n") + copy_done() + sync() + query("SELECT 5"), "ZZ"),
+        query("BEGIN"), (query("COPY c FROM STDIN") + copy_data(b"x\n") + sync() + query("ROLLBACK"), "ZZZ"),
+        query("SELECT n + 0 FROM c"), query("DROP TABLE c")],
+    "copy data behind a row": [
+        (pbe("SELECT 1") + copy_data(b"x\n") + pbe("SELECT 2") + copy_done() + sync(), "Z"),
+        (parse("", "SELECT 1") + copy_data(b"x\n") + pbe("SELECT 2") + copy_data(b"x\n") + sync(), "Z")],
     "copy out": [query("COPY (SELECT n FROM generate_series(1, 3) n) TO STDOUT"),
                  pbe("COPY (SELECT n FROM generate_series(1, 3) n) TO STDOUT") + sync(),
                  query("COPY (%s) TO STDOUT" % BOOM), pbe("COPY (%s) TO STDOUT" % BOOM) + sync(), query("SELECT 1")],
@@ -127,6 +153,20 @@ LONG = {"large values"}
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_answers_are_those_of_postgres(cluster, pgweir, name):
     same_as_postgres(cluster, pgweir(databases={"app": cluster.entry(["primary"])}), SCRIPTS[name])
+
+
+@pytest.mark.parametrize("before", [b"", parse("", "SELECT 1"), query("BEGIN") + parse("", "SELECT 1")])
+def test_an_unknown_message_ends_the_session_behind_the_answers(cluster, pgweir, before):
+    weir, got = pgweir(), []
+    for port in (cluster.ports["primary"], weir.port):
+        with login(port) as c:
+            c.send(before, message("z"), query("SELECT 2"))
+            got.append(c.expect_closed())
+    direct, answers = ([m.type for m in answers] for answers in got)
+    assert direct == answers
+    assert error_of(got[1]).fields["S"] == "FATAL" and error_of(got[1]).sqlstate == "08P01"
+    with login(weir.port) as c:
+        assert c.rows("SELECT 1") == [["1"]]
 
 
 def test_answers_are_those_of_postgres_with_a_replica(cluster, pgweir):

@@ -3,7 +3,7 @@ once nothing of it is left."""
 import pytest
 from conftest import wait_until
 from protocol import error_of, login, types
-from rawpg import bind, execute, parse, query, sync
+from rawpg import PgError, bind, execute, parse, query, sync
 
 
 @pytest.fixture
@@ -487,3 +487,14 @@ def test_a_reset_is_as_with_a_session_of_ones_own(weir, inside):
         assert c.rows("SHOW work_mem") == [["6MB" if "ALL" in sql else "7MB"]]
     c.send(query("RESET work_mem") + query("SHOW work_mem") + query("RESET nonsense.") + query("SELECT 1"))
     assert [types(c.read_until("Z")) for _ in range(2)] == ["CZ", "TDCZ"]
+
+
+@pytest.mark.parametrize("parameter", [{"nope": "1"}, {"TimeZone": "nowhere"}, {"options": "-c work_mem=much"}])
+def test_a_wrong_startup_parameter_is_fatal_as_with_postgres(cluster, weir, parameter):
+    told = []
+    for port in (cluster.ports["primary"], weir.port):
+        with pytest.raises(PgError) as refused:
+            login(port, **parameter)
+        told.append({k: refused.value.fields.get(k) for k in "SVCMDH"})
+    assert told[0] == told[1] and told[1]["S"] == told[1]["V"] == "FATAL"
+    assert login(weir.port).rows("SELECT 1") == [["1"]]
