@@ -15,6 +15,7 @@
 #define POISON "_pgweir_none"
 #define GONE "_pgweir_gone"
 #define TAKEN "_pgweir_taken"
+#define NOTHING_PARAMS_MAX 64
 
 /* ---- pending changes: one for each expected reply that has_pending() ---- */
 
@@ -679,10 +680,17 @@ static bool has_fixed_rows(struct session *s, struct stmt *stmt)
     return !(facts->flags & (SQL_F_CURSOR | SQL_F_EXECUTE)) && facts->class != SQL_CALL;
 }
 
+/* The transaction, and nothing under way can end it. */
+static bool has_failed(const struct session *s)
+{
+    return s->tx_status == 'E' && s->replies.n == 0;
+}
+
 enum shape_rc statement_shape(struct session *s, const uint8_t *p, size_t have)
 {
     struct slice body = {p + FRAME_HEAD_BYTES, have - FRAME_HEAD_BYTES}, portal, name;
-    if (s->session_pooling || s->copy_in || !take_cstr(&body, &portal) || !take_cstr(&body, &name))
+    if (s->session_pooling || s->copy_in || has_failed(s) || !take_cstr(&body, &portal) ||
+        !take_cstr(&body, &name))
         return SHAPE_FITS;
     struct stmt_shape told = told_of(s, name);
     struct stmt *stmt = told.rows ? find(s, name) : NULL;
@@ -709,6 +717,24 @@ void statement_described_types(struct session *s, struct slice body)
 void statement_described(struct session *s, uint8_t type, struct slice body)
 {
     s->pending->shape.rows = description_rows(type, body);
+}
+
+/* A statement of nothing is accepted in a failed transaction too. It stays until the next one, for what comes behind
+ * it fails. */
+static void send_nothing(struct session *s, unsigned params)
+{
+    enum { TEXT_OID = 25 };
+    uint8_t bytes[64 + 4 * NOTHING_PARAMS_MAX], oids[4 * NOTHING_PARAMS_MAX] = {0};
+    struct put o = put_into(bytes, sizeof bytes);
+    CHECK(params <= NOTHING_PARAMS_MAX);
+    for (unsigned i = 0; i < params; i++)
+        oids[4 * i + 3] = TEXT_OID;
+    send_close(s, slice_of(TAKEN));
+    expect(s, REPLY_CLOSE_INJECT, SLICE_NONE, NULL, 0);
+    put_parse(&o, slice_of(TAKEN), SLICE_NONE, (struct slice){oids, 4 * (size_t)params});
+    CHECK(!o.full);
+    conn_out_copy(s->server->conn, o.p, o.n);
+    expect(s, REPLY_PARSE_INJECT, SLICE_NONE, NULL, 0);
 }
 
 /* ---- Parse ---- */
@@ -758,18 +784,10 @@ static void forward_parse(struct session *s, struct slice name, struct slice our
     client_stream(s, total - client_head, false);
 }
 
-/* Under a name that is taken at the server too: PostgreSQL may find another error first. What takes it, a statement
- * of nothing, is accepted in a failed transaction; it stays until the next one, for the server skips up to Sync. */
+/* Under a name that is taken at the server too: PostgreSQL may find another error first. */
 static void parse_duplicate(struct session *s, struct slice name, size_t total)
 {
-    uint8_t bytes[64];
-    struct put o = put_into(bytes, sizeof bytes);
-    send_close(s, slice_of(TAKEN));
-    expect(s, REPLY_CLOSE_INJECT, SLICE_NONE, NULL, 0);
-    put_parse(&o, slice_of(TAKEN), SLICE_NONE, SLICE_NONE);
-    CHECK(!o.full);
-    conn_out_copy(s->server->conn, o.p, o.n);
-    expect(s, REPLY_PARSE_INJECT, SLICE_NONE, NULL, 0);
+    send_nothing(s, 0);
     expect(s, REPLY_DUPLICATE, name, NULL, 0);
     forward_parse(s, name, slice_of(TAKEN), total);
 }
@@ -1029,6 +1047,26 @@ static void describe_portal(struct session *s, struct slice body, size_t n)
     client_forward(s, n);
 }
 
+/* In a failed transaction the server takes no Parse of a statement that it lacks. What its Bind would say of that, it
+ * says of nothing with as many parameters. */
+static bool stands_in(struct session *s, struct slice name, const struct sql_facts *facts,
+                      struct slice values)
+{
+    const uint32_t control = SQL_F_TX_END | SQL_F_SAVEPOINT | SQL_F_BEGIN;
+    const struct stmt *stmt = find(s, name);
+    if (!has_failed(s) || !stmt || facts->flags & control ||
+        (name.n > 0 ? server_has(s, stmt) : server_unnamed(s) == stmt))
+        return false;
+    size_t formats = values.n < 2 ? 0 : 2 + 2 * (size_t)slice_u16(values.p);
+    if (formats == 0 || values.n < formats + 2)
+        return false;
+    unsigned params = slice_u16(values.p + formats);
+    if (params > NOTHING_PARAMS_MAX)
+        return false;
+    send_nothing(s, params);
+    return true;
+}
+
 void statement_bind(struct session *s, const uint8_t *p, size_t have, size_t total)
 {
     char buf[STMT_NAME_MAX];
@@ -1058,7 +1096,8 @@ void statement_bind(struct session *s, const uint8_t *p, size_t have, size_t tot
     } else if (s->tx_status == 'I') {
         s->writes = true;
     }
-    struct slice ours = server_name(s, name, buf);
+    bool fails = stands_in(s, name, facts, body);
+    struct slice ours = fails ? slice_of(TAKEN) : server_name(s, name, buf);
     note_bound(s, portal, name);
     if (find(s, name))
         bind_deallocate(s, find(s, name));

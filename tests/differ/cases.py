@@ -173,6 +173,9 @@ FOUND = {
     "a reported setting by a function": [step(Q("SELECT sets('TimeZone', 'Asia/Tokyo')")), step(Q("SHOW TimeZone"))],
     "Describe of a portal of EXECUTE": [step(P("s1", "SELECT 1"), S()), step(P("", "EXECUTE s1"), B(), D("P"), E(), S())],
     "25P02 of a Bind": [step(P("s1", "SELECT 1"), S()), step(Q("BEGIN; SELECT 1/0")), step(B("", "s1"), E(), S())],
+    "25P02 of a Bind with values": [
+        step(P("s1", "SELECT $1::int, $2"), S()), step(Q("BEGIN; SELECT 1/0")), step(B("", "s1", ["1", None]), E(), S()), step(Q("ROLLBACK")), again("s1"),
+        step(B("", "s1", ["1", "2"]), E(), S())],
     "RESET goes back to what the client's options said": ([step(Q("SET work_mem TO DEFAULT; SHOW work_mem")), step(Q("RESET ALL")), step(Q("SHOW work_mem"))], {"options": "-c work_mem=5MB"}),
     "DISCARD ALL goes back to what the client started with": ([step(Q("DISCARD ALL")), step(Q("SHOW DateStyle"))], {"DateStyle": "German"}),
     "a Parse takes a snapshot": [
@@ -218,7 +221,6 @@ CAUSES = {
     "currval": ["currval in the next transaction", "lastval in the next transaction"],
     "unnamed-healed": ["the unnamed statement after DDL"],
     "parse-not-analysed": ["a Parse takes a snapshot", "a name that is not UTF-8"],
-    "parse-in-failed-tx": ["25P02 of a Bind"],
     "shows-pgweir": ["pg_prepared_statements", "pg_prepared_statements, own", "pg_settings says where a value comes from"],
     "replica-after-end": [
         "replica: END and a write in one segment, READ ONLY before", "replica: END and a write in one Query, READ ONLY before",

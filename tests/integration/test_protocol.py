@@ -57,6 +57,11 @@ SCRIPTS = {
         parse("s", "SELECT 2") + sync(), query("ROLLBACK"), parse("n" * 70, "SELECT 3") + parse("n" * 70, "SELECT 4") + sync(),
         bind("", "s") + execute() + sync()],
     "too many values": [parse("s", "SELECT 1") + bind("", "s", ["1"]) + sync(), bind("", "s", ["1"]) + sync(), bind("", "s") + execute() + sync()],
+    "binds in a failed transaction": [
+        parse("s", "SELECT $1::int, $2::text") + parse("r", "ROLLBACK") + sync(), query("BEGIN; SELECT 1/0"), bind("", "s", ["1", "x"]) + execute() + sync(),
+        bind("", "r") + execute() + bind("", "s", ["1", "x"]) + execute() + sync(), query("BEGIN; SAVEPOINT p; SELECT 1/0"),
+        bind("", "s", ["1", "x"]) + execute() + sync(), bind("", "r") + execute() + sync(), bind("", "s", ["2", None]) + execute() + sync(),
+        parse("", "SELECT 7") + sync(), query("BEGIN; SELECT 1/0") + bind("", "") + sync(), query("ROLLBACK")],
     "a query that is skipped": [
         parse("", "SELECT 7") + sync(), (execute("p1") + query("SELECT 8") + function_call(870, b"A") + sync(), "Z"), bind("", "") + execute() + sync(),
         (pbe("SELECT 1") + query("SELECT 2") + bind("", "") + sync(), "ZZ"), query("BEGIN"), (execute("p1") + query("COMMIT") + sync(), "Z"), query("ROLLBACK")],
