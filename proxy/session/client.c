@@ -365,8 +365,8 @@ static enum step send_statement_message(struct session *s, const struct message 
     return STEP_DONE;
 }
 
-/* What the next message is depends on what the server says of those before it. */
-static enum step wait_for_answers(struct session *s)
+/* What becomes of the next message depends on what the server says of those before it. */
+static void ask_for_these(struct session *s)
 {
     uint8_t bytes[8];
     struct put o = put_into(bytes, sizeof bytes);
@@ -374,14 +374,15 @@ static enum step wait_for_answers(struct session *s)
     if (!s->copy_flushed)
         conn_out_copy(s->server->conn, o.p, o.n);
     s->copy_flushed = true;
-    return STEP_WAIT;
 }
 
 static enum step send_copy(struct session *s, const struct message *m, enum found found)
 {
     bool late = !s->copy_in && (s->skipping || s->replies.n == 0); /* of a COPY that failed */
-    if (!s->copy_in && !late) /* it has not begun, and may not */
-        return wait_for_answers(s);
+    if (!s->copy_in && !late) { /* it has not begun, and may not */
+        ask_for_these(s);
+        return STEP_WAIT;
+    }
     s->copy_flushed = false;
     if (m->type != 'd' && found == FOUND_PART) {
         wait_for(s, m->bytes);
@@ -392,7 +393,7 @@ static enum step send_copy(struct session *s, const struct message *m, enum foun
         return STEP_DONE;
     s->copy_in = false;
     if (s->sync_ignored)
-        wait_for_answers(s);
+        ask_for_these(s);
     return STEP_DONE;
 }
 
@@ -409,6 +410,38 @@ static void send_illegal(struct session *s)
     s->illegal = true;
 }
 
+static bool is_query(uint8_t type)
+{
+    return type == 'Q' || type == 'F';
+}
+
+static bool is_held_back(struct session *s, const struct message *m)
+{
+    /* That COPY has failed before, or fails by our question as it would by this message. */
+    if (s->copy_in && s->sync_ignored && !strchr("dcfSHX", m->type)) {
+        reply_ask_copy(s);
+        return true;
+    }
+    /* It runs, unless an error is among the answers of its segment. */
+    bool inside = s->segment_open && s->replies.n > 0 && !s->copy_in && is_query(m->type);
+    if (inside)
+        ask_for_these(s);
+    return inside;
+}
+
+static void send_function_call(struct session *s, const struct message *m)
+{
+    s->writes = s->writes || s->tx_status == 'I';
+    state_saw_unread(s);
+    reply_push(s, REPLY_FUNCTION);
+    s->segment_serial++;
+    s->segment_open = false;
+    if (s->on_replica)
+        send_refusal(s, m->bytes);
+    else
+        client_stream(s, m->bytes, false);
+}
+
 static enum step send_message(struct session *s)
 {
     struct message m;
@@ -420,18 +453,12 @@ static enum step send_message(struct session *s)
         send_illegal(s);
         return STEP_WAIT;
     }
-    /* The COPY has failed before, or fails by this as it would by that message. */
-    if (s->copy_in && s->sync_ignored && !strchr("dcfSHX", m.type)) {
-        reply_ask_copy(s);
+    if (is_held_back(s, &m))
         return STEP_WAIT;
-    }
-    bool is_query = m.type == 'Q' || m.type == 'F', after_part = s->segment_open && !s->copy_in;
-    if (is_query && s->skipping) { /* the server throws it away until Sync; so do we */
+    if (s->skipping && is_query(m.type)) { /* the server throws it away until Sync; so do we */
         client_stream(s, m.bytes, true);
         return STEP_DONE;
     }
-    if (is_query && after_part && s->replies.n > 0) /* it runs unless an error is among them */
-        return wait_for_answers(s);
     switch (m.type) {
     case 'Q':
         if (found == FOUND_PART && m.bytes <= MESSAGE_WHOLE_MAX)
@@ -447,15 +474,7 @@ static enum step send_message(struct session *s)
     case 'f':
         return send_copy(s, &m, found);
     case 'F':
-        s->writes = s->writes || s->tx_status == 'I';
-        state_saw_unread(s);
-        reply_push(s, REPLY_FUNCTION);
-        s->segment_serial++;
-        s->segment_open = false;
-        if (s->on_replica)
-            send_refusal(s, m.bytes);
-        else
-            client_stream(s, m.bytes, false);
+        send_function_call(s, &m);
         return STEP_DONE;
     case 'E':
         if (found == FOUND_PART)

@@ -603,7 +603,7 @@ static enum next take_message(struct session *s, struct conn *from)
         p = conn_in_contiguous(from, total);
         body = (struct slice){p + FRAME_HEAD_BYTES, head.body_bytes};
     }
-    bool syncing = s->syncing, looking = s->state_of.look != NULL, asked = s->copy_asked;
+    bool syncing = s->syncing, looking = s->state_of.look != NULL;
     enum pass pass = syncing   ? on_sync_message(s, head.type, body)
                      : looking ? on_look_message(s, head.type, body)
                                : on_message(s, head.type, body);
@@ -627,11 +627,9 @@ static enum next take_message(struct session *s, struct conn *from)
             after_ready(s);
         return s->server && !syncing && !looking ? NEXT_MESSAGE : NEXT_DONE;
     }
-    if (asked && !s->copy_asked)
-        lease_end_if_idle(s);
     if (s->replies.n > 0)
         reply_say_fakes(s);
-    return s->server ? NEXT_MESSAGE : NEXT_DONE;
+    return NEXT_MESSAGE;
 }
 
 void reply_input(struct session *s)
@@ -644,8 +642,11 @@ void reply_input(struct session *s)
     }
     struct conn *from = server->conn;
     enum next next = NEXT_MESSAGE;
+    bool asked = s->copy_asked;
     while (next == NEXT_MESSAGE && s->server == server)
         next = take_message(s, from);
+    if (asked && !s->copy_asked) /* which was the last that kept it */
+        lease_end_if_idle(s);
     if (s->guard_failed && s->server == server && s->replies.n == 0) {
         s->server = NULL; /* it skips up to a Sync that was not sent: no ReadyForQuery will come */
         pool_discard(server, "replica_refused");
