@@ -173,6 +173,8 @@ FOUND = {
     "a reported setting by a function": [step(Q("SELECT sets('TimeZone', 'Asia/Tokyo')")), step(Q("SHOW TimeZone"))],
     "Describe of a portal of EXECUTE": [step(P("s1", "SELECT 1"), S()), step(P("", "EXECUTE s1"), B(), D("P"), E(), S())],
     "25P02 of a Bind": [step(P("s1", "SELECT 1"), S()), step(Q("BEGIN; SELECT 1/0")), step(B("", "s1"), E(), S())],
+    "25P02 of a Describe": [step(P("s1", "SELECT $1::int"), S()), step(Q("BEGIN; SELECT 1/0")), step(D("S", "s1"), S())],
+    "a Query behind data and Sync ends a COPY in": [step(Q("COPY u (a) FROM STDIN"), data("1\n"), S(), Q("SELECT 1"), mark=True)],
     "25P02 of a Bind with values": [
         step(P("s1", "SELECT $1::int, $2"), S()), step(Q("BEGIN; SELECT 1/0")), step(B("", "s1", ["1", None]), E(), S()), step(Q("ROLLBACK")), again("s1"),
         step(B("", "s1", ["1", "2"]), E(), S())],
@@ -217,6 +219,8 @@ CAUSES = {
         "RESET goes back to what the client started with", "RESET goes back to what the client's options said",
         "DISCARD ALL goes back to what the client started with"],
     "begin-in-tx-source": ["BEGIN in a transaction has file, line, routine"],
+    "describe-in-failed-tx": ["25P02 of a Describe"],
+    "illegal-in-copy": ["a Query behind data and Sync ends a COPY in"],
     "illegal-alone-source": ["an unknown message type alone"],
     "currval": ["currval in the next transaction", "lastval in the next transaction"],
     "unnamed-healed": ["the unnamed statement after DDL"],
