@@ -4,8 +4,8 @@
  *   READY: collect a segment -> route -> lease -> forward -> replies -> release
  *   any --Terminate, lost, refused, shutdown--> CLOSING --last completion--> freed
  *
- * Files   startup.c first packets, auth.c proof, client.c the client's messages, statement.c prepared
- *         statements, lease.c getting and giving back servers, reply.c the server's messages,
+ * Files   startup.c first packets, auth.c proof, client.c the client's messages, statement*.c
+ *         prepared statements, lease.c getting and giving back servers, reply.c the server's messages,
  *         session.c life and errors.
  * Owns    its conn, its names and pending changes; borrows a server for a lease.
  * Rule    replies are counted: a server is released only with nothing expected from it.
@@ -427,7 +427,7 @@ extern const char client_refusal_message[], client_refusal_hint[];
 /* The collected segment needs no server: it has been answered. */
 bool answers_segment(struct session *s, const struct collecting *c);
 
-/* ---- statement.c ---- */
+/* ---- statement*.c ---- */
 void statement_parse(struct session *s, const uint8_t *p, size_t n);
 /* One that is too long to be shared, of which `have` bytes are here. */
 void statement_parse_long(struct session *s, const uint8_t *p, size_t have, size_t total);
