@@ -99,21 +99,24 @@ def scenario_named():
 def scenario_pipeline():
     db, seen = connect(), []
     db.autocommit = True
+    cursors = [db.cursor() for _ in range(4)]
     try:
         with db.pipeline():
-            cursors = [db.execute("INSERT INTO t VALUES (%s, 'x')", (n,)) for n in (1, 2, 1, 3)]
+            for cursor, n in zip(cursors, (1, 2, 1, 3)):
+                cursor.execute("INSERT INTO t VALUES (%s, 'x')", (n,))
     except psycopg.Error as e:
         seen.append(code(e))
     seen += [cursor.rowcount for cursor in cursors]
     with db.pipeline() as pipeline:
         db.execute("INSERT INTO t VALUES (10, 'x')")
         pipeline.sync()
-        try:
-            db.execute("SELECT 1 / 0")
-            db.execute("INSERT INTO t VALUES (11, 'x')")
-            pipeline.sync()
-        except psycopg.Error as e:
-            seen.append(code(e))
+        for send in (lambda: db.execute("SELECT 1 / 0"), lambda: db.execute("INSERT INTO t VALUES (11, 'x')"), pipeline.sync):
+            try:
+                send()
+            except psycopg.errors.PipelineAborted:
+                pass  # psycopg has read the error already, and sends nothing more until the Sync
+            except psycopg.Error as e:
+                seen.append(code(e))
         cursors = [db.execute("SELECT %s::int", (n,)) for n in range(20)]  # prepared on the way
         seen.append([cursor.fetchone()[0] for cursor in cursors])
     with db.pipeline(), db.transaction():
