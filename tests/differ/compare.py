@@ -7,7 +7,7 @@ from typing import NamedTuple
 from ops import S, X, other
 from peer import Peer, fields, read_all
 
-LATE_S = 2.0  # a notification may come through pgweir so much later
+LATE_S = 10.0  # a notification may come through pgweir so much later
 DIRECT_S = 20.0  # longest wait for PostgreSQL itself: it waits for nothing here
 
 
@@ -95,7 +95,7 @@ class Runner:
 
     def __init__(self, place, pair, fixture, switcher, equal=lambda signature: None):
         self.place, self.pair, self.fixture, self.switcher, self.equal = place, pair, fixture, switcher, equal
-        self.deadline_s = 6.0  # for pgweir, after PostgreSQL has answered
+        self.deadline_s = 15.0  # for pgweir, after PostgreSQL has answered, on a busy machine
         self.passed = {}  # of the last run: message number -> name of the known difference
         self.dirty = False  # a server holds what it must not: end the servers
 

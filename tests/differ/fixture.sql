@@ -1,5 +1,5 @@
 -- What every sequence finds, in both databases. Run again after each sequence that changed tables.
-DROP SCHEMA IF EXISTS public, s1, s2, made CASCADE;
+DROP SCHEMA IF EXISTS public, s1, s2, "S1", made CASCADE;
 CREATE SCHEMA public;
 CREATE TYPE mood AS ENUM ('sad', 'ok', 'happy');
 CREATE TABLE t (id int PRIMARY KEY, v text, m mood DEFAULT 'ok');
@@ -11,6 +11,9 @@ CREATE SEQUENCE sq;
 CREATE SCHEMA s1;
 CREATE TABLE s1.t (id int, v text, extra text DEFAULT 's1');
 INSERT INTO s1.t VALUES (11, 's1');
+CREATE SCHEMA "S1";
+CREATE TABLE "S1".t (id text, upper_case int);
+INSERT INTO "S1".t VALUES ('S1', 33);
 CREATE SCHEMA s2;
 CREATE TABLE s2.t (id text, v int);
 INSERT INTO s2.t VALUES ('s2', 22);

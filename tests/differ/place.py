@@ -14,7 +14,7 @@ sys.dont_write_bytecode = True
 from conftest import Cluster, Pgweir, wait_until  # noqa: E402  pylint: disable=wrong-import-position
 
 FIXTURE = (HERE / "fixture.sql").read_text()
-LOCKS_GONE_S = 3.0  # after the client has left
+LOCKS_GONE_S = 10.0  # after the client has left
 CHANGES_ROWS = ("INSERT", "UPDATE", "DELETE", "COPY", "NEXTVAL", "SETVAL", "SQ")
 CHANGES_SCHEMA = ("CREATE", "ALTER", "DROP", "TRUNCATE", "INTO", "CALL", "GRANT", "REVOKE")
 REFILL = """TRUNCATE t, c, u; INSERT INTO t VALUES (1, 'one'), (2, 'two'), (3, NULL); INSERT INTO u VALUES (1, 'x');

@@ -107,6 +107,24 @@ static void names_survive_every_removal(void **state)
     stmt_table_free(&t); /* checks that it is empty */
 }
 
+/* Case P9 of tests/differ sends these two. */
+static void texts_of_one_hash_stay_apart(void **state)
+{
+    (void)state;
+    struct stmt_table t;
+    stmt_table_init(&t, 0);
+    struct stmt *one = intern(&t, "SELECT 'statementNumber1'");
+    struct stmt *two = intern(&t, "SELECT 'WdAvdZMwGdMrMhRX'");
+    assert_int_equal(one->hash, two->hash);
+    assert_ptr_not_equal(one, two);
+    struct stmt *again = intern(&t, "SELECT 'statementNumber1'");
+    assert_ptr_equal(again, one);
+    stmt_unref(again);
+    stmt_unref(two);
+    stmt_unref(one);
+    stmt_table_free(&t);
+}
+
 static void a_server_forgets_the_least_recently_used_first(void **state)
 {
     (void)state;
@@ -197,6 +215,7 @@ int main(void)
         cmocka_unit_test(settings_are_quoted_whatever_they_hold),
         cmocka_unit_test(the_longest_label_fits_its_sql),
         cmocka_unit_test(names_survive_every_removal),
+        cmocka_unit_test(texts_of_one_hash_stay_apart),
         cmocka_unit_test(a_server_forgets_the_least_recently_used_first),
         cmocka_unit_test(a_budget_is_exact_over_threads),
     };
