@@ -81,6 +81,20 @@ def pgbench(bed, target, clients, seconds, script, protocol, user="app", connect
         }
 
 
+def pgbench_settings(bed, target, seconds, megabytes, clients=3):
+    """For each work_mem a pgbench of its own, all at once: their sums."""
+    argv = pgbench_args(bed, target, clients, "-S", "prepared") + ["-T", str(seconds)]
+    before = target.cpu_ns()
+    runs = [subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                             env={**os.environ, "PGOPTIONS": f"-c work_mem={size}MB"}) for size in megabytes]
+    texts = [run.communicate(timeout=seconds + 60) for run in runs]
+    cpu_ns = target.cpu_ns() - before
+    counts = [count_errors(run.returncode, *text) for run, text in zip(runs, texts)]
+    done = sum(figure(out, r"transactions actually processed: (\d+)") for out, _ in texts)
+    return {"tps": sum(figure(out, r"tps = ([\d.]+)") for out, _ in texts), "cpu_us": cpu_ns / 1000 / done if done else None,
+            "errors": sum(n for n, _ in counts), "examples": [e for _, some in counts for e in some][:1]}
+
+
 # ---- system calls ----
 
 def syscalls_by_perf(bed, target, clients, script, protocol):

@@ -4,6 +4,8 @@ import platform
 import subprocess
 import time
 
+import targets
+
 PGWEIR, PEER, RELAY = "pgweir", "PgBouncer", "relay"
 LOADS = {"select": "pgbench -S", "tpcb": "TPC-B"}
 
@@ -45,7 +47,7 @@ def machine_lines(bench, took):
         f" began (above 1: others were at work, the figures are ratios at best); {took:.0f} s in all",
         f"- {o.runs} run{'s' * (o.runs > 1)} of {o.seconds:g} s each (TPC-B two thirds of it), order turning; medians, least and most in brackets."
         " All on loopback, nothing pinned: load, proxy and PostgreSQL share the CPUs",
-        "- Transaction pooling, 20 servers per node, trust, no TLS, 200 prepared statements; PgBouncer is one process, pgweir"
+        f"- Transaction pooling, {targets.POOL_SIZE} servers per node, trust, no TLS, 200 prepared statements; PgBouncer is one process, pgweir"
         " has one worker (and its control thread, which is counted) unless a row says otherwise. The relay has one server per"
         " client. pgweir routes reads over primary and replica; \"one node\" has the primary only, as PgBouncer has",
         "- CPU: the CPU clock of the proxy's process, all threads, its logins and probes included, divided by transactions."
@@ -78,6 +80,15 @@ def connect_table(bench):
                        [[n, number(f["tps"], 0), spread(f, "cpu_us"), f["errors"]] for n, f in got.items()])
         lines += [f"- {name}: `{f['examples'][0][:200]}`" for name, f in got.items() if f["examples"]]
     return lines
+
+
+def label_table(bench):
+    if not bench.facts["labels"]:
+        return []
+    return ["## Session settings: 20 x 3 clients, -S prepared, work_mem of 5 MB each, or 5 to 24 MB", ""] + table(
+        ["", "TPS, equal", "TPS, different", "ratio", "CPU us, equal", "CPU us, different", "errors"],
+        [[name, number(a["tps"], 0), number(b["tps"], 0), ratio_text(b["tps"], a["tps"]), spread(a, "cpu_us"),
+          spread(b, "cpu_us"), a["errors"] + b["errors"]] for name, (a, b) in bench.facts["labels"].items()])
 
 
 def bulk_table(bench):
@@ -148,8 +159,15 @@ def other_bars(bars, bench):
         bars.at_most("memory per idle client, after a query", query, 1024, " B")
 
 
+def label_bars(bars, bench):
+    for name, (equal, different) in bench.facts["labels"].items():
+        bars.at_least(f"20 labels over {targets.POOL_SIZE} servers, {name}", different["tps"], 0.8 * equal["tps"], "/s",
+                      f" (0.8 x equal labels'; ratio {different['tps'] / equal['tps']:.2f})")
+
+
 def truth_bars(bars, bench):
     sets = [g for _, _, _, g in bench.rows] + list(bench.facts["connect"].values()) + list(bench.facts["bulk"].values())
+    sets += [{name: figures} for name, pair in bench.facts["labels"].items() for figures in pair]
     errors = sum(f["errors"] for got in sets for name, f in got.items() if name.startswith(PGWEIR))
     bars.at_most("errors through pgweir, all loads", errors, 0)
     for name, line in bench.facts["left"].items():
@@ -165,6 +183,7 @@ def bar_table(bench):
     bars = Bars()
     select_bars(bars, bench)
     other_bars(bars, bench)
+    label_bars(bars, bench)
     truth_bars(bars, bench)
     missed = sum(row[3] == "**MISSED**" for row in bars.rows)
     return ["## Against the bars of the design (section 9)", "", f"{len(bars.rows) - missed} met, {missed} missed.", ""] + table(
@@ -181,5 +200,5 @@ def tail_lines(bench):
 
 
 def write(bench, took):
-    return "\n".join(machine_lines(bench, took) + bar_table(bench) + pgbench_tables(bench) + connect_table(bench)
-                     + bulk_table(bench) + memory_table(bench) + tail_lines(bench))
+    return "\n".join(machine_lines(bench, took) + bar_table(bench) + pgbench_tables(bench) + label_table(bench)
+                     + connect_table(bench) + bulk_table(bench) + memory_table(bench) + tail_lines(bench))

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import time
 
-POOL_SIZE = 20
+POOL_SIZE = 16
 USERS = '"app" ""\n"app_scram" "secret"\n'
 
 PGBOUNCER_INI = """[databases]

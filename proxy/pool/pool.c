@@ -80,9 +80,10 @@ static bool is_silent(const struct server *s)
     return !s->conn->eof && s->conn->in.bytes == 0;
 }
 
+/* With this label, or with any: then the one that was not used for longest, as its label is the least wanted. */
 struct server *pool_take_idle(struct pool *pool, const struct label *label)
 {
-    bool oldest = pool->set->snapshot->conf->server_round_robin;
+    bool oldest = !label || pool->set->snapshot->conf->server_round_robin;
     struct list *n = oldest ? pool->idle.prev : pool->idle.next;
     for (; n != &pool->idle; n = oldest ? n->prev : n->next) {
         struct server *s = LIST_ENTRY(n, struct server, node);
@@ -310,6 +311,24 @@ static void dial_ahead(struct pool *pool)
         pool_dial(pool);
 }
 
+/* A server with other settings than the oldest waiter's needs none set for one of its own label: that one goes first
+ * if it came at most POOL_FAIR_MS later. So many labels over few servers cost little, and nobody is overtaken by who
+ * came after that. */
+static struct waiter *of_its_label(struct waiter *first, struct list *queue, unsigned looks,
+                                   const struct server *s)
+{
+    if (s->label == first->label || !s->label)
+        return first;
+    for (struct list *n = first->node.next; n != queue && looks > 0; n = n->next, looks--) {
+        struct waiter *w = LIST_ENTRY(n, struct waiter, node);
+        if (w->since_ms > first->since_ms + POOL_FAIR_MS)
+            break;
+        if (w->label == s->label && nodes_for(first->set, w) & 1U << s->pool->node)
+            return w;
+    }
+    return first;
+}
+
 /* The oldest that can be served is served. Others wait for nodes that have no idle server, or for a unit
  * of primary_read_budget: they do not hold up those behind them, as far as we look. */
 static bool grant_one(struct pool_set *set, struct list *queue)
@@ -319,10 +338,12 @@ static bool grant_one(struct pool_set *set, struct list *queue)
         struct waiter *w = LIST_ENTRY(n, struct waiter, node);
         uint32_t mask = nodes_for(set, w);
         struct server *s = mask ? find_idle(set, mask, nodes_pick(set, mask), w) : NULL;
+        if (s)
+            w = of_its_label(w, queue, looks, s);
         if (!s || is_checked_first(s) || !spill_take(s, w))
             continue;
         dequeue(w);
-        lend(s, w, mask);
+        lend(s, w, nodes_for(set, w));
         w->ops->granted(w, s);
         return true;
     }

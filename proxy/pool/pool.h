@@ -6,8 +6,8 @@
  *         withdrawn by pool_withdraw(); exactly one of the three. Order of search: an idle server
  *         with this label, another idle one, a new one within the budget, one borrowed from
  *         another worker, the queue.
- * Release pool_release() of a clean server serves the oldest waiter of this worker or, when that
- *         of another worker is POOL_FAIR_MS older, moves the server there.
+ * Release pool_release() of a clean server serves the oldest waiter of this worker, or one with the server's label that
+ *         came at most POOL_FAIR_MS later; when that of another worker is POOL_FAIR_MS older, the server moves there.
  * Threads a hub and all below belong to one worker; budgets and mail connect them.
  * Limits  default_pool_size (exact over all workers), queue_timeout.
  */

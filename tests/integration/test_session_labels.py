@@ -498,3 +498,31 @@ def test_a_wrong_startup_parameter_is_fatal_as_with_postgres(cluster, weir, para
         told.append({k: refused.value.fields.get(k) for k in "SVCMDH"})
     assert told[0] == told[1] and told[1]["S"] == told[1]["V"] == "FATAL"
     assert login(weir.port).rows("SELECT 1") == [["1"]]
+
+
+def served(weir, holder, first, second, hold_ms):
+    """`first` waits for the only server, and hold_ms later `second`; the one that got it first."""
+    now = "SELECT extract(epoch FROM clock_timestamp())"
+    holder.query("BEGIN; SELECT 1")
+    first.send(query(now))
+    if hold_ms:
+        wait_until(lambda: waiting(weir) == 1)
+        holder.query(f"SELECT pg_sleep({hold_ms / 1000})")
+    second.send(query(now))
+    wait_until(lambda: waiting(weir) == 2)
+    holder.query("COMMIT")
+    times = [float(c.read_until("Z")[1].body[6:]) for c in (first, second)]
+    return second if times[1] < times[0] else first
+
+
+def waiting(weir):
+    return sum(int(p["cl_waiting"]) for p in weir.show("POOLS"))
+
+
+def test_a_server_goes_to_a_waiter_with_its_settings_but_not_past_one_who_came_long_before(weir):
+    holder, same, other = (login(weir.port) for _ in range(3))
+    for client, value in (holder, "5MB"), (same, "5MB"), (other, "6MB"):
+        client.query(f"SET work_mem = '{value}'")
+    # Within 5 ms: on a slow machine not at the first try.
+    wait_until(lambda: served(weir, holder, other, same, 0) is same)
+    assert served(weir, holder, other, same, 50) is other
