@@ -96,8 +96,8 @@ void label_set_greeting(struct label *label, struct slice messages);
 void label_put_literal(struct put *out, const char *text);
 /* SQL behind other SQL that sets one of its settings. */
 void label_put_setting(struct put *out, const char *name, const char *value);
-/* The SQL that gives a server this label from any other. False: it does not fit. */
-bool label_sql(const struct label *label, struct put *out);
+/* The SQL that gives a server this label: from another one, or from what nobody knows (NULL). False: it does not fit. */
+bool label_sql(const struct label *from, const struct label *label, struct put *out);
 #define LABEL_SQL_MAX (6 * LABEL_BYTES_MAX)
 
 #endif

@@ -137,7 +137,7 @@ static enum step sync_label(struct session *s, bool strange)
     struct put o = put_into(conn_out_reserve(s->server->conn, LABEL_SQL_MAX), LABEL_SQL_MAX);
     uint8_t text[LABEL_SQL_MAX];
     struct put sql = put_into(text, sizeof text - 64);
-    CHECK(label_sql(s->label, &sql)); /* bounded by LABEL_BYTES_MAX */
+    CHECK(label_sql(s->server->label, s->label, &sql)); /* bounded by LABEL_BYTES_MAX */
     if (strange) {
         put_bytes(&sql, slice_of(";DISCARD SEQUENCES"));
         s->server->sequences_of = 0;

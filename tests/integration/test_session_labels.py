@@ -526,3 +526,18 @@ def test_a_server_goes_to_a_waiter_with_its_settings_but_not_past_one_who_came_l
     # Within 5 ms: on a slow machine not at the first try.
     wait_until(lambda: served(weir, holder, other, same, 0) is same)
     assert served(weir, holder, other, same, 50) is other
+
+
+def test_a_setting_beyond_ascii_follows_a_client_of_another_encoding(two):
+    latin, utf8 = two
+    latin.query("SET client_encoding = 'LATIN1'")
+    for client, encoding, value in (latin, "latin1", "\u00e9t\u00e9"), (utf8, "utf-8", "\u043b\u0435\u0442\u043e"):
+        client.send(b"Q" + message(f'SET search_path = "{value}", public'.encode(encoding)))
+        client.read_until("Z")
+    for client, value in (latin, b'"\xe9t\xe9", public'), (utf8, '"\u043b\u0435\u0442\u043e", public'.encode()), (latin, b'"\xe9t\xe9", public'):
+        client.send(query("SHOW search_path"))
+        assert [m.body[6:] for m in client.read_until("Z") if m.type == "D"] == [value]
+
+
+def message(text):
+    return (len(text) + 5).to_bytes(4, "big") + text + b"\0"

@@ -18,6 +18,66 @@
 
 static const struct sql_env env = {.standard_conforming_strings = true};
 
+/* "name=value name=value" */
+static struct label *label_of(struct list *labels, const char *text)
+{
+    struct label_draft draft = {0};
+    for (size_t name, value; *text; text += value + (text[value] == ' ')) {
+        name = strcspn(text, "=");
+        value = strcspn(text, " ");
+        assert_true(
+            label_draft_set(&draft, (struct slice){(const uint8_t *)text, name},
+                            (struct slice){(const uint8_t *)text + name + 1, value - name - 1}));
+    }
+    return label_find(labels, &draft);
+}
+
+static void expect_change(const char *from, const char *to, const char *wanted)
+{
+    struct list labels;
+    static uint8_t bytes[LABEL_SQL_MAX];
+    list_init(&labels);
+    struct label *a = label_of(&labels, from), *b = label_of(&labels, to);
+    struct put o = put_into(bytes, sizeof bytes - 1);
+    assert_true(label_sql(a, b, &o));
+    bytes[o.n] = '\0';
+    assert_string_equal((char *)bytes, wanted);
+    label_unref(a);
+    label_unref(b);
+    assert_true(list_empty(&labels));
+}
+
+#define ANEW LABEL_SQL_FIRST "RESET SESSION AUTHORIZATION;RESET ALL"
+#define SETS(name, value) ";SELECT pg_catalog.set_config(" name "," value ",false)"
+
+static void only_what_differs_is_set_where_that_says_the_same(void **state)
+{
+    (void)state;
+    expect_change("", "work_mem=5MB", ";SET \"work_mem\"=E'5MB'");
+    expect_change("work_mem=5MB", "", ";RESET \"work_mem\"");
+    expect_change("jit=on work_mem=5MB", "jit=on time=it's",
+                  ";RESET \"work_mem\";SET \"time\"=E'it''s'");
+    expect_change("search_path=a work_mem=5MB", "search_path=a work_mem=6MB",
+                  ";SET \"work_mem\"=E'6MB'");
+    expect_change("", "search_path=a,b", ANEW SETS("E'search_path'", "E'a,b'"));
+    expect_change("search_path=a", "", ANEW);
+    expect_change("datestyle=SQL", "datestyle=ISO", ANEW SETS("E'datestyle'", "E'ISO'"));
+    expect_change("", "a.b=c", ANEW SETS("E'a.b'", "E'c'"));
+    expect_change("role=r", "role=r jit=on", ANEW SETS("E'jit'", "E'on'") SETS("E'role'", "E'r'"));
+    expect_change("role=r", "", ANEW);
+    expect_change("session_authorization=r", "", ANEW);
+}
+
+static void a_text_is_read_in_the_encoding_of_its_label(void **state)
+{
+    (void)state;
+    expect_change("jit=on", "application_name=\xe9 client_encoding=LATIN1",
+                  ANEW SETS("E'client_encoding'", "E'LATIN1'")
+                      SETS("E'application_name'",
+                           "pg_catalog.convert_from(pg_catalog.decode('e9','hex'),"
+                           "pg_catalog.current_setting('client_encoding'))"));
+}
+
 static void expect_sql(const char *name, const char *value, const char *tail)
 {
     struct list labels;
@@ -27,7 +87,7 @@ static void expect_sql(const char *name, const char *value, const char *tail)
     assert_true(label_draft_set(&draft, slice_of(name), slice_of(value)));
     struct label *label = label_find(&labels, &draft);
     struct put o = put_into(bytes, sizeof bytes);
-    assert_true(label_sql(label, &o) && o.n > strlen(tail));
+    assert_true(label_sql(NULL, label, &o) && o.n > strlen(tail));
     assert_memory_equal(o.p + o.n - strlen(tail), tail, strlen(tail));
     label_unref(label);
     assert_true(list_empty(&labels));
@@ -65,7 +125,7 @@ static void the_longest_label_fits_its_sql(void **state)
     assert_non_null(label);
     assert_ptr_equal(label, same);
     struct put o = put_into(bytes, sizeof bytes);
-    assert_true(label_sql(label, &o));
+    assert_true(label_sql(NULL, label, &o));
     assert_false(label_draft_set(&draft, slice_of("one more"), slice_of("x")));
     assert_true(
         label_draft_set(&draft, slice_of("ZZ"), (struct slice){(uint8_t *)value, most + 1}));
@@ -212,6 +272,8 @@ static void a_budget_is_exact_over_threads(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(only_what_differs_is_set_where_that_says_the_same),
+        cmocka_unit_test(a_text_is_read_in_the_encoding_of_its_label),
         cmocka_unit_test(settings_are_quoted_whatever_they_hold),
         cmocka_unit_test(the_longest_label_fits_its_sql),
         cmocka_unit_test(names_survive_every_removal),
