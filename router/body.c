@@ -133,6 +133,7 @@ static void forbid(struct body *b, enum sql_class class, enum route_reason reaso
 static void give_up(struct body *b, enum route_reason reason)
 {
     b->verdict.broken = true;
+    b->verdict.unread = true;
     forbid(b, SQL_UNKNOWN, reason);
 }
 
@@ -1044,6 +1045,7 @@ static inline void take_token(struct body *b)
         pend(b, AFTER_YES);
         return;
     case SCAN_UQUOTED:
+        b->verdict.unread = true;
         forbid(b, SQL_UNKNOWN, ROUTE_WHY_UNKNOWN_NAME);
         b->after = AFTER_YES;
         return;
@@ -1111,5 +1113,7 @@ void body_prove(struct cursor *c, const struct body_options *options, struct bod
         suffer(&b, lookup_everywhere(options->catalog));
     if (b.depth != 0 || c->kind == SCAN_BAD || (options->stop_at_end && !b.done))
         give_up(&b, ROUTE_WHY_BAD_TOKEN);
+    if (b.verdict.unread)
+        b.verdict.flags |= SQL_F_HIDING;
     *out = b.verdict;
 }

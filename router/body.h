@@ -18,6 +18,7 @@ struct body_verdict {
     enum route_reason reason;
     uint32_t flags;
     bool broken; /* a bad token, unbalanced or too deep: nothing after it was read */
+    bool unread; /* the same, or a name by numbers (U&"..."): it may be that of any function */
 };
 
 /* What the caller knows about the statement whose words come. */

@@ -72,7 +72,7 @@ static void read_rest(struct cursor *c, struct statement *st, bool routine)
     /* names in front of "(" are seldom calls */
     if (st->class != SQL_WRITE && !lookup_is_complete(st->catalog))
         verdict.flags &= ~(uint32_t)SQL_F_HIDING;
-    st->flags |= verdict.flags;
+    st->flags |= verdict.flags | (verdict.unread ? SQL_F_HIDING : 0);
     if (sql_class_on_replica(st->class) && verdict.flags & (SQL_F_SESSION | SQL_F_ADVISORY))
         set_class(st, SQL_SESSION_FUNCTION); /* where no call can be: PostgreSQL tells */
     if (!verdict.broken)
@@ -458,6 +458,8 @@ static void classify_one(struct cursor *c, const struct catalog *catalog, struct
     struct statement st = {.class = SQL_UNKNOWN, .reason = ROUTE_WHY_UNKNOWN, .catalog = catalog};
     const struct head *head = &heads[c->mark == '(' ? KW_select : c->keyword];
     const bool routine = c->keyword == KW_create;
+    if (!head->known)
+        st.flags = SQL_F_HIDING;
     if (head->known) {
         set_class(&st, head->class);
         st.flags = head->flags;
@@ -537,15 +539,24 @@ static void set_unknown(struct sql_facts *out, enum route_reason why)
     *out = (struct sql_facts){.class = SQL_UNKNOWN,
                               .reason = (uint8_t)why,
                               .statements = 1,
-                              .flags = SQL_F_NOT_READ,
+                              .flags = SQL_F_NOT_READ | SQL_F_HIDING,
                               .fingerprint = 0};
+}
+
+/* Without one every encoding is read alike. */
+static bool has_letters_beyond_ascii(struct slice sql)
+{
+    uint8_t all = 0;
+    for (size_t i = 0; i < sql.n; i++)
+        all |= sql.p[i];
+    return all >= 0x80;
 }
 
 static void read_text(struct slice sql, const struct sql_env *env, bool quick,
                       struct sql_facts *out)
 {
     sql_facts_init(out);
-    if (env->ascii_trail_bytes) {
+    if (env->ascii_trail_bytes && has_letters_beyond_ascii(sql)) {
         set_unknown(out, ROUTE_WHY_ENCODING);
         return;
     }

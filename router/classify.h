@@ -16,7 +16,7 @@
 
 struct sql_env {
     bool standard_conforming_strings;
-    bool ascii_trail_bytes;        /* SJIS BIG5 GBK UHC GB18030 JOHAB: nothing can be known */
+    bool ascii_trail_bytes; /* SJIS BIG5 GBK UHC GB18030 JOHAB: only a text of ASCII can be read */
     const struct catalog *catalog; /* NULL: a relation is a permanent table, a function that is not
                                       built in writes */
 };
@@ -67,7 +67,8 @@ enum sql_flag {
     SQL_F_TX_CLOSED = 1 << 29,      /* its last transaction control closed the transaction */
     SQL_F_ALONE = 1 << 28,          /* PostgreSQL refuses it in a transaction block (VACUUM ...) */
     SQL_F_SEQUENCE = 1 << 30,       /* currval(), lastval() (PIN too) */
-    SQL_F_HIDING = 1U << 31         /* runs a user's function that may leave state in the session */
+    SQL_F_HIDING =
+        1U << 31 /* may leave state in the session: by a user's function, or as it was not read */
 };
 
 struct sql_facts {

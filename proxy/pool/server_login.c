@@ -17,6 +17,7 @@
 #include "proxy/wire/error_fields.h"
 #include "proxy/wire/frame.h"
 #include "proxy/wire/md5.h"
+#include "proxy/wire/row.h"
 #include "proxy/wire/startup.h"
 
 #include "base/check.h"
@@ -380,20 +381,6 @@ static void finish(struct server *s)
     pool_server_ready(s);
 }
 
-/* The next column of a DataRow; empty: NULL, or there is none. */
-static struct slice next_column(struct slice *row)
-{
-    uint32_t n = row->n >= 4 ? slice_u32(row->p) : UINT32_MAX;
-    struct slice value = SLICE_NONE;
-    if (n > row->n - 4 || row->n < 4) {
-        *row = SLICE_NONE;
-        return value;
-    }
-    value = (struct slice){row->p + 4, n};
-    *row = slice_skip(*row, 4 + (size_t)n);
-    return value;
-}
-
 /* ---- connect_query ---- */
 
 static void ask(struct server *s, enum step step, struct slice sql)
@@ -460,14 +447,18 @@ static bool keep(struct server_login *l, struct slice *bytes)
     return true;
 }
 
-static bool keep_setting(struct server *s, struct slice body)
+static bool keep_setting(struct server_login *l, struct slice name, struct slice value)
 {
-    struct slice row = body.n > 2 ? slice_skip(body, 2) : SLICE_NONE;
-    struct slice name = next_column(&row), value = next_column(&row);
-    if (name.n == 0 || !value.p)
-        return true;
-    return keep(s->login, &name) && keep(s->login, &value) &&
-           label_draft_set(&s->login->draft, name, value);
+    return keep(l, &name) && keep(l, &value) && label_draft_set(&l->draft, name, value);
+}
+
+static void read_setting(struct server *s, struct slice body)
+{
+    struct slice setting[2];
+    if (!row_read(body, setting, 2) || setting[0].n == 0)
+        server_login_failed(s, "08P01", "malformed row from the server during connect_query");
+    else if (setting[1].p && !keep_setting(s->login, setting[0], setting[1]))
+        server_login_failed(s, "54000", "connect_query sets more than a session's settings hold");
 }
 
 static void keep_settings(struct server *s)
@@ -488,9 +479,8 @@ static void read_connect(struct server *s, uint8_t type, struct slice body)
     bool settings = s->login->step == SETTINGS;
     switch (type) {
     case 'D':
-        if (settings && !keep_setting(s, body))
-            server_login_failed(s, "54000",
-                                "connect_query sets more than a session's settings hold");
+        if (settings)
+            read_setting(s, body);
         return;
     case 'T':
     case 'C':
@@ -545,24 +535,28 @@ static void ask_identity(struct server *s)
 }
 
 /* A column of digits, and how transactions are that say nothing. */
-static void read_identity_row(struct server *s, struct slice body)
+static bool read_identity_row(struct server *s, struct slice body)
 {
-    struct slice row = body.n > 2 ? slice_skip(body, 2) : SLICE_NONE, value = next_column(&row);
+    struct slice value[3];
+    if (!row_read(body, value, 3))
+        return false;
     int64_t us = 0;
-    for (size_t i = 0; i < value.n && i < 18; i++)
-        if (value.p[i] >= '0' && value.p[i] <= '9')
-            us = us * 10 + (value.p[i] - '0');
+    for (size_t i = 0; i < value[0].n && i < 18; i++)
+        if (value[0].p[i] >= '0' && value[0].p[i] <= '9')
+            us = us * 10 + (value[0].p[i] - '0');
     s->instance = us;
-    tx_modes_set(&s->tx, slice_of("default_transaction_isolation"), next_column(&row));
-    tx_modes_set(&s->tx, slice_of("default_transaction_read_only"), next_column(&row));
+    tx_modes_set(&s->tx, slice_of("default_transaction_isolation"), value[1]);
+    tx_modes_set(&s->tx, slice_of("default_transaction_read_only"), value[2]);
+    return true;
 }
 
 static void read_identity(struct server *s, uint8_t type, struct slice body)
 {
     switch (type) {
     case 'D':
-        read_identity_row(s, body);
-        return;
+        if (read_identity_row(s, body))
+            return;
+        break;
     case 'Z': {
         int64_t sampled =
             node_status(&s->pool->set->cluster->nodes[s->pool->node]).postmaster_start_us;

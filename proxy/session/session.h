@@ -169,7 +169,8 @@ struct state_of {
     bool sees_no_data : 1; /* what runs only sets: the client is shown nothing by it */
     bool sole : 1;         /* nothing but the SET of text runs */
     bool ran : 1, failed : 1;
-    uint8_t env[8];
+    bool rereads : 1; /* a statement that is unanswered may change how SQL is read */
+    uint64_t env[2];  /* the session, and how often that may have changed */
 };
 
 struct auth; /* while logging in */

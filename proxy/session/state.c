@@ -13,7 +13,7 @@
 
 #include "base/check.h"
 #include "proxy/io/log.h"
-#include "proxy/wire/take.h"
+#include "proxy/wire/row.h"
 #include "router/reset.h"
 #include "router/scan.h"
 
@@ -189,11 +189,44 @@ static bool custom_settings_of_bodies(struct session *s)
     return custom_settings_read(&set->custom_settings, catalog_settings(catalog));
 }
 
+static bool mentions(struct slice text, const char *what)
+{
+    size_t n = strlen(what);
+    for (size_t i = 0; i + n <= text.n; i++)
+        if ((text.p[i] | 0x20) == *what && strncasecmp((const char *)text.p + i, what, n) == 0)
+            return true;
+    return false;
+}
+
+/* SET NAMES, in other words too. */
+static bool mentions_reading(struct slice text)
+{
+    return mentions(text, "standard_conforming_strings") || mentions(text, "client_encoding") ||
+           mentions(text, "names");
+}
+
+/* Until it is answered, what comes behind it is read in the way that held before: it may leave anything. */
+static void note_reading(struct session *s, const struct sql_facts *facts, struct slice text,
+                         struct slice values)
+{
+    struct state_of *st = &s->state_of;
+    bool hidden = (facts->flags & (SQL_F_BODY | SQL_F_HIDING)) != 0;
+    bool sets = (facts->flags & (SQL_F_SET | SQL_F_SET_FUNCTION | SQL_F_TX_STATE)) != 0;
+    if (st->rereads)
+        st->touched |= LEFT_ASKABLE;
+    if (!hidden && !(sets && (mentions_reading(text) || mentions_reading(values))))
+        return;
+    st->rereads = true;
+    st->env[1]++;
+}
+
 void state_saw(struct session *s, const struct sql_facts *facts, struct slice text,
                struct slice values)
 {
     struct state_of *st = &s->state_of;
     uint32_t flags = facts->flags;
+    if (!s->session_pooling)
+        note_reading(s, facts, text, values);
     st->sees_no_data = sees_no_data(s, facts, text);
     if (s->session_pooling || (!(flags & LEAVES_OR_TAKES) && !st->sole))
         return;
@@ -262,6 +295,7 @@ bool state_saw_no_data(struct session *s)
 
 void state_reported(struct session *s)
 {
+    s->state_of.env[1]++;
     if (!s->session_pooling)
         s->state_of.touched |= LEFT_SETTINGS; /* by a function, as a rule */
 }
@@ -431,18 +465,9 @@ static void take_setting(const struct session *s, struct look *l, struct slice n
 static bool take_row(const struct session *s, struct look *l, struct slice body)
 {
     struct slice value[3];
-    if (body.n < 2 || slice_u16(body.p) != 3)
+    if (!row_read(body, value, 3) || value[0].n != 1)
         return false;
-    body = slice_skip(body, 2);
-    for (int i = 0; i < 3; i++) {
-        uint32_t n;
-        if (!take_u32(&body, &n))
-            return false;
-        value[i] = SLICE_NONE;
-        if (n != UINT32_MAX && !take_bytes(&body, n, &value[i]))
-            return false;
-    }
-    if (value[0].n != 1)
+    if (*value[0].p == 's' && value[1].n == 0)
         return false;
     if (*value[0].p == 's' && value[2].p)
         take_setting(s, l, value[1], value[2]);
@@ -544,10 +569,10 @@ bool state_is_soiled(const struct session *s)
 struct slice state_parse_env(struct session *s)
 {
     struct state_of *st = &s->state_of;
-    if (!(st->touched & LEFT_SETTINGS))
+    if (!(st->touched & LEFT_SETTINGS) && !st->rereads)
         return (struct slice){s->label->parse_env, s->label->parse_env_bytes};
-    memcpy(st->env, &s->serial, sizeof s->serial);
-    return (struct slice){st->env, sizeof s->serial};
+    st->env[0] = s->serial;
+    return (struct slice){(const uint8_t *)st->env, sizeof st->env};
 }
 
 void state_lost(struct session *s)
@@ -556,7 +581,7 @@ void state_lost(struct session *s)
     free(st->look);
     st->look = NULL;
     st->touched = st->left = st->prepared = 0;
-    st->sole = st->restored = false;
+    st->sole = st->restored = st->rereads = false;
 }
 
 void state_free(struct session *s)

@@ -404,15 +404,38 @@ static void joining_facts_is_classifying_the_whole(void **state)
     }
 }
 
-static void an_encoding_with_ascii_trail_bytes_tells_nothing(void **state)
+static void an_encoding_with_ascii_trail_bytes_tells_nothing_but_of_ascii(void **state)
 {
     (void)state;
     const struct sql_env sjis = {.standard_conforming_strings = true, .ascii_trail_bytes = true};
     struct sql_facts f;
-    sql_classify(slice_of("SELECT 1"), &sjis, &f);
+    sql_classify(slice_of("SELECT '\x83\x5c'"), &sjis, &f);
     assert_int_equal(f.class, SQL_UNKNOWN);
     assert_int_equal(f.reason, ROUTE_WHY_ENCODING);
-    assert_false(f.flags & SQL_F_READ);
+    assert_int_equal(f.flags, SQL_F_NOT_READ | SQL_F_HIDING);
+    sql_classify(slice_of("SELECT 1"), &sjis, &f);
+    assert_true(f.flags & SQL_F_READ);
+}
+
+/* Whatever it is, it may leave state in the session. */
+static void what_is_not_read_may_hide_anything(void **state)
+{
+    (void)state;
+    char deep[300] = "SELECT ";
+    memset(deep + 7, '(', 100);
+    strcpy(deep + 107, "pg_advisory_lock(1)");
+    static const char *const texts[] = {
+        "NEWS 'x'",
+        "SELECT 1; SELECT 'x; LISTEN y",
+        "SELECT U&\"pg\\005fadvisory_lock\"(1)",
+        "CREATE TABLE U&\"pg\\005ftemp\".t (n int)",
+        "COPY (SELECT U&\"f\"(1)) TO STDOUT",
+        "INSERT INTO t VALUES (1) $x",
+    };
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
+        assert_true(facts_of_text(texts[i]).flags & SQL_F_HIDING);
+    assert_true(facts_of_text(deep).flags & SQL_F_HIDING);
+    assert_false(facts_of_text("SELECT \"lower\"('A')").flags & SQL_F_HIDING);
 }
 
 static void backslashes_count_without_standard_strings(void **state)
@@ -505,7 +528,8 @@ int main(void)
         cmocka_unit_test(case_changes_nothing),
         cmocka_unit_test(a_write_behind_a_read_is_no_read),
         cmocka_unit_test(joining_facts_is_classifying_the_whole),
-        cmocka_unit_test(an_encoding_with_ascii_trail_bytes_tells_nothing),
+        cmocka_unit_test(an_encoding_with_ascii_trail_bytes_tells_nothing_but_of_ascii),
+        cmocka_unit_test(what_is_not_read_may_hide_anything),
         cmocka_unit_test(backslashes_count_without_standard_strings),
         cmocka_unit_test(deep_nesting_is_unknown_and_linear),
         cmocka_unit_test(the_fingerprint_leaves_literals_out),
