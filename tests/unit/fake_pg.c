@@ -243,9 +243,31 @@ static void setting_row(struct backend *b, const char *name, const char *value)
                      (uint32_t)strlen(value), value);
 }
 
+/* From one label to another: ;SET "name"=E'value';RESET "name" */
+static void change_settings(struct backend *b, const char *sql)
+{
+    for (const char *at = sql; (at = strchr(at, ';')); at++) {
+        bool set = starts(at, ";SET ");
+        if (strncmp(strchr(at, '"'), "\"work_mem\"", 10) == 0) {
+            b->work_mem[0] = '\0';
+            quoted_after(at, ";SET \"work_mem\"=E'", b->work_mem, sizeof b->work_mem);
+        } else {
+            CHECK(strncmp(strchr(at, '"'), "\"application_name\"", 18) == 0);
+            b->application_name[0] = '\0';
+            quoted_after(at, ";SET \"application_name\"=E'", b->application_name,
+                         sizeof b->application_name);
+        }
+        complete(b, set ? "SET" : "RESET");
+    }
+}
+
 /* What pgweir itself asks: the settings of a label; what is left of a session; which instance this is. */
 static bool run_internal(struct backend *b, const char *sql)
 {
+    if (*sql == ';') {
+        change_settings(b, sql);
+        return true;
+    }
     if (!starts(sql, LABEL_SQL_FIRST))
         return false;
     sql += strlen(LABEL_SQL_FIRST);
