@@ -1,6 +1,7 @@
 /* proxy/main.c: arguments, listening sockets, start and end. */
 #include "base/check.h"
 #include "proxy/admin/console.h"
+#include "proxy/admin/gates.h"
 #include "proxy/admin/route_cli.h"
 #include "proxy/control/control.h"
 #include "proxy/io/log.h"
@@ -254,6 +255,7 @@ static int run_fleet(struct snapshot *snapshot, const struct conf_sources *sourc
         return EXIT_CONFIG;
     console_init(control);
     fleet.console = console_query;
+    fleet.console_look = gates_look;
     fleet.reports = (struct hub_reports){on_evidence, on_role_seen, on_catalog, &fleet};
     fleet.all_stopped = on_all_stopped;
     fleet.context = &fleet;

@@ -1,6 +1,7 @@
 #include "proxy/admin/console.h"
 
 #include "base/check.h"
+#include "proxy/admin/gates.h"
 #include "proxy/admin/gather.h"
 #include "proxy/admin/pins.h"
 #include "proxy/admin/routes.h"
@@ -145,7 +146,7 @@ static void answer_pools(struct gathering *gathering, struct session *s)
     rows_end(s, "SHOW");
 }
 
-static void collect_pools(struct gathering *g, const struct worker *worker)
+static void collect_pools(struct gathering *g, struct worker *worker)
 {
     const struct hub *hub = &worker->hub;
     for (struct list *n = hub->sets.next; n != &hub->sets; n = n->next)
@@ -286,6 +287,11 @@ static void help(struct session *s)
         row_text(&r, commands[i].shown);
         rows_send(s, &r);
     }
+    for (size_t i = 0; gates_help(i); i++) {
+        struct row r = {0};
+        row_text(&r, gates_help(i));
+        rows_send(s, &r);
+    }
     rows_end(s, "SHOW");
 }
 
@@ -320,6 +326,30 @@ static size_t normalise(struct slice sql, char *out, size_t cap)
     return n;
 }
 
+static bool is_blank(uint8_t c)
+{
+    return c == ' ' || c == '\t' || c == '\n' || c == '\r';
+}
+
+/* What follows the first word, as it was written, but without double quotes around it. */
+static struct slice argument(struct slice sql)
+{
+    size_t at = 0, end = sql.n;
+    while (at < end && is_blank(sql.p[at]))
+        at++;
+    while (at < end && !is_blank(sql.p[at]) && sql.p[at] != ';')
+        at++;
+    while (at < end && is_blank(sql.p[at]))
+        at++;
+    while (end > at && (is_blank(sql.p[end - 1]) || sql.p[end - 1] == ';'))
+        end--;
+    if (end - at >= 2 && sql.p[at] == '"' && sql.p[end - 1] == '"') {
+        at++;
+        end--;
+    }
+    return (struct slice){sql.p + at, end - at};
+}
+
 void console_query(struct session *s, struct slice sql)
 {
     char text[256];
@@ -336,5 +366,7 @@ void console_query(struct session *s, struct slice sql)
             commands[i].run(s);
             return;
         }
-    unknown_command(s);
+    text[strcspn(text, " ")] = '\0';
+    if (!gates_command(s, text, argument(sql)))
+        unknown_command(s);
 }

@@ -12,7 +12,7 @@
 struct gathering;
 
 struct gather_ops {
-    void (*collect)(struct gathering *g, const struct worker *worker); /* on the worker's thread */
+    void (*collect)(struct gathering *g, struct worker *worker); /* on the worker's thread */
     void (*answer)(struct gathering *g, struct session *s);
     void (*free)(struct gathering *g);
 };

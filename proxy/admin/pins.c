@@ -18,7 +18,7 @@ struct pins {
     struct reason reasons[LEFT_N];
 };
 
-static void collect(struct gathering *g, const struct worker *worker)
+static void collect(struct gathering *g, struct worker *worker)
 {
     struct pins *p = (struct pins *)(void *)g;
     for (unsigned i = 0; i < LEFT_N; i++)

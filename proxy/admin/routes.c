@@ -22,7 +22,7 @@ struct route_line {
     uint8_t replica, class, reason;
 };
 
-static void collect_routes(struct gathering *g, const struct worker *worker)
+static void collect_routes(struct gathering *g, struct worker *worker)
 {
     struct routes *r = (struct routes *)(void *)g;
     const uint64_t *from = &worker->stats.routes[0][0][0];
@@ -130,7 +130,7 @@ static void merge(struct primary_reads *p, const struct hitter *h)
     p->found[p->n++] = *h;
 }
 
-static void collect_primary_reads(struct gathering *g, const struct worker *worker)
+static void collect_primary_reads(struct gathering *g, struct worker *worker)
 {
     struct primary_reads *p = (struct primary_reads *)(void *)g;
     for (size_t i = 0; i < HITTERS_BUCKETS; i++)

@@ -111,6 +111,7 @@ static struct pool_set *set_new(struct hub *hub, struct cluster *cluster,
     set->cluster = cluster_ref(cluster);
     set->database = copy_text(database);
     set->user = copy_text(user);
+    set->gate = gate_find(db->name);
     set->floor = shared_floor_find(cluster, set->database);
     list_init(&set->writers);
     list_init(&set->readers);
@@ -360,6 +361,39 @@ static void close_servers(struct list *servers, const char *why)
     for (struct list *n = servers->next; n != servers; n = next) {
         next = n->next;
         server_close(LIST_ENTRY(n, struct server, node), why);
+    }
+}
+
+static void note_stale(struct list *servers)
+{
+    for (struct list *n = servers->next; n != servers; n = n->next) {
+        struct server *s = LIST_ENTRY(n, struct server, node);
+        if (s->stale || s->epoch == atomic_load(&s->gate->epoch))
+            continue;
+        s->stale = true;
+        atomic_fetch_add(&s->gate->stale_n, 1);
+    }
+}
+
+void hub_gate_changed(struct hub *hub, struct gate *gate, bool all)
+{
+    struct list *next;
+    for (struct list *n = hub->sets.next; n != &hub->sets; n = next) {
+        next = n->next; /* a set without clients goes with its last server */
+        struct pool_set *set = LIST_ENTRY(n, struct pool_set, node);
+        if (set->gate != gate)
+            continue;
+        set->refs++;
+        for (uint32_t i = 0; i < set->cluster->node_n; i++) {
+            struct pool *pool = &set->pools[i];
+            note_stale(&pool->idle);
+            note_stale(&pool->busy);
+            if (all)
+                close_servers(&pool->busy, "console");
+            sweep_pool(pool);
+        }
+        pool_pump(set);
+        pool_set_unref(set);
     }
 }
 

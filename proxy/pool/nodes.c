@@ -69,6 +69,8 @@ uint32_t nodes_for(const struct pool_set *set, struct waiter *w)
 {
     struct cluster_view view = cluster_view(set->cluster);
     uint32_t primary = view.primary == NODE_NONE ? 0 : 1U << view.primary;
+    if (gate_is_paused(set->gate))
+        return 0;
     if (w->want == WANT_PRIMARY)
         return primary;
     if (!view.readable)

@@ -12,6 +12,8 @@
 #define RESET_SQL_MAX 8192
 #define CHECK_HOLDS_MS 1000 /* for who waited for it */
 #define GRANT_LOOKS_MAX 64  /* waiters looked at for a server that is idle */
+#define PAUSE_LOOK_MS \
+    1000 /* a waiter of a database that is paused has so long to be served after RESUME */
 
 /* ---- state: one writer ---- */
 
@@ -207,6 +209,8 @@ static void on_waiter_deadline(struct timer *timer)
     struct pool_set *set = w->set;
     struct loop *loop = set->hub->loop;
     uint64_t more_ms = w->ops->more_ms ? w->ops->more_ms(w) : 0;
+    if (gate_is_paused(set->gate)) /* the operator decides how long */
+        more_ms = PAUSE_LOOK_MS;
     if (more_ms) {
         timer_start(&loop->timers, &w->deadline, loop->now_ms + more_ms);
         return;
@@ -252,7 +256,8 @@ static void enqueue(struct waiter *w, uint64_t timeout_ms)
 static bool may_dial(const struct pool *pool)
 {
     const struct hub *hub = pool->set->hub;
-    return !hub->stopping && hub->loop->now_ms >= pool->retry_ms;
+    return !hub->stopping && !gate_is_paused(pool->set->gate) &&
+           hub->loop->now_ms >= pool->retry_ms;
 }
 
 /* The nodes that could serve some of the oldest waiters. */
@@ -418,6 +423,8 @@ bool pool_should_close(const struct server *s)
     const struct pool_set *set = s->pool->set;
     if (set->hub->stopping || (set->own && list_empty(&set->writers)))
         return true;
+    if (gate_is_paused(s->gate) || s->epoch != atomic_load(&s->gate->epoch))
+        return true; /* PAUSE, RECONNECT */
     struct cluster_view view = cluster_view(set->cluster);
     bool may_be_promoted = view.primary == s->pool->node && set->cluster->node_n > 1;
     if (may_be_promoted && s->in_recovery)

@@ -16,6 +16,7 @@
 
 #include "proxy/pool/budget.h"
 #include "proxy/pool/catalog_slot.h"
+#include "proxy/pool/gate.h"
 #include "proxy/pool/server.h"
 #include "proxy/pool/shared_floor.h"
 #include "proxy/pool/snapshot.h"
@@ -75,6 +76,7 @@ struct pool_set {
     struct shared_floor *floor;     /* of all clients of the database; a reference */
     struct snapshot *snapshot;      /* whose settings hold; the newest that a session brought */
     const struct conf_database *db; /* in that snapshot */
+    struct gate *gate;              /* of that entry */
     char *database, *user;          /* at the server */
     struct catalog_use catalog;     /* without a slot where there is nothing to split */
     char *password;                 /* secret text of the server login; "" none */
@@ -140,6 +142,8 @@ void hub_free(struct hub *hub);
 void hub_set_snapshot(struct hub *hub, struct snapshot *snapshot);
 /* The control thread published a new view of a cluster. */
 void hub_cluster_changed(struct hub *hub, struct cluster *cluster);
+/* The gate of some of its sets has changed. all: every server goes, those in use too. */
+void hub_gate_changed(struct hub *hub, struct gate *gate, bool all);
 /* No new servers; idle ones are closed, the others when they are released. */
 void hub_stop(struct hub *hub);
 /* Close every server now. */

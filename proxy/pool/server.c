@@ -151,6 +151,9 @@ void server_dial(struct pool *pool)
     list_init(&s->node);
     stmt_set_init(&s->stmts, &pool->set->cluster->altered);
     s->pool = pool;
+    s->gate = pool->set->gate;
+    s->epoch = atomic_load(&s->gate->epoch);
+    atomic_fetch_add(&s->gate->server_n, 1);
     s->conn = conn;
     s->born_ms = hub->loop->now_ms;
     timer_init(&s->chore, on_chore_deadline);
@@ -174,6 +177,9 @@ void server_free(struct server *s)
         free(s->status[i].value);
     }
     server_login_free(s->login);
+    if (s->stale)
+        atomic_fetch_sub(&s->gate->stale_n, 1);
+    atomic_fetch_sub(&s->gate->server_n, 1);
     free(s);
 }
 

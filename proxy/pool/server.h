@@ -18,6 +18,7 @@
 #define POOL_SERVER_H
 
 #include "proxy/io/conn.h"
+#include "proxy/pool/gate.h"
 #include "proxy/pool/kdf.h"
 #include "proxy/pool/label.h"
 #include "proxy/pool/stmt.h"
@@ -60,6 +61,7 @@ struct server_login; /* while DIALING and LOGIN */
 struct server {
     struct list node; /* in its pool's list of its state */
     struct pool *pool;
+    struct gate *gate; /* of its set */
     struct conn *conn;
     const struct lessee_ops *lessee_ops;
     void *lessee;
@@ -73,6 +75,7 @@ struct server {
     struct tx_modes
         tx; /* of its role in its database, as its login told; nothing said: not asked */
     uint32_t backend_pid;
+    uint32_t epoch; /* of its gate, when it was opened */
     uint16_t key_n;
     uint16_t cancels; /* cancel requests on their way to it */
     uint16_t status_n;
@@ -83,6 +86,7 @@ struct server {
     bool resetting;   /* CLEANING, and a query of ours runs */
     bool checking;    /* ... because of server_check_query */
     bool checked;     /* it has answered that since it was used last */
+    bool stale;       /* counted in gate->stale_n */
     bool in_recovery;
     struct timer chore;    /* runs while such an answer is awaited */
     uint32_t lease_serial; /* grows with each lease */

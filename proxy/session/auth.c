@@ -164,6 +164,13 @@ static bool find_pools(struct session *s)
         session_fatal(s, "3D000", message, "pgweir has no entry for it in [databases].", NULL);
         return false;
     }
+    if (atomic_load(&gate_find(db->name)->disabled)) {
+        char message[256];
+        snprintf(message, sizeof message, "database \"%s\" is not currently accepting connections",
+                 db->name);
+        session_fatal(s, "55000", message, "DISABLE was said on the console.", NULL);
+        return false;
+    }
     struct slice database = db->dbname[0] ? slice_of(db->dbname) : asked;
     struct slice user = db->user[0] ? slice_of(db->user) : a->startup.user;
     if (s->replication) {

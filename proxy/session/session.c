@@ -109,6 +109,7 @@ static void session_free(struct session *s)
     free(s->replies.p);
     settings_free(s);
     state_free(s);
+    free(s->console_wait);
     if (s->auth)
         auth_free(s->auth);
     if (s->pid)
@@ -208,7 +209,9 @@ static const struct conn_ops client_ops = {
 static void on_timer(struct timer *timer)
 {
     struct session *s = LIST_ENTRY(timer, struct session, timer);
-    if (s->state == SESSION_READY)
+    if (s->console_wait)
+        s->worker->fleet->console_look(s);
+    else if (s->state == SESSION_READY)
         look_at_half_closed(s);
     else if (s->cancel)
         session_close(s, "cancel_request");

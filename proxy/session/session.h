@@ -188,7 +188,9 @@ struct session {
     struct auth *auth;
     struct cancel_mail *cancel; /* this is a cancel request, under way */
     struct waiter waiter;
-    struct timer timer; /* login deadline, later the half-close grace */
+    struct timer
+        timer; /* login deadline, later the half-close grace, or the next look at console_wait */
+    void *console_wait; /* malloc()ed: a command of the console that is not over */
     struct stmt_names names;
     struct stmt *unnamed;
     struct stmt_shape unnamed_told;

@@ -70,6 +70,7 @@ struct fleet {
     uint64_t started_ms;
     struct snapshot *first;
     console_fn *console;
+    void (*console_look)(struct session *session); /* console_wait is due */
     struct hub_reports reports;
     void (*all_stopped)(void *context); /* on the last worker's thread */
     void *context;
