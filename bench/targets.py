@@ -40,6 +40,7 @@ max_client_conn = 10000
 probe_user = probe
 probe_dbname = app
 server_tls_sslmode = disable
+drain_grace = 0
 """
 
 

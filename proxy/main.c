@@ -7,6 +7,7 @@
 #include "proxy/io/log.h"
 #include "proxy/pool/kdf.h"
 #include "proxy/session/worker.h"
+#include "proxy/wire/startup.h"
 
 #include <errno.h>
 #include <netdb.h>
@@ -171,7 +172,7 @@ static void on_shutdown(void *context, unsigned stage)
 {
     struct fleet *f = context;
     if (stage == CONTROL_DRAIN)
-        fleet_drain(f, f->first->conf->shutdown_timeout_ms);
+        fleet_drain(f, f->first->conf->drain_grace_ms, f->first->conf->drain_timeout_ms);
     else
         fleet_abort(f);
 }
@@ -321,18 +322,21 @@ static int health_connect(const struct conf *conf)
 
 static int health(const struct conf *conf)
 {
-    static const uint8_t ssl_request[] = {0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f};
+    static const uint8_t request[] = STARTUP_HEALTH_REQUEST;
     char answer = 0;
     int fd = health_connect(conf);
     struct pollfd ready = {.fd = fd, .events = POLLIN};
-    bool ok = fd >= 0 &&
-              write(fd, ssl_request, sizeof ssl_request) == (ssize_t)sizeof ssl_request &&
-              poll(&ready, 1, HEALTH_WAIT_MS) == 1 && read(fd, &answer, 1) == 1 &&
-              (answer == 'S' || answer == 'N');
+    bool heard = fd >= 0 && write(fd, request, sizeof request) == (ssize_t)sizeof request &&
+                 poll(&ready, 1, HEALTH_WAIT_MS) == 1 && read(fd, &answer, 1) == 1;
     if (fd >= 0)
         close(fd);
-    puts(ok ? "healthy" : "unhealthy: nothing answers on the configured address and port");
-    return ok ? 0 : 1;
+    if (heard && answer == STARTUP_HEALTHY)
+        puts("healthy");
+    else if (heard && answer == STARTUP_DRAINING)
+        puts("unhealthy: it is shutting down");
+    else
+        puts("unhealthy: no pgweir answers on the configured address and port");
+    return heard && answer == STARTUP_HEALTHY ? 0 : 1;
 }
 
 /* ---- arguments ---- */

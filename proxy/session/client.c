@@ -859,4 +859,6 @@ void session_run(struct session *s)
         if (run_one(s) == STEP_WAIT)
             break;
     s->running = false;
+    if (s->leaving && s->state == SESSION_READY)
+        session_leave(s);
 }

@@ -262,10 +262,6 @@ static uint64_t more_ms(struct waiter *waiter)
 
 enum step lease_for_segment(struct session *s)
 {
-    if (s->worker->shutdown_stage) {
-        session_fatal(s, "57P01", "terminating connection due to shutdown of pgweir", NULL, NULL);
-        return STEP_WAIT;
-    }
     struct route route = decide(s);
     if (floors_wait(s, &route))
         return STEP_WAIT;

@@ -133,7 +133,7 @@ static void session_free(struct session *s)
 static void look_at_half_closed(struct session *s)
 {
     struct loop *loop = s->conn->loop;
-    bool wanted = s->set->writer_n > 0 || s->set->reader_n > 0 || s->worker->shutdown_stage > 0;
+    bool wanted = s->set->writer_n > 0 || s->set->reader_n > 0 || s->worker->stage >= WORKER_DRAINS;
     if (wanted || loop->now_ms - s->half_closed_ms >= HALF_CLOSE_GRACE_MS)
         session_close(s, "client_left");
     else
@@ -211,8 +211,10 @@ static void on_timer(struct timer *timer)
     struct session *s = LIST_ENTRY(timer, struct session, timer);
     if (s->console_wait)
         s->worker->fleet->console_look(s);
-    else if (s->state == SESSION_READY)
+    else if (s->state == SESSION_READY && s->half_closed_ms)
         look_at_half_closed(s);
+    else if (s->state == SESSION_READY)
+        session_leave(s);
     else if (s->cancel)
         session_close(s, "cancel_request");
     else
@@ -265,22 +267,6 @@ void session_cluster_changed(struct session *s, struct cluster *cluster)
         pool_discard(server, "node_lost");
         lease_rerun(s, true);
     }
-}
-
-void session_drain(struct session *s)
-{
-    if (s->cancel) {
-        session_close(s, "cancel_request");
-        return;
-    }
-    if (s->state != SESSION_READY) {
-        session_fatal(s, "57P03", "pgweir is shutting down", NULL, NULL);
-        return;
-    }
-    bool busy =
-        s->server && (s->tx_status != 'I' || s->replies.n > 0 || s->copy_in || s->segment_open);
-    if (!busy)
-        session_fatal(s, "57P01", "terminating connection due to shutdown of pgweir", NULL, NULL);
 }
 
 bool session_cancel(struct session *s, struct cancel_wish *wish)

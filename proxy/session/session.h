@@ -189,7 +189,7 @@ struct session {
     struct cancel_mail *cancel; /* this is a cancel request, under way */
     struct waiter waiter;
     struct timer
-        timer; /* login deadline, later the half-close grace, or the next look at console_wait */
+        timer; /* login deadline, later the half-close grace, the next look at console_wait, or its turn to leave */
     void *console_wait; /* malloc()ed: a command of the console that is not over */
     struct stmt_names names;
     struct stmt *unnamed;
@@ -282,6 +282,7 @@ struct session {
     bool odd_encoding : 1; /* trail bytes of the client's encoding can be ASCII */
     bool own_read : 1;     /* a read that no budget holds back, see lease.c */
     bool floor_ignored : 1; /* the segment's read may be older than what the client has seen */
+    bool leaving : 1;       /* the process drains, and its turn has come */
     bool illegal : 1; /* a byte went out that ends the server's session, and with it this one */
     bool running : 1; /* inside session_run(): it is not entered twice */
 };
@@ -300,10 +301,15 @@ void session_error(struct session *s, const char *sqlstate, const char *message,
 void session_notice_ready(struct session *s); /* ReadyForQuery with tx_status, of ours */
 void session_close(struct session *s, const char *why);
 void session_cluster_changed(struct session *s, struct cluster *cluster);
-void session_drain(struct session *s); /* shutdown: close at the next transaction border */
 struct cancel_wish;
 /* False: there is nothing to wait for, wish->ended() will not be called. */
 bool session_cancel(struct session *s, struct cancel_wish *wish);
+
+/* ---- drain.c ---- */
+/* It is told to leave when its turn comes ... */
+void session_take_turn(struct session *s);
+/* ... now, or at the end of its transaction. */
+void session_leave(struct session *s);
 
 /* ---- startup.c, auth.c ---- */
 void startup_input(struct session *s);

@@ -194,6 +194,11 @@ void startup_input(struct session *s)
             s->gss_answered = true;
             answer_byte(s, 'N', startup.total_bytes);
             break;
+        case STARTUP_HEALTH:
+            answer_byte(
+                s, atomic_load(&s->worker->fleet->draining) ? STARTUP_DRAINING : STARTUP_HEALTHY,
+                startup.total_bytes);
+            break;
         case STARTUP_CANCEL:
             take_cancel(s, &startup);
             return;
@@ -302,5 +307,7 @@ void startup_greet(struct session *s)
             LF_S("db", s->console ? "pgweir" : s->set->database),
             LF_S("user", s->console ? "" : s->set->user), LF_S("tls", s->conn->tls ? "yes" : "no"));
     session_state(s, SESSION_READY);
+    if (s->worker->stage == WORKER_DRAINS)
+        session_take_turn(s);
     conn_in_again(s->conn);
 }

@@ -14,7 +14,6 @@
 #define SMALL_BYTES 16384
 #define BULK_BYTES 65536
 #define BULK_COUNT 64
-#define ABORT_MS 2000 /* for the last completions once everything is being closed */
 
 /* ---- virtual pids ---- */
 
@@ -85,7 +84,7 @@ struct client_mail {
 
 static void take_client(struct worker *w, int fd)
 {
-    if (w->shutdown_stage || w->login_n >= LOGINS_MAX) {
+    if (w->stage == WORKER_ENDS || w->login_n >= LOGINS_MAX) {
         w->stats.sheds++;
         close(fd);
         atomic_fetch_sub(&w->fleet->per_worker[w->id], 1);
@@ -128,7 +127,6 @@ struct control_mail {
     struct mail mail; /* first */
     struct snapshot *snapshot;
     struct cluster *cluster;
-    uint64_t timeout_ms;
 };
 
 static void post_all(struct fleet *fleet, const struct control_mail *model)
@@ -205,81 +203,7 @@ void fleet_sampled(struct fleet *fleet, struct cluster *cluster)
     }
 }
 
-static void stop_listening(struct worker *w)
-{
-    for (unsigned i = 0; i < w->listener_n; i++)
-        listener_stop(w->listeners[i]);
-    w->listener_n = 0;
-}
-
-static void each_session(struct worker *w, void (*fn)(struct session *s))
-{
-    struct list *next;
-    for (struct list *n = w->sessions.next; n != &w->sessions; n = next) {
-        next = n->next;
-        fn(LIST_ENTRY(n, struct session, node));
-    }
-}
-
-static void on_drain_mail(struct loop *loop, struct mail *mail)
-{
-    struct control_mail *m = (struct control_mail *)(void *)mail;
-    struct worker *w = worker_of(loop);
-    w->shutdown_stage = 1;
-    w->drain_deadline_ms = loop->now_ms + m->timeout_ms;
-    stop_listening(w);
-    hub_stop(&w->hub);
-    each_session(w, session_drain);
-    free(m);
-}
-
-void fleet_drain(struct fleet *fleet, uint64_t timeout_ms)
-{
-    post_all(fleet,
-             &(struct control_mail){.mail.deliver = on_drain_mail, .timeout_ms = timeout_ms});
-}
-
-static void on_abort_mail(struct loop *loop, struct mail *mail)
-{
-    struct worker *w = worker_of(loop);
-    w->shutdown_stage = 1;
-    w->drain_deadline_ms = 0;
-    (void)loop;
-    free(mail);
-}
-
-void fleet_abort(struct fleet *fleet)
-{
-    post_all(fleet, &(struct control_mail){.mail.deliver = on_abort_mail});
-}
-
 /* ---- the thread ---- */
-
-static void abort_session(struct session *s)
-{
-    session_close(s, "shutdown");
-    conn_close(s->conn, "shutdown");
-}
-
-static void run_worker(struct worker *w)
-{
-    struct loop *loop = w->loop;
-    while (!w->shutdown_stage)
-        loop_turn(loop, TIMER_NEVER);
-    while (w->session_n > 0 && loop->now_ms < w->drain_deadline_ms) {
-        loop_turn(loop, w->drain_deadline_ms);
-        each_session(w, session_drain);
-    }
-    stop_listening(w);
-    each_session(w, abort_session);
-    hub_abort(&w->hub);
-    loop_drain(loop, loop->now_ms + ABORT_MS);
-    /* A server may be on its way to us from a worker that was slower: all are stopping now, so what
-     * is in the mail is the last of it. */
-    pthread_barrier_wait(&w->fleet->stopping);
-    loop_turn(loop, loop->now_ms + 1);
-    loop_drain(loop, loop->now_ms + ABORT_MS);
-}
 
 static struct port *make_port(struct fleet *fleet)
 {
@@ -379,7 +303,7 @@ static void *worker_main(void *arg)
         for (unsigned i = 0; w->id == 0 && i < fleet->listen_n; i++)
             w->listeners[w->listener_n++] =
                 listener_start(w->loop, fleet->listen_fds[i], on_accept, w);
-        run_worker(w);
+        worker_run(w);
     }
     finish_worker(w);
     if (atomic_fetch_add(&fleet->stopped_n, 1) + 1 == fleet->worker_n && fleet->all_stopped)

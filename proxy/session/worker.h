@@ -35,6 +35,8 @@ struct worker_stats {
 /* The console, which is a layer above: answers one query on a session that is logged in to it. */
 typedef void console_fn(struct session *session, struct slice sql);
 
+enum worker_stage { WORKER_RUNS, WORKER_GRACE, WORKER_DRAINS, WORKER_ENDS };
+
 struct worker {
     struct fleet *fleet;
     uint32_t id;
@@ -51,8 +53,8 @@ struct worker {
     unsigned listener_n;
     struct worker_stats stats;
     struct hitters primary_reads; /* why reads stayed on the primary */
-    unsigned shutdown_stage;
-    uint64_t drain_deadline_ms;
+    enum worker_stage stage;      /* see drain.c */
+    uint64_t stage_until_ms, drain_timeout_ms;
 };
 
 /* What had not ended when a worker stopped: zeros, or something is wrong. */
@@ -64,7 +66,8 @@ struct fleet {
     uint32_t worker_n;
     struct worker *workers;
     struct hub **hubs;
-    atomic_uint client_n;                /* logged in or logging in, for max_client_conn */
+    atomic_bool draining; /* it wants no new clients, though it may still take them */
+    atomic_uint client_n; /* logged in or logging in, for max_client_conn */
     atomic_uint per_worker[WORKERS_MAX]; /* sockets handed to each worker */
     uint8_t secret[32];                  /* of this process: mock salts */
     uint64_t started_ms;
@@ -94,10 +97,15 @@ void fleet_snapshot(struct fleet *fleet, struct snapshot *snapshot); /* takes on
 void fleet_cluster_changed(struct fleet *fleet, struct cluster *cluster);
 /* To the workers whose clients wait for it; a worker that has not read the last mail gets no other. */
 void fleet_sampled(struct fleet *fleet, struct cluster *cluster);
-void fleet_drain(struct fleet *fleet, uint64_t timeout_ms);
+/* Go on for grace_ms, then let the clients leave; at the end of timeout_ms what is left is cut (drain.c). */
+void fleet_drain(struct fleet *fleet, uint64_t grace_ms, uint64_t timeout_ms);
 void fleet_abort(struct fleet *fleet);
 /* Wait until all threads have ended, log the line that shows what is still in flight, free all. */
 void fleet_join(struct fleet *fleet);
+
+/* A worker's thread, from its first turn to its last. */
+void worker_run(struct worker *worker);
+void worker_stop_listening(struct worker *worker);
 
 /* The session of a virtual pid in this worker, or NULL. */
 struct session *worker_find_pid(struct worker *worker, uint32_t pid);

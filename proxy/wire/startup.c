@@ -11,6 +11,7 @@
 #define MINOR_CANCEL 5678
 #define MINOR_SSL 5679
 #define MINOR_GSSENC 5680
+#define MINOR_HEALTH 6432 /* ours */
 
 /* HTTP, SSH, SMTP, the PROXY protocol ...: letters and line ends where a length should be. */
 static bool looks_like_text(const uint8_t *p, size_t n)
@@ -46,8 +47,11 @@ static enum startup_rc read_protocol(uint32_t code, uint32_t total_bytes, enum s
     }
     if (major == 2)
         return STARTUP_OLD_PROTOCOL;
-    if (major == MAJOR_REQUEST && (minor == MINOR_SSL || minor == MINOR_GSSENC)) {
-        *kind = minor == MINOR_SSL ? STARTUP_SSL : STARTUP_GSSENC;
+    if (major == MAJOR_REQUEST &&
+        (minor == MINOR_SSL || minor == MINOR_GSSENC || minor == MINOR_HEALTH)) {
+        *kind = minor == MINOR_SSL      ? STARTUP_SSL
+                : minor == MINOR_GSSENC ? STARTUP_GSSENC
+                                        : STARTUP_HEALTH;
         return total_bytes == HEAD_BYTES ? STARTUP_OK : STARTUP_BAD_LAYOUT;
     }
     if (major == MAJOR_REQUEST && minor == MINOR_CANCEL) {

@@ -28,6 +28,7 @@ enum startup_kind {
     STARTUP_SSL,
     STARTUP_GSSENC,
     STARTUP_CANCEL,
+    STARTUP_HEALTH,     /* a request of our own, formed like SSLRequest */
     STARTUP_DIRECT_TLS, /* the first byte of a TLS handshake record, 0x16 */
     STARTUP_KIND_N
 };
@@ -49,6 +50,14 @@ enum startup_rc {
     STARTUP_DUPLICATE_PARAM,   /* letters compare without case, as setting names do */
     STARTUP_RC_N
 };
+
+/* The bytes of STARTUP_HEALTH, and the byte that answers: new clients are welcome, or should go elsewhere. */
+#define STARTUP_HEALTH_REQUEST             \
+    {                                      \
+        0, 0, 0, 8, 0x04, 0xd2, 0x19, 0x20 \
+    }
+#define STARTUP_HEALTHY 'H'
+#define STARTUP_DRAINING 'D'
 
 struct startup {
     enum startup_kind kind;

@@ -218,7 +218,7 @@ class Pgweir:
         self.ini = self.dir / "pgweir.ini"
         self.databases, self.sections = databases, sections
         self.options = {"listen_addr": "127.0.0.1", "auth_file": self.dir / "userlist.txt", "workers": 2,
-                        "server_tls_sslmode": "disable", "probe_user": "probe",
+                        "server_tls_sslmode": "disable", "probe_user": "probe", "drain_grace": 0, "drain_timeout": "5s",
                         "admin_users": "app_scram", "log_connections": 1, "log_disconnections": 1, **options}
         self.write_users(users or PASSWORDS)
         self.process = None

@@ -1,6 +1,9 @@
 """Ends and new configurations: SIGTERM drains, SIGHUP reloads, nothing is lost by either."""
+import os
 import signal
+import subprocess
 import time
+from datetime import datetime
 
 import pytest
 from conftest import wait_until
@@ -108,6 +111,38 @@ def test_a_copy_may_end(cluster, pgweir):
     assert types(c.query("COMMIT"))[:2] == "CZ"
     c.close()
     assert weir.process.wait(8) == 0
+
+
+def health(weir):
+    done = subprocess.run([weir.binary, "health", weir.ini], capture_output=True, text=True, timeout=10,
+                          env={k: v for k, v in os.environ.items() if not k.startswith("PGWEIR_")})
+    return done.returncode, done.stdout.strip()
+
+
+def test_for_a_while_new_clients_are_still_taken_but_it_is_not_healthy(pgweir):
+    weir = pgweir(drain_grace="2s")
+    first = login(weir.port)
+    assert health(weir) == (0, "healthy")
+    weir.process.send_signal(signal.SIGTERM)
+    wait_until(lambda: health(weir) == (1, "unhealthy: it is shutting down"))
+    late = login(weir.port)
+    assert late.rows("SELECT 1") == first.rows("SELECT 1") == [["1"]]
+    for c in (first, late):
+        assert [m.fields()["C"] for m in c.expect_closed(8)] == ["57P01"]
+        c.close()
+    assert weir.process.wait(8) == 0
+
+
+def test_clients_are_told_one_after_the_other(pgweir):
+    weir = pgweir(workers=1)
+    clients = [login(weir.port) for _ in range(60)]
+    weir.process.send_signal(signal.SIGTERM)
+    for c in clients:
+        assert [m.fields()["C"] for m in c.expect_closed(8)] == ["57P01"]
+    assert weir.process.wait(8) == 0
+    told = [line.split()[0] for line in weir.log().splitlines() if "sqlstate=57P01" in line]
+    assert len(told) == 60
+    assert 0.2 < (datetime.fromisoformat(told[-1][:-1]) - datetime.fromisoformat(told[0][:-1])).total_seconds() < 2.5
 
 
 # SIGHUP

@@ -187,6 +187,9 @@ static void requests_have_their_kind(void **state)
     assert_int_equal(s.kind, STARTUP_SSL);
     assert_int_equal(read_all(BYTES("\0\0\0\x08\x04\xd2\x16\x30"), &s), STARTUP_OK);
     assert_int_equal(s.kind, STARTUP_GSSENC);
+    static const uint8_t health[] = STARTUP_HEALTH_REQUEST;
+    assert_int_equal(startup_read((struct slice){health, sizeof health}, &s), STARTUP_OK);
+    assert_int_equal(s.kind, STARTUP_HEALTH);
     assert_int_equal(read_all(BYTES("\x16\3\1\2\0\1\0"), &s), STARTUP_OK);
     assert_int_equal(s.kind, STARTUP_DIRECT_TLS);
     assert_int_equal(s.total_bytes, 0);
