@@ -46,6 +46,22 @@ static void answer_ssl(struct session *s, size_t used)
                       NULL);
 }
 
+static void answer_gssenc(struct session *s, size_t used)
+{
+    if (s->gss_answered) {
+        session_fatal(s, "08P01", "GSSENCRequest was sent twice", NULL, NULL);
+        return;
+    }
+    s->gss_answered = true;
+    answer_byte(s, 'N', used);
+}
+
+static void answer_health(struct session *s, size_t used)
+{
+    bool draining = atomic_load(&s->worker->fleet->draining);
+    answer_byte(s, draining ? STARTUP_DRAINING : STARTUP_HEALTHY, used);
+}
+
 /* ---- cancel ---- */
 
 /* It goes to the worker of the client that is meant, and comes back when PostgreSQL has got its cancel, or none is
@@ -187,17 +203,10 @@ void startup_input(struct session *s)
                 return;
             break;
         case STARTUP_GSSENC:
-            if (s->gss_answered) {
-                session_fatal(s, "08P01", "GSSENCRequest was sent twice", NULL, NULL);
-                return;
-            }
-            s->gss_answered = true;
-            answer_byte(s, 'N', startup.total_bytes);
+            answer_gssenc(s, startup.total_bytes);
             break;
         case STARTUP_HEALTH:
-            answer_byte(
-                s, atomic_load(&s->worker->fleet->draining) ? STARTUP_DRAINING : STARTUP_HEALTHY,
-                startup.total_bytes);
+            answer_health(s, startup.total_bytes);
             break;
         case STARTUP_CANCEL:
             take_cancel(s, &startup);
