@@ -369,11 +369,21 @@ static void grant_idle(struct pool_set *set, struct list *queue)
         ;
 }
 
-/* Serve waiters with what is there; open what may be opened; say that we still wait. */
+/* Serve waiters with what is there; open what may be opened; say that we still wait. Who is granted a server may be
+ * done with it at once, as a login is: that calls us again, and what it gave back is for the caller to grant, else a
+ * thousand such waiters would be as many calls deep. */
 void pool_pump(struct pool_set *set)
 {
-    grant_idle(set, &set->writers);
-    grant_idle(set, &set->readers);
+    set->pump_again = true;
+    if (set->pumping)
+        return;
+    set->pumping = true;
+    while (set->pump_again) {
+        set->pump_again = false;
+        grant_idle(set, &set->writers);
+        grant_idle(set, &set->readers);
+    }
+    set->pumping = false;
     pool_dial_for_all(set);
     borrow_tell(set);
 }

@@ -91,6 +91,7 @@ struct pool_set {
     struct budget *spill;         /* of the cluster, see spill.c */
     struct list writers, readers; /* waiters, oldest first */
     uint32_t writer_n, reader_n;
+    bool pumping, pump_again; /* in pool_pump() now; something changed since it looked */
     struct stmt_set
         proven; /* statements that PostgreSQL has accepted here, POOL_PROVEN_MAX at most */
     struct list labels;

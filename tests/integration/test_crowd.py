@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from conftest import Cluster, wait_until
 from protocol import types
-from rawpg import RawPg, query
+from rawpg import RawPg, query, startup
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +70,25 @@ def test_many_idle_clients(roomy, pgweir):
     for c in clients:
         c.close()
     wait_until(lambda: weir.fds() < 60)
+
+
+@pytest.mark.deadline(120)
+def test_thousands_of_logins_wait_for_one_server(roomy, pgweir):
+    """Settings that nobody has logged in with before: each asks a server what they are, and is done with it at once."""
+    weir = pgweir(databases={"app": roomy.entry(["primary"], pool_size=1)}, auth_type="trust", queue_timeout="60s",
+                  max_client_conn=5000, client_login_timeout="60s", admin_users="app", workers=1)
+    holder = trusted(weir.port)
+    holder.query("BEGIN; SELECT 1")
+    waiting = [RawPg(weir.port, deadline_s=60) for _ in range(4000)]
+    for c in waiting:
+        c.send(startup("app", "app", application_name="a new one"))
+    wait_until(lambda: sum(int(p["cl_waiting"]) for p in weir.show("POOLS", user="app", password=None)) == 4000, 60)
+    holder.query("COMMIT")
+    for c in waiting:
+        c.read_until("Z")
+    assert waiting[-1].rows("SHOW application_name") == [["a new one"]]
+    for c in waiting:
+        c.close()
 
 
 def test_readers_that_stop_and_go(roomy, pgweir):
