@@ -52,6 +52,11 @@ RELAY_OBJ := $(patsubst %.c,$(B)/rel/%.o,bench/relay.c $(wildcard base/*.c proxy
 $(B)/relay: $(RELAY_OBJ)
 	$(CC) $(LDHARDEN) -o $@ $^ $(LIBS)
 
+# The users of bench/levels and bench/overload.
+LEVELS_OBJ := $(patsubst %.c,$(B)/rel/%.o,bench/levels.c $(wildcard base/*.c))
+$(B)/levels: $(LEVELS_OBJ)
+	$(CC) $(LDHARDEN) -o $@ $^
+
 $(B)/rel/%.o: %.c
 	@mkdir -p $(@D)
 	$(CC) -O2 $(CSTD) $(HARDEN) $(CPPFLAGS) -c -o $@ $<
@@ -180,6 +185,12 @@ bench: ## pgbench side by side: direct, PgBouncer, bench/relay, pgweir (QUICK=1,
 	@scripts/setup build test bench
 	@$(MAKE) --no-print-directory -s all $(B)/relay
 	@bench/run --runs $(or $(RUNS),3) --seconds $(or $(SECONDS),3) $(if $(QUICK),--quick)
+
+.PHONY: bench-levels
+bench-levels: ## 100 to 2 000 users on 50 servers, 10 000 on 25, an event store: direct, PgBouncer, pgweir (QUICK=1, RUNS=3)
+	@scripts/setup build test bench
+	@$(MAKE) --no-print-directory -s all $(B)/levels
+	@bench/levels --runs $(or $(RUNS),3) $(if $(QUICK),--quick)
 
 # libpg_query's parser in the same run is the yardstick.
 BENCH_ROUTER_OBJ := $(patsubst %.c,$(B)/rel/%.o,bench/bench_router.c $(wildcard router/*.c base/*.c))

@@ -12,7 +12,7 @@ USERS = '"app" ""\n"app_scram" "secret"\n'
 
 PGBOUNCER_INI = """[databases]
 app = host=127.0.0.1 port={primary} dbname=app
-[pgbouncer]
+{databases}[pgbouncer]
 listen_addr = 127.0.0.1
 listen_port = {port}
 unix_socket_dir =
@@ -22,26 +22,26 @@ auth_file = {users}
 pool_mode = transaction
 default_pool_size = {pool_size}
 max_prepared_statements = 200
-max_client_conn = 10000
+max_client_conn = 12000
 log_connections = 0
 log_disconnections = 0
-"""
+{more}"""
 
 PGWEIR_INI = """[databases]
 app = host={hosts} port={ports} dbname=app
-[pgweir]
+{databases}[pgweir]
 listen_addr = 127.0.0.1
 listen_port = {port}
 auth_type = {auth}
 auth_file = {users}
 workers = {workers}
 default_pool_size = {pool_size}
-max_client_conn = 10000
+max_client_conn = 12000
 probe_user = probe
 probe_dbname = app
 server_tls_sslmode = disable
 drain_grace = 0
-"""
+{more}"""
 
 
 def free_port():
@@ -102,7 +102,9 @@ class Target:
 class Bed:
     """A primary, a replica, and what stands in front of them."""
 
-    def __init__(self, root, scratch):
+    CONF = ["shared_buffers=512MB", "autovacuum=off", "max_wal_size=8GB", "checkpoint_timeout=30min"]
+
+    def __init__(self, root, scratch, max_connections=420, programs=("pgweir", "relay"), conf=()):
         self.root, self.dir, self.targets = root, scratch, []
         self.load = os.getloadavg()[0]
         other = os.environ.get("BENCH_PGWEIR")
@@ -113,11 +115,10 @@ class Bed:
             f.write(USERS)
         peer = dict(line.split("=", 1) for line in self.script("peer").splitlines())
         self.pgbouncer, self.pgbouncer_version = peer["PGBOUNCER"], peer["PGBOUNCER_VERSION"]
-        for name in "pgweir", "relay":  # a build going on meanwhile must not change what is measured
+        for name in programs:  # a build going on meanwhile must not change what is measured
             shutil.copy(os.environ.get(f"BENCH_{name.upper()}", f"{root}/build/{name}"), f"{scratch}/{name}")
-        conf = ["shared_buffers=512MB", "autovacuum=off", "max_wal_size=8GB", "checkpoint_timeout=30min"]
-        lines = self.script("cluster", "start", f"{scratch}/cluster", "--max-connections", "420",
-                            *[arg for c in conf for arg in ("--conf", c)])
+        lines = self.script("cluster", "start", f"{scratch}/cluster", "--max-connections",
+                            str(max_connections), *[arg for c in [*self.CONF, *conf] for arg in ("--conf", c)])
         env = dict(line.split("=", 1) for line in lines.splitlines())
         self.primary, self.replica, self.bin = int(env["PRIMARY_PORT"]), int(env["REPLICA1_PORT"]), env["PGBIN"]
 
@@ -125,8 +126,8 @@ class Bed:
         done = subprocess.run([f"{self.root}/scripts/{name}", *args], stdout=subprocess.PIPE, text=True, check=True)
         return done.stdout
 
-    def sql(self, text):
-        return self.script("cluster", "psql", f"{self.dir}/cluster", "primary", "-d", "app", "-c", text).strip()
+    def sql(self, text, node="primary"):
+        return self.script("cluster", "psql", f"{self.dir}/cluster", node, "-d", "app", "-c", text).strip()
 
     def add(self, *args):
         self.targets.append(Target(*args))
@@ -144,18 +145,20 @@ class Bed:
         port = free_port()
         return self.add("relay", port, [f"{self.dir}/relay", str(port), str(self.primary)], f"{self.dir}/relay.log")
 
-    def pgbouncer_target(self, auth="trust"):
+    def pgbouncer_target(self, auth="trust", pool_size=POOL_SIZE, more="", databases=""):
         port = free_port()
         ini = self.write(f"pgbouncer-{port}.ini", PGBOUNCER_INI.format(
-            port=port, primary=self.primary, auth=auth, users=self.users, pool_size=POOL_SIZE))
+            port=port, primary=self.primary, auth=auth, users=self.users, pool_size=pool_size,
+            more=more, databases=databases.format(hosts="127.0.0.1", ports=self.primary)))
         return self.add("PgBouncer", port, [self.pgbouncer, "-q", ini], f"{self.dir}/pgbouncer-{port}.log")
 
-    def pgweir_target(self, name="pgweir", replica=True, workers=1, auth="trust"):
+    def pgweir_target(self, name="pgweir", replica=True, workers=1, auth="trust", pool_size=POOL_SIZE, more="", databases=""):
         port = free_port()
         ports = [self.primary, self.replica] if replica else [self.primary]
+        where = {"hosts": ",".join(["127.0.0.1"] * len(ports)), "ports": ",".join(map(str, ports))}
         ini = self.write(f"pgweir-{port}.ini", PGWEIR_INI.format(
-            hosts=",".join(["127.0.0.1"] * len(ports)), ports=",".join(map(str, ports)), port=port, auth=auth,
-            users=self.users, workers=workers, pool_size=POOL_SIZE))
+            **where, port=port, auth=auth, users=self.users, workers=workers, pool_size=pool_size, more=more,
+            databases=databases.format(**where)))
         target = self.add(name, port, [f"{self.dir}/pgweir", ini], f"{self.dir}/pgweir-{port}.log")
         time.sleep(0.5)  # the first samples, without which the replica gets no reads
         return target
