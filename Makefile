@@ -192,6 +192,12 @@ bench-levels: ## 100 to 2 000 users on 50 servers, 10 000 on 25, an event store:
 	@$(MAKE) --no-print-directory -s all $(B)/levels
 	@bench/levels --runs $(or $(RUNS),3) $(if $(QUICK),--quick)
 
+.PHONY: bench-overload
+bench-overload: ## up to 5 times what the servers can do: goodput, refusals, recovery, fairness (QUICK=1, RUNS=3, SECONDS=10)
+	@scripts/setup build test bench
+	@$(MAKE) --no-print-directory -s all $(B)/levels
+	@bench/overload --runs $(or $(RUNS),3) --seconds $(or $(SECONDS),10) $(if $(QUICK),--quick)
+
 # libpg_query's parser in the same run is the yardstick.
 BENCH_ROUTER_OBJ := $(patsubst %.c,$(B)/rel/%.o,bench/bench_router.c $(wildcard router/*.c base/*.c))
 $(B)/bench_router: $(BENCH_ROUTER_OBJ)

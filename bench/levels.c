@@ -5,7 +5,8 @@
  *         which, a letter of kinds[] each; a user without a session of its own begins one first.
  *         Closed loop, -n N: each user does its share of N operations, the next as soon as one ends.
  *         Open loop, -r RATE:SECONDS,...: operations arrive at that rate whatever becomes of them (-e: at random
- *         times with that mean); each takes the user that has been idle longest, or waits until one is.
+ *         times with that mean); each takes the user that has been idle longest (-l: shortest, so that who was
+ *         refused is soon back), or waits until there is one.
  * Prints  a line for each login and operation: KIND USER ARRIVED SENT ENDED OUTCOME TEXT. Times in us since the first
  *         operation. OUTCOME is ok; an SQLSTATE with its text; closed: by the other side without a word; unknown:
  *         closed while it could not be known whether a write was done; wrong: a read that shows something else than
@@ -103,7 +104,7 @@ struct user {
 static struct {
     unsigned port, users, operations, seed;
     const char *user, *database, *name, *pattern, *rates;
-    bool extended, random_times;
+    bool extended, random_times, last_first;
     int64_t late_us;
 } o = {.users = 1,
        .user = "app",
@@ -365,6 +366,11 @@ static void next(struct user *u)
             start(u, clock_us());
         return;
     }
+    if (o.last_first) {
+        u->next_idle = idle_first;
+        idle_first = u;
+        return;
+    }
     u->next_idle = NULL;
     *idle_last = u;
     idle_last = &u->next_idle;
@@ -575,7 +581,7 @@ static void start_due(void)
     while (arrivals_at < arrivals_n && arrivals[arrivals_at] <= clock_us() && idle_first) {
         struct user *u = idle_first;
         idle_first = u->next_idle;
-        if (!idle_first)
+        if (!idle_first) /* of no use with -l */
             idle_last = &idle_first;
         start(u, arrivals[arrivals_at++]);
     }
@@ -631,7 +637,7 @@ static void run(void)
 
 static void options(int argc, char **argv)
 {
-    for (int c; (c = getopt(argc, argv, "p:u:n:o:r:q:U:d:a:t:s:Me")) != -1;) {
+    for (int c; (c = getopt(argc, argv, "p:u:n:o:r:q:U:d:a:t:s:Mel")) != -1;) {
         unsigned number = optarg ? (unsigned)strtoul(optarg, NULL, 10) : 0;
         switch (c) {
         case 'p':
@@ -669,6 +675,9 @@ static void options(int argc, char **argv)
             break;
         case 'M':
             o.extended = true;
+            break;
+        case 'l':
+            o.last_first = true;
             break;
         case 'e':
             o.random_times = true;
