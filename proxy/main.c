@@ -4,6 +4,7 @@
 #include "proxy/admin/gates.h"
 #include "proxy/admin/route_cli.h"
 #include "proxy/control/control.h"
+#include "proxy/control/takeover.h"
 #include "proxy/io/log.h"
 #include "proxy/pool/kdf.h"
 #include "proxy/session/worker.h"
@@ -22,7 +23,7 @@
 
 #define EXIT_USAGE 64
 #define EXIT_CONFIG 78
-#define LISTEN_MAX 16
+#define LISTEN_MAX TAKEOVER_FDS_MAX
 #define HEALTH_WAIT_MS 2000
 #define DEFAULT_FILE "/etc/pgweir/pgweir.ini"
 
@@ -30,6 +31,7 @@ extern char **environ;
 
 static struct fleet fleet;
 static struct control *control;
+static bool taken_over;
 
 static int usage(FILE *out, int code)
 {
@@ -50,7 +52,27 @@ struct listening {
     int fds[LISTEN_MAX];
     unsigned n;
     char unix_path[108];
+    struct takeover_given given; /* by the process before; those that are used are in fds too */
 };
+
+/* The socket that we were given for this address, or -1. */
+static int given_for(struct listening *l, const struct sockaddr *addr, socklen_t bytes)
+{
+    for (unsigned i = 0; i < l->given.n; i++) {
+        struct sockaddr_storage is = {0};
+        socklen_t is_bytes = sizeof is;
+        if (getsockname(l->given.fds[i], (struct sockaddr *)&is, &is_bytes) == 0 &&
+            is.ss_family == addr->sa_family &&
+            (addr->sa_family == AF_UNIX ? strcmp(((struct sockaddr_un *)&is)->sun_path,
+                                                 ((const struct sockaddr_un *)addr)->sun_path) == 0
+                                        : is_bytes == bytes && memcmp(&is, addr, bytes) == 0)) {
+            int fd = l->given.fds[i];
+            l->given.fds[i] = l->given.fds[--l->given.n];
+            return fd;
+        }
+    }
+    return -1;
+}
 
 static bool cannot_listen(const char *where, const char *why, const char *options)
 {
@@ -67,7 +89,12 @@ static bool add_listener(struct listening *l, const struct addrinfo *ai, const s
              conf->listen_port);
     if (l->n == LISTEN_MAX)
         return cannot_listen(where, "too many addresses", "listen_addr");
-    int fd = socket(ai->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    int fd = given_for(l, ai->ai_addr, ai->ai_addrlen);
+    if (fd >= 0) {
+        l->fds[l->n++] = fd;
+        return true;
+    }
+    fd = socket(ai->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd < 0 && errno == EAFNOSUPPORT && ai->ai_family == AF_INET6)
         return true; /* a machine without IPv6: "*" still means all that there is */
     if (fd < 0)
@@ -118,7 +145,13 @@ static bool listen_unix(struct listening *l, const struct conf *conf)
                      conf->listen_port);
     if (n < 0 || (size_t)n >= sizeof addr.sun_path)
         return cannot_listen(conf->unix_socket_dir, "the path is too long", "unix_socket_dir");
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    int fd = given_for(l, (struct sockaddr *)&addr, sizeof addr);
+    if (fd >= 0) {
+        snprintf(l->unix_path, sizeof l->unix_path, "%s", addr.sun_path);
+        l->fds[l->n++] = fd;
+        return true;
+    }
+    fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     CHECK(fd >= 0);
     if (connect(fd, (struct sockaddr *)&addr, sizeof addr) == 0) {
         close(fd);
@@ -141,10 +174,25 @@ static bool listen_unix(struct listening *l, const struct conf *conf)
     return true;
 }
 
+/* systemd decides where it listens for us; an older process hands over what the configuration still names. */
 static bool open_listeners(struct listening *l, const struct conf *conf)
 {
+    const char *why;
+    takeover_inherited(&l->given);
+    if (l->given.n > 0) {
+        memcpy(l->fds, l->given.fds, sizeof l->fds);
+        l->n = l->given.n;
+        return true;
+    }
+    if (!takeover_ask(conf->takeover_socket, &l->given, &why)) {
+        fprintf(stderr, "pgweir: cannot take the sockets at %s: %s (takeover_socket)\n",
+                conf->takeover_socket, why);
+        return false;
+    }
     if (!listen_tcp(l, conf) || !listen_unix(l, conf))
         return false;
+    for (; l->given.n > 0; l->given.n--)
+        close(l->given.fds[l->given.n - 1]);
     if (l->n > 0)
         return true;
     fputs("pgweir: nothing to listen on: set listen_addr or unix_socket_dir\n", stderr);
@@ -175,6 +223,27 @@ static void on_shutdown(void *context, unsigned stage)
         fleet_drain(f, f->first->conf->drain_grace_ms, f->first->conf->drain_timeout_ms);
     else
         fleet_abort(f);
+}
+
+static struct listening listening;
+
+static void on_taken_over(void *context)
+{
+    struct fleet *f = context;
+    listening.unix_path[0] = '\0'; /* not ours to remove any more; nor is the pidfile */
+    taken_over = true;
+    fleet_drain(f, 0, f->first->conf->drain_timeout_ms);
+}
+
+static void on_cancel(void *context, uint32_t pid, struct slice key)
+{
+    fleet_cancel(context, pid, key);
+}
+
+static void on_strange_cancel(void *context, uint32_t pid, struct slice key)
+{
+    (void)context;
+    takeover_cancel(control, pid, key);
 }
 
 static void on_evidence(void *context, struct cluster *cluster)
@@ -246,19 +315,28 @@ static int run_fleet(struct snapshot *snapshot, const struct conf_sources *sourc
                      struct listening *l)
 {
     const struct conf *conf = snapshot->conf;
-    const struct control_hooks hooks = {on_cluster_changed, on_sampled, on_snapshot, on_shutdown,
-                                        &fleet};
+    const struct control_hooks hooks = {
+        .cluster_changed = on_cluster_changed,
+        .sampled = on_sampled,
+        .snapshot_ready = on_snapshot,
+        .taken_over = on_taken_over,
+        .cancel = on_cancel,
+        .shutdown = on_shutdown,
+        .context = &fleet,
+    };
     uint32_t worker_n = conf->workers ? conf->workers : cpus();
     if (worker_n > WORKER_PIDS_MAX)
         worker_n = WORKER_PIDS_MAX;
     control = control_new(snapshot, sources, &hooks);
     if (!control)
         return EXIT_CONFIG;
+    takeover_prepare(control, l->fds, l->n, l->given.older);
     console_init(control);
     fleet.console = console_query;
     fleet.console_look = gates_look;
     fleet.reports = (struct hub_reports){on_evidence, on_role_seen, on_catalog, &fleet};
     fleet.all_stopped = on_all_stopped;
+    fleet.strange_cancel = on_strange_cancel;
     fleet.context = &fleet;
     kdf_start();
     if (fleet_start(&fleet, worker_n, snapshot, l->fds, l->n) != 0) {
@@ -270,6 +348,7 @@ static int run_fleet(struct snapshot *snapshot, const struct conf_sources *sourc
     LOG(LOG_INFO, "process.started", LF_S("version", PGWEIR_VERSION),
         LF_U("pid", (uint64_t)getpid()), LF_U("workers", worker_n), LF_U("port", conf->listen_port),
         LF_S("io", "io_uring"));
+    takeover_start(control);
     control_run(control);
     kdf_stop();
     fleet_join(&fleet);
@@ -280,7 +359,7 @@ static int run_fleet(struct snapshot *snapshot, const struct conf_sources *sourc
 static int run(const struct conf_sources *sources, struct conf *conf)
 {
     char error[512];
-    struct listening l = {0};
+    struct listening *l = &listening;
     struct snapshot *snapshot = snapshot_new(conf, NULL, error, sizeof error);
     if (!snapshot) {
         fprintf(stderr, "pgweir: %s\n", error);
@@ -290,11 +369,11 @@ static int run(const struct conf_sources *sources, struct conf *conf)
     control_block_signals();
     raise_descriptor_limit();
     int code = 1;
-    if (open_listeners(&l, conf) && write_pidfile(conf))
-        code = run_fleet(snapshot, sources, &l);
-    if (l.unix_path[0])
-        unlink(l.unix_path);
-    if (conf->pidfile[0])
+    if (open_listeners(l, conf) && write_pidfile(conf))
+        code = run_fleet(snapshot, sources, l);
+    if (l->unix_path[0])
+        unlink(l->unix_path);
+    if (conf->pidfile[0] && !taken_over)
         unlink(conf->pidfile);
     snapshot_unref(snapshot);
     return code;

@@ -58,6 +58,7 @@ struct control *control_new(struct snapshot *first, const struct conf_sources *s
                           .stop_mail.deliver = deliver_stop,
                           .reload_mail.deliver = deliver_reload};
     list_init(&c->observed);
+    takeover_init(c);
     list_init(&c->catalogs);
     reload_configure_log(first->conf);
     if (open_log(c))
@@ -83,16 +84,18 @@ static void close_all(struct control *c)
     c->stopping = c->closed = true;
     c->running = false;
     signals_stop(c);
+    takeover_stop(c);
     observe_stop(c);
     catalog_jobs_stop(c);
     outbox_close(c->outbox);
     uint64_t deadline_ms = c->loop->now_ms + CLOSE_MS;
     while ((!list_empty(&c->observed) || !list_empty(&c->catalogs) || c->signal_watch.armed ||
-            atomic_load(&c->loop->inbox)) &&
+            takeover_waits(c) || atomic_load(&c->loop->inbox)) &&
            c->loop->now_ms < deadline_ms)
         loop_turn(c->loop, deadline_ms);
     if (c->signal_watch.loop && !c->signal_watch.armed)
         watch_close(&c->signal_watch);
+    takeover_close(c);
 }
 
 void control_run(struct control *c)

@@ -34,6 +34,10 @@ struct control_hooks {
     void (*sampled)(void *context, struct cluster *cluster);
     /* After a reload: hands over one reference. The options are valid, the log follows them. */
     void (*snapshot_ready)(void *context, struct snapshot *snapshot);
+    /* The sockets are another process's too now: as shutdown(CONTROL_DRAIN), but they stay in use. */
+    void (*taken_over)(void *context);
+    /* Another process was asked to cancel what may be one of our clients' (takeover.h). */
+    void (*cancel)(void *context, uint32_t pid, struct slice key);
     /* stage: enum control_stage; each at most once, rising. */
     void (*shutdown)(void *context, unsigned stage);
     void *context;

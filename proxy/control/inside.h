@@ -7,12 +7,28 @@
  * ejection.c  replicas that fail more often than the others
  * pg.c        libpq                              catalog_*.c what the primary's catalog says of user objects
  * reload.c    reading files again                signals.c what the operator sends
+ * takeover.c  the listening sockets, from one process to the next
  */
 #ifndef CONTROL_INSIDE_H
 #define CONTROL_INSIDE_H
 
 #include "proxy/control/control.h"
 #include "proxy/control/dns.h"
+#include "proxy/control/takeover.h"
+
+/* A socket and what waits for it. */
+struct channel {
+    struct watch watch;
+    int fd; /* -1: none */
+};
+
+struct takeover {
+    struct control *control;
+    struct channel offer, newer, older; /* where others ask; who has asked; whom we asked */
+    bool has_older;                     /* for good: written before the workers start */
+    unsigned n;
+    int fds[TAKEOVER_FDS_MAX];
+};
 
 struct control {
     struct loop *loop;
@@ -30,6 +46,8 @@ struct control {
     int signal_fd;
     struct watch signal_watch;
     unsigned stage; /* enum control_stage, 0: none yet */
+    struct takeover takeover;
+    bool taken_over; /* a new process has our sockets */
     /* reload.c */
     struct outbox *outbox;
     int log_fd; /* opened by control_new() for control_run() */
@@ -52,6 +70,15 @@ void observe_stop(struct control *control);
 /* ---- signals.c ---- */
 void signals_start(struct control *control);
 void signals_stop(struct control *control);
+
+/* A new process listens: as after SIGTERM, but nobody has to be waited for. */
+void control_taken_over(struct control *control);
+
+/* ---- takeover.c ---- */
+void takeover_init(struct control *control);
+void takeover_stop(struct control *control);
+bool takeover_waits(const struct control *control);
+void takeover_close(struct control *control);
 
 /* ---- reload.c ---- */
 /* Blocks: for start-up and the helper. -1: errno; "" is stderr. */

@@ -49,6 +49,17 @@ static void raise_stage(struct control *c, unsigned stage)
     c->hooks.shutdown(c->hooks.context, stage);
 }
 
+void control_taken_over(struct control *c)
+{
+    if (c->taken_over)
+        return;
+    c->taken_over = true;
+    if (c->stage < CONTROL_DRAIN) {
+        c->stage = CONTROL_DRAIN;
+        c->hooks.taken_over(c->hooks.context);
+    }
+}
+
 static void act(struct control *c, enum action action)
 {
     switch (action) {

@@ -218,9 +218,8 @@ void listener_stop(struct listener *l)
 /* EMFILE and its like end a multishot accept: try again after a pause, never in a spin. */
 static void on_accept(struct listener *l, const struct port_event *ev)
 {
-    if (ev->res >= 0 && l->stopping)
-        l->loop->port->ops->close(l->loop->port, ev->res);
-    else if (ev->res >= 0)
+    if (ev->res >=
+        0) /* while it stops, too: the kernel has told that client that it is connected */
         l->fn(l->loop, ev->res, l->context);
     else if (ev->res != -ECANCELED)
         l->loop->stats.accept_errors++;

@@ -12,7 +12,8 @@
 
 #include <stdlib.h>
 
-#define PACE_MS 10 /* between two clients of a worker that leave, if there is time for that */
+#define PACE_MS 10    /* between two clients of a worker that leave, if there is time for that */
+#define LOGIN_MS 2000 /* for who has just been accepted */
 #define ABORT_MS 2000
 
 struct drain_mail {
@@ -78,7 +79,7 @@ void session_take_turn(struct session *s)
     if (s->cancel)
         session_close(s, "cancel_request");
     else if (s->state == SESSION_STARTUP || s->state == SESSION_AUTH)
-        session_fatal(s, "57P03", "pgweir is shutting down", NULL, NULL);
+        timer_start(&loop->timers, &s->timer, loop->now_ms + LOGIN_MS);
     else if (s->state == SESSION_READY && !s->half_closed_ms)
         timer_start(&loop->timers, &s->timer, loop->now_ms + in_ms);
 }
@@ -98,6 +99,36 @@ static void each_session(struct worker *w, void (*fn)(struct session *s))
     for (struct list *n = w->sessions.next; n != &w->sessions; n = next) {
         next = n->next;
         fn(LIST_ENTRY(n, struct session, node));
+    }
+}
+
+static void on_last_client(struct loop *loop, struct mail *mail)
+{
+    worker_of(loop)->no_more_clients = true;
+    free(mail);
+}
+
+/* The worker that accepts has nobody left in hand: its mail to the others comes behind the last client. */
+static void tell_last_client(struct worker *w)
+{
+    for (uint32_t i = 0; i < w->fleet->worker_n; i++) {
+        struct mail *m = calloc(1, sizeof *m);
+        CHECK(m != NULL);
+        m->deliver = on_last_client;
+        loop_post(w->fleet->workers[i].loop, m);
+    }
+}
+
+static void drain(struct worker *w)
+{
+    bool accepts = w->id == 0;
+    while (w->stage == WORKER_DRAINS && (w->session_n > 0 || !w->no_more_clients) &&
+           w->loop->now_ms < w->stage_until_ms) {
+        if (accepts && w->loop->stopping_n == 0) {
+            accepts = false;
+            tell_last_client(w);
+        }
+        loop_turn(w->loop, w->stage_until_ms);
     }
 }
 
@@ -124,8 +155,7 @@ void worker_run(struct worker *w)
         loop_turn(loop, w->stage_until_ms);
     if (w->stage == WORKER_GRACE)
         begin_drain(w);
-    while (w->stage == WORKER_DRAINS && w->session_n > 0 && loop->now_ms < w->stage_until_ms)
-        loop_turn(loop, w->stage_until_ms);
+    drain(w);
     w->stage = WORKER_ENDS;
     worker_stop_listening(w);
     each_session(w, abort_session);

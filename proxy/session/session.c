@@ -217,6 +217,8 @@ static void on_timer(struct timer *timer)
         session_leave(s);
     else if (s->cancel)
         session_close(s, "cancel_request");
+    else if (s->worker->stage >= WORKER_DRAINS)
+        session_fatal(s, "57P03", "pgweir is shutting down", NULL, NULL);
     else
         session_fatal(s, "08006", "login timed out",
                       "client_login_timeout: the login was not complete in time", NULL);

@@ -110,29 +110,44 @@ static void on_cancel_mail(struct loop *loop, struct mail *mail)
              i++) /* no early exit: a key is not guessed byte by byte */
             differ |= (unsigned)(s->key[i] ^ m->key[i]);
     }
+    struct fleet *fleet = worker_of(loop)->fleet;
+    if (differ && fleet->strange_cancel)
+        fleet->strange_cancel(fleet->context, m->pid, (struct slice){m->key, m->key_n});
     if (differ || !session_cancel(s, &m->wish))
         on_cancel_ended(&m->wish);
 }
 
-static void take_cancel(struct session *s, const struct startup *startup)
+/* To the worker that its number is about; any of them passes on what is for nobody here. */
+static struct cancel_mail *mail_cancel(struct fleet *fleet, uint32_t pid, struct slice key,
+                                       struct session *from)
 {
-    struct fleet *fleet = s->worker->fleet;
-    uint32_t worker = startup->cancel_pid >> WORKER_PID_BITS;
-    if (worker >= fleet->worker_n || startup->cancel_key.n > PUT_CLIENT_KEY_MAX) {
-        session_close(s, "cancel_request");
-        return;
-    }
+    uint32_t number = pid >> WORKER_PID_BITS;
+    struct worker *worker = &fleet->workers[number < fleet->worker_n ? number : 0];
     struct cancel_mail *m = calloc(1, sizeof *m);
     CHECK(m != NULL);
     *m = (struct cancel_mail){.mail.deliver = on_cancel_mail,
                               .wish.ended = on_cancel_ended,
-                              .home = s->worker,
-                              .from = s,
-                              .pid = startup->cancel_pid,
-                              .key_n = (uint8_t)startup->cancel_key.n};
-    memcpy(m->key, startup->cancel_key.p, startup->cancel_key.n);
-    s->cancel = m;
-    loop_post(fleet->workers[worker].loop, &m->mail);
+                              .home = from ? from->worker : worker,
+                              .from = from,
+                              .pid = pid,
+                              .key_n = (uint8_t)key.n};
+    memcpy(m->key, key.p, key.n);
+    loop_post(worker->loop, &m->mail);
+    return m;
+}
+
+void fleet_cancel(struct fleet *fleet, uint32_t pid, struct slice key)
+{
+    if (key.n <= PUT_CLIENT_KEY_MAX)
+        mail_cancel(fleet, pid, key, NULL);
+}
+
+static void take_cancel(struct session *s, const struct startup *startup)
+{
+    if (startup->cancel_key.n > PUT_CLIENT_KEY_MAX)
+        session_close(s, "cancel_request");
+    else
+        s->cancel = mail_cancel(s->worker->fleet, startup->cancel_pid, startup->cancel_key, s);
 }
 
 /* ---- StartupMessage ---- */

@@ -55,6 +55,7 @@ struct worker {
     struct hitters primary_reads; /* why reads stayed on the primary */
     enum worker_stage stage;      /* see drain.c */
     uint64_t stage_until_ms, drain_timeout_ms;
+    bool no_more_clients; /* are on their way to us */
 };
 
 /* What had not ended when a worker stopped: zeros, or something is wrong. */
@@ -76,6 +77,8 @@ struct fleet {
     void (*console_look)(struct session *session); /* console_wait is due */
     struct hub_reports reports;
     void (*all_stopped)(void *context); /* on the last worker's thread */
+    /* A cancel request for nobody here. NULL: dropped */
+    void (*strange_cancel)(void *context, uint32_t pid, struct slice key);
     void *context;
     pthread_barrier_t stopping, nobody_posts;
     atomic_uint stopped_n;
@@ -100,6 +103,8 @@ void fleet_sampled(struct fleet *fleet, struct cluster *cluster);
 /* Go on for grace_ms, then let the clients leave; at the end of timeout_ms what is left is cut (drain.c). */
 void fleet_drain(struct fleet *fleet, uint64_t grace_ms, uint64_t timeout_ms);
 void fleet_abort(struct fleet *fleet);
+/* A cancel request that another process got. */
+void fleet_cancel(struct fleet *fleet, uint32_t pid, struct slice key);
 /* Wait until all threads have ended, log the line that shows what is still in flight, free all. */
 void fleet_join(struct fleet *fleet);
 
