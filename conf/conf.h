@@ -85,6 +85,13 @@ enum {
 #define CONF_ENUM_tx_reads(V)           \
     V(CONF_TX_READS_PRIMARY, "primary") \
     V(CONF_TX_READS_OPTIMISTIC, "optimistic")
+#define CONF_ENUM_queue_discipline(V) \
+    V(CONF_QUEUE_FIFO, "fifo")        \
+    V(CONF_QUEUE_CODEL, "codel")
+#define CONF_ENUM_shed_severity(V) \
+    V(CONF_SHED_ERROR, "error")    \
+    V(CONF_SHED_FATAL, "fatal")    \
+    V(CONF_SHED_PGBOUNCER, "pgbouncer")
 #define CONF_ENUM_log_routes(V)       \
     V(CONF_ROUTES_NONE, "none")       \
     V(CONF_ROUTES_CHANGES, "changes") \
@@ -103,6 +110,8 @@ enum conf_balance { CONF_ENUM_balance(CONF_ENUM_CONSTANT) };
 enum conf_primary_reads { CONF_ENUM_primary_reads(CONF_ENUM_CONSTANT) };
 enum conf_route { CONF_ENUM_route(CONF_ENUM_CONSTANT) };
 enum conf_tx_reads { CONF_ENUM_tx_reads(CONF_ENUM_CONSTANT) };
+enum conf_queue_discipline { CONF_ENUM_queue_discipline(CONF_ENUM_CONSTANT) };
+enum conf_shed_severity { CONF_ENUM_shed_severity(CONF_ENUM_CONSTANT) };
 enum conf_log_routes { CONF_ENUM_log_routes(CONF_ENUM_CONSTANT) };
 #undef CONF_ENUM_CONSTANT
 
@@ -129,13 +138,23 @@ enum {
     CONF_SET_ROUTE = 1 << 9,
     CONF_SET_TX_READS = 1 << 8,
     CONF_SET_MIN_POOL_SIZE = 1 << 10,
+    CONF_SET_READ_QUEUE_TIMEOUT = 1 << 16,
+    CONF_SET_WRITE_QUEUE_TIMEOUT = 1 << 17,
+    CONF_SET_QUERY_TIMEOUT = 1 << 18,
+    CONF_SET_TRANSACTION_TIMEOUT = 1 << 19,
+    CONF_SET_IDLE_TRANSACTION_TIMEOUT = 1 << 20,
+    CONF_SET_CLIENT_IDLE_TIMEOUT = 1 << 21,
+    CONF_SET_SHED_SEVERITY = 1 << 22,
 };
 struct conf_overrides {
     uint32_t set; /* CONF_SET_* of the fields that are set */
     uint32_t pool_size, min_pool_size;
     enum conf_pool_mode pool_mode;
-    uint64_t queue_timeout_ms;
+    uint64_t queue_timeout_ms, read_queue_timeout_ms, write_queue_timeout_ms;
+    uint64_t query_timeout_ms, transaction_timeout_ms, idle_transaction_timeout_ms;
+    uint64_t client_idle_timeout_ms;
     uint64_t server_lifetime_ms;
+    enum conf_shed_severity shed_severity;
     enum conf_route route;
     enum conf_tx_reads tx_reads;
 };
@@ -248,8 +267,19 @@ uint32_t conf_pool_size(const struct conf *conf, const struct conf_database *db,
 uint32_t conf_min_pool_size(const struct conf *conf, const struct conf_database *db);
 enum conf_pool_mode conf_pool_mode(const struct conf *conf, const struct conf_database *db,
                                    const struct conf_user *user);
+/* Of reads, or of what has to run on the primary. The narrowest of user, database and global that says anything
+ * counts, and in it the timeout of that kind before the one of both. */
 uint64_t conf_queue_timeout_ms(const struct conf *conf, const struct conf_database *db,
-                               const struct conf_user *user);
+                               const struct conf_user *user, bool reads);
+enum conf_shed_severity conf_shed_severity(const struct conf *conf, const struct conf_database *db,
+                                           const struct conf_user *user);
+/* How long a client may do what; 0: no limit. */
+struct conf_client_limits {
+    uint64_t query_ms, transaction_ms, idle_transaction_ms, idle_ms;
+};
+struct conf_client_limits conf_client_limits(const struct conf *conf,
+                                             const struct conf_database *db,
+                                             const struct conf_user *user);
 uint64_t conf_server_lifetime_ms(const struct conf *conf, const struct conf_database *db);
 /* auto where nothing is said. */
 enum conf_route conf_route(const struct conf_database *db, const struct conf_user *user);

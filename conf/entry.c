@@ -82,6 +82,23 @@ struct entry_key {
          (own) + offsetof(struct conf_overrides, tx_reads)}, \
             CONF_SET_TX_READS, NULL                          \
     }
+/* What a database or a user sets instead of an option: `what` marks it as set. */
+#define OWN(name, kind, max, unit, words, own, member, what)                                      \
+    {                                                                                             \
+        {name, kind, 0, max, unit, words, (own) + offsetof(struct conf_overrides, member)}, what, \
+            NULL                                                                                  \
+    }
+#define OWN_MS(name, own, member, what) OWN(name, KIND_MS, YEAR_MS, "s", NULL, own, member, what)
+#define CLIENT_LIMITS(own)                                                                        \
+    OWN_MS("read_queue_timeout", own, read_queue_timeout_ms, CONF_SET_READ_QUEUE_TIMEOUT),        \
+        OWN_MS("write_queue_timeout", own, write_queue_timeout_ms, CONF_SET_WRITE_QUEUE_TIMEOUT), \
+        OWN_MS("query_timeout", own, query_timeout_ms, CONF_SET_QUERY_TIMEOUT),                   \
+        OWN_MS("transaction_timeout", own, transaction_timeout_ms, CONF_SET_TRANSACTION_TIMEOUT), \
+        OWN_MS("idle_transaction_timeout", own, idle_transaction_timeout_ms,                      \
+               CONF_SET_IDLE_TRANSACTION_TIMEOUT),                                                \
+        OWN_MS("client_idle_timeout", own, client_idle_timeout_ms, CONF_SET_CLIENT_IDLE_TIMEOUT), \
+        OWN("shed_severity", KIND_ENUM, 0, "", shed_severity_words, own, shed_severity,           \
+            CONF_SET_SHED_SEVERITY)
 #define QUEUE_TIMEOUT(name, own)                                     \
     {                                                                \
         {name,                                                       \
@@ -120,6 +137,7 @@ static const struct entry_key database_keys[] = {
     POOL_MODE(DB(db.own)),
     QUEUE_TIMEOUT("queue_timeout", DB(db.own)),
     QUEUE_TIMEOUT("query_wait_timeout", DB(db.own)),
+    CLIENT_LIMITS(DB(db.own)),
     SERVER_LIFETIME(DB(db.own)),
     ROUTE(DB(db.own)),
     TX_READS(DB(db.own)),
@@ -145,13 +163,10 @@ static const struct entry_key user_keys[] = {
     TX_READS(USER(user.own)),
     QUEUE_TIMEOUT("queue_timeout", USER(user.own)),
     QUEUE_TIMEOUT("query_wait_timeout", USER(user.own)),
+    CLIENT_LIMITS(USER(user.own)),
     LATER_ONLY("reserve_pool_size", "there are no reserve servers; raise pool_size"),
     LATER_ONLY("max_user_connections", "servers are limited by pool only"),
     LATER_ONLY("max_user_client_connections", "clients are limited by max_client_conn only"),
-    LATER_ONLY("query_timeout", "use statement_timeout of PostgreSQL"),
-    LATER_ONLY("idle_transaction_timeout", "use idle_in_transaction_session_timeout of PostgreSQL"),
-    LATER_ONLY("transaction_timeout", "use transaction_timeout of PostgreSQL 17"),
-    LATER_ONLY("client_idle_timeout", "idle clients stay connected"),
 };
 
 enum entry_type { ENTRY_DATABASE, ENTRY_USER };

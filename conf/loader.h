@@ -25,7 +25,7 @@ struct secret_draft {
     struct origin at;
 };
 
-enum { ENTRY_KEY_MAX = 32 }; /* keys of one kind of entry */
+enum { ENTRY_KEY_MAX = 64 }; /* keys of one kind of entry */
 
 struct loader {
     const struct conf_sources *src;

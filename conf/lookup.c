@@ -100,11 +100,48 @@ enum conf_pool_mode conf_pool_mode(const struct conf *conf, const struct conf_da
     return own ? own->pool_mode : conf->pool_mode;
 }
 
-uint64_t conf_queue_timeout_ms(const struct conf *conf, const struct conf_database *db,
-                               const struct conf_user *user)
+/* False: this scope says nothing of it. */
+static bool queue_timeout_of(const struct conf_overrides *own, bool reads, uint64_t *ms)
 {
-    const struct conf_overrides *own = owner(db, user, CONF_SET_QUEUE_TIMEOUT);
-    return own ? own->queue_timeout_ms : conf->queue_timeout_ms;
+    uint64_t kind_ms = reads ? own->read_queue_timeout_ms : own->write_queue_timeout_ms;
+    if (kind_ms == 0 && !(own->set & CONF_SET_QUEUE_TIMEOUT))
+        return false;
+    *ms = kind_ms ? kind_ms : own->queue_timeout_ms;
+    return true;
+}
+
+uint64_t conf_queue_timeout_ms(const struct conf *conf, const struct conf_database *db,
+                               const struct conf_user *user, bool reads)
+{
+    uint64_t ms, kind_ms = reads ? conf->read_queue_timeout_ms : conf->write_queue_timeout_ms;
+    if ((user && queue_timeout_of(&user->own, reads, &ms)) ||
+        (db && queue_timeout_of(&db->own, reads, &ms)))
+        return ms;
+    return kind_ms ? kind_ms : conf->queue_timeout_ms;
+}
+
+enum conf_shed_severity conf_shed_severity(const struct conf *conf, const struct conf_database *db,
+                                           const struct conf_user *user)
+{
+    const struct conf_overrides *own = owner(db, user, CONF_SET_SHED_SEVERITY);
+    return own ? own->shed_severity : conf->shed_severity;
+}
+
+struct conf_client_limits conf_client_limits(const struct conf *conf,
+                                             const struct conf_database *db,
+                                             const struct conf_user *user)
+{
+    const struct conf_overrides *query = owner(db, user, CONF_SET_QUERY_TIMEOUT),
+                                *tx = owner(db, user, CONF_SET_TRANSACTION_TIMEOUT),
+                                *idle_tx = owner(db, user, CONF_SET_IDLE_TRANSACTION_TIMEOUT),
+                                *idle = owner(db, user, CONF_SET_CLIENT_IDLE_TIMEOUT);
+    return (struct conf_client_limits){
+        .query_ms = query ? query->query_timeout_ms : conf->query_timeout_ms,
+        .transaction_ms = tx ? tx->transaction_timeout_ms : conf->transaction_timeout_ms,
+        .idle_transaction_ms =
+            idle_tx ? idle_tx->idle_transaction_timeout_ms : conf->idle_transaction_timeout_ms,
+        .idle_ms = idle ? idle->client_idle_timeout_ms : conf->client_idle_timeout_ms,
+    };
 }
 
 uint64_t conf_server_lifetime_ms(const struct conf *conf, const struct conf_database *db)

@@ -41,6 +41,8 @@ const struct word tx_reads_words[] = {CONF_ENUM_tx_reads(WORD){0}};
 static const struct word consistency_words[] = {CONF_ENUM_consistency(WORD){0}};
 static const struct word balance_words[] = {CONF_ENUM_balance(WORD){0}};
 static const struct word primary_reads_words[] = {CONF_ENUM_primary_reads(WORD){0}};
+static const struct word queue_discipline_words[] = {CONF_ENUM_queue_discipline(WORD){0}};
+const struct word shed_severity_words[] = {CONF_ENUM_shed_severity(WORD){0}};
 static const struct word log_routes_words[] = {CONF_ENUM_log_routes(WORD){0}};
 
 #define KIND_flag KIND_FLAG

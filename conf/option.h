@@ -40,7 +40,7 @@ void words_print(const struct word *words, const char *between, const char *last
                  size_t size);
 
 extern const struct word pool_mode_words[], route_words[];
-extern const struct word tx_reads_words[];
+extern const struct word tx_reads_words[], shed_severity_words[];
 
 enum option_id {
 #define OPT(name, ...) OPTION_##name,

@@ -4,6 +4,7 @@
 #include "proxy/admin/gates.h"
 #include "proxy/admin/gather.h"
 #include "proxy/admin/pins.h"
+#include "proxy/admin/queues.h"
 #include "proxy/admin/routes.h"
 #include "proxy/admin/rows.h"
 #include "proxy/control/control.h"
@@ -273,6 +274,7 @@ static const struct command {
     {"show primary_reads", "SHOW PRIMARY_READS", show_primary_reads},
     {"show pins", "SHOW PINS", show_pins},
     {"show pools", "SHOW POOLS", show_pools},
+    {"show queues", "SHOW QUEUES", show_queues},
     {"show config", "SHOW CONFIG", show_config},
     {"show help", "SHOW HELP", help},
     {"reload", "RELOAD", reload},

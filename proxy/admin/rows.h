@@ -7,7 +7,7 @@
 #define TEXT_OID 25
 #define INT4_OID 23
 #define INT8_OID 20
-#define COLUMNS_MAX 16
+#define COLUMNS_MAX 24
 #define ROW_MAX 2048
 
 /* Texts that were added must live until the row is sent; numbers are kept in it. */

@@ -24,7 +24,9 @@ struct budget {
     unsigned greeting_n;
     atomic_uint refs;
     atomic_uint used;
-    atomic_uint waiting_n;                      /* workers whose since_ms is not 0 */
+    atomic_uint coming;    /* of those in use: not logged in yet */
+    atomic_uint queued[2]; /* of node 0: waiters of all workers, by enum want */
+    atomic_uint waiting_n; /* workers whose since_ms is not 0 */
     atomic_uint_fast64_t since_ms[WORKERS_MAX]; /* the oldest waiter of each worker; 0: none */
     _Atomic(struct pool *)
         pools[WORKERS_MAX]; /* written by its worker; others only look whether it is there */

@@ -58,9 +58,14 @@ static void use_snapshot(struct pool_set *set, struct snapshot *snapshot,
     struct slice user = slice_of(set->user);
     const char *secret = conf_secret(conf, user);
     bool own = db->user[0] != '\0' && slice_is(user, db->user) && db->password[0] != '\0';
+    const struct conf_user *of = conf_user(conf, user);
     set->snapshot = snapshot_ref(snapshot);
     set->db = db;
-    set->pool_size = conf_pool_size(conf, db, conf_user(conf, user));
+    set->pool_size = conf_pool_size(conf, db, of);
+    set->queue_ms[WANT_PRIMARY] = conf_queue_timeout_ms(conf, db, of, false);
+    set->queue_ms[WANT_READ] = conf_queue_timeout_ms(conf, db, of, true);
+    set->shed_severity = conf_shed_severity(conf, db, of);
+    set->limits = conf_client_limits(conf, db, of);
     set->min_pool_size = set->own ? 0 : conf_min_pool_size(conf, db);
     nodes_configure(set);
     const char *password = own || (db->password[0] && db->user[0] == '\0') ? db->password
@@ -185,6 +190,7 @@ static void set_free(struct pool_set *set)
         struct pool *pool = &set->pools[i];
         CHECK(list_empty(&pool->idle) && list_empty(&pool->busy));
         timer_stop(&set->hub->loop->timers, &pool->retry);
+        free(pool->failure);
         if (!set->own) {
             budget_wait(pool->budget, set->hub->worker, 0);
             pool->budget->pools[set->hub->worker] = NULL;

@@ -25,11 +25,22 @@ bool pool_dial(struct pool *pool);
 /* A MOVING server leaves this worker. */
 void pool_server_leaves(struct server *server);
 
+/* ---- queue.c ---- */
+static inline const char *queue_role_text(enum want want)
+{
+    return want == WANT_PRIMARY ? "primary" : "read";
+}
+/* Join the queue. False: it is full. */
+bool queue_enter(struct waiter *waiter, uint64_t timeout_ms);
+void queue_leave(struct waiter *waiter);
+void queue_served(struct waiter *waiter); /* the same, with a server */
+bool queue_is_newest_first(const struct pool_set *set, enum want want);
+/* While it stands: who has waited too long goes. */
+void queue_shed_late(struct pool_set *set, enum want want);
+
 /* ---- nodes.c ---- */
 /* Weights and zones, of set->db. */
 void nodes_configure(struct pool_set *set);
-/* The nodes that may serve this waiter now. */
-uint32_t nodes_for(const struct pool_set *set, struct waiter *w);
 /* The balancer's choice, of a mask that is not empty: to lend a server, to open one. */
 uint32_t nodes_pick(struct pool_set *set, uint32_t mask);
 uint32_t nodes_pick_to_dial(struct pool_set *set, uint32_t mask);

@@ -65,7 +65,7 @@ static uint32_t spill_nodes(const struct pool_set *set, uint32_t primary)
     return primary;
 }
 
-uint32_t nodes_for(const struct pool_set *set, struct waiter *w)
+uint32_t pool_nodes_for(const struct pool_set *set, struct waiter *w)
 {
     struct cluster_view view = cluster_view(set->cluster);
     uint32_t primary = view.primary == NODE_NONE ? 0 : 1U << view.primary;

@@ -12,8 +12,6 @@
 #define RESET_SQL_MAX 8192
 #define CHECK_HOLDS_MS 1000 /* for who waited for it */
 #define GRANT_LOOKS_MAX 64  /* waiters looked at for a server that is idle */
-#define PAUSE_LOOK_MS \
-    1000 /* a waiter of a database that is paused has so long to be served after RESUME */
 
 /* ---- state: one writer ---- */
 
@@ -58,6 +56,10 @@ void pool_server_state(struct server *s, enum server_state state)
         --*was;
     if (now)
         ++*now;
+    if (was == &s->pool->dialing_n)
+        atomic_fetch_sub(&s->pool->budget->coming, 1);
+    if (now == &s->pool->dialing_n)
+        atomic_fetch_add(&s->pool->budget->coming, 1);
     s->state = (uint8_t)state;
     list_remove(&s->node);
     if (state == SERVER_IDLE)
@@ -172,7 +174,7 @@ static uint64_t oldest_for(const struct pool_set *set, struct list *queue, uint3
     unsigned looks = GRANT_LOOKS_MAX;
     for (struct list *n = queue->next; n != queue && looks > 0; n = n->next, looks--) {
         struct waiter *w = LIST_ENTRY(n, struct waiter, node);
-        if (nodes_for(set, w) & 1U << node)
+        if (pool_nodes_for(set, w) & 1U << node)
             return w->since_ms;
     }
     return 0;
@@ -182,73 +184,6 @@ static uint64_t oldest_for(const struct pool_set *set, struct list *queue, uint3
 uint64_t pool_waiting_since(struct pool_set *set, uint32_t node)
 {
     return older(oldest_for(set, &set->writers, node), oldest_for(set, &set->readers, node));
-}
-
-/* ---- waiters ---- */
-
-static void dequeue(struct waiter *w)
-{
-    struct pool_set *set = w->set;
-    list_remove(&w->node);
-    timer_stop(&set->hub->loop->timers, &w->deadline);
-    if (w->want == WANT_PRIMARY)
-        set->writer_n--;
-    else
-        set->reader_n--;
-}
-
-void pool_refuse(struct waiter *w, enum refusal why, const struct refused_text *text)
-{
-    dequeue(w);
-    w->ops->refused(w, why, text);
-}
-
-static void on_waiter_deadline(struct timer *timer)
-{
-    struct waiter *w = LIST_ENTRY(timer, struct waiter, deadline);
-    struct pool_set *set = w->set;
-    struct loop *loop = set->hub->loop;
-    uint64_t more_ms = w->ops->more_ms ? w->ops->more_ms(w) : 0;
-    if (gate_is_paused(set->gate)) /* the operator decides how long */
-        more_ms = PAUSE_LOOK_MS;
-    if (more_ms) {
-        timer_start(&loop->timers, &w->deadline, loop->now_ms + more_ms);
-        return;
-    }
-    set->hub->sheds++;
-    pool_refuse(w, REFUSED_TIMEOUT, NULL);
-    borrow_tell(set);
-}
-
-void waiter_init(struct waiter *w, const struct waiter_ops *ops, void *owner)
-{
-    *w = (struct waiter){.ops = ops, .owner = owner};
-    list_init(&w->node);
-    timer_init(&w->deadline, on_waiter_deadline);
-}
-
-void pool_withdraw(struct waiter *w)
-{
-    if (!waiter_waits(w))
-        return;
-    dequeue(w);
-    borrow_tell(w->set);
-}
-
-static void enqueue(struct waiter *w, uint64_t timeout_ms)
-{
-    struct pool_set *set = w->set;
-    struct loop *loop = set->hub->loop;
-    w->since_ms = loop->now_ms;
-    if (w->want == WANT_PRIMARY) {
-        list_push_back(&set->writers, &w->node);
-        set->writer_n++;
-    } else {
-        list_push_back(&set->readers, &w->node);
-        set->reader_n++;
-    }
-    if (timeout_ms)
-        timer_start(&loop->timers, &w->deadline, loop->now_ms + timeout_ms);
 }
 
 /* ---- dialling ---- */
@@ -266,7 +201,7 @@ static uint32_t wanted_nodes(const struct pool_set *set, const struct list *queu
     uint32_t mask = 0;
     unsigned looks = GRANT_LOOKS_MAX;
     for (struct list *n = queue->next; n != queue && looks > 0; n = n->next, looks--)
-        mask |= nodes_for(set, LIST_ENTRY(n, struct waiter, node));
+        mask |= pool_nodes_for(set, LIST_ENTRY(n, struct waiter, node));
     return mask;
 }
 
@@ -328,7 +263,7 @@ static struct waiter *of_its_label(struct waiter *first, struct list *queue, uns
         struct waiter *w = LIST_ENTRY(n, struct waiter, node);
         if (w->since_ms > first->since_ms + POOL_FAIR_MS)
             break;
-        if (w->label == s->label && nodes_for(first->set, w) & 1U << s->pool->node)
+        if (w->label == s->label && pool_nodes_for(first->set, w) & 1U << s->pool->node)
             return w;
     }
     return first;
@@ -336,19 +271,20 @@ static struct waiter *of_its_label(struct waiter *first, struct list *queue, uns
 
 /* The oldest that can be served is served. Others wait for nodes that have no idle server, or for a unit
  * of primary_read_budget: they do not hold up those behind them, as far as we look. */
-static bool grant_one(struct pool_set *set, struct list *queue)
+static bool grant_one(struct pool_set *set, struct list *queue, bool newest_first)
 {
     unsigned looks = GRANT_LOOKS_MAX;
-    for (struct list *n = queue->next; n != queue && looks > 0; n = n->next, looks--) {
+    for (struct list *n = newest_first ? queue->prev : queue->next; n != queue && looks > 0;
+         n = newest_first ? n->prev : n->next, looks--) {
         struct waiter *w = LIST_ENTRY(n, struct waiter, node);
-        uint32_t mask = nodes_for(set, w);
+        uint32_t mask = pool_nodes_for(set, w);
         struct server *s = mask ? find_idle(set, mask, nodes_pick(set, mask), w) : NULL;
-        if (s)
+        if (s && !newest_first)
             w = of_its_label(w, queue, looks, s);
         if (!s || is_checked_first(s) || !spill_take(s, w))
             continue;
-        dequeue(w);
-        lend(s, w, nodes_for(set, w));
+        queue_served(w);
+        lend(s, w, pool_nodes_for(set, w));
         w->ops->granted(w, s);
         return true;
     }
@@ -363,9 +299,10 @@ static bool any_idle(const struct pool_set *set)
     return false;
 }
 
-static void grant_idle(struct pool_set *set, struct list *queue)
+static void grant_idle(struct pool_set *set, struct list *queue, enum want want)
 {
-    while (any_idle(set) && grant_one(set, queue))
+    queue_shed_late(set, want);
+    while (any_idle(set) && grant_one(set, queue, queue_is_newest_first(set, want)))
         ;
 }
 
@@ -380,8 +317,8 @@ void pool_pump(struct pool_set *set)
     set->pumping = true;
     while (set->pump_again) {
         set->pump_again = false;
-        grant_idle(set, &set->writers);
-        grant_idle(set, &set->readers);
+        grant_idle(set, &set->writers, WANT_PRIMARY);
+        grant_idle(set, &set->readers, WANT_READ);
     }
     set->pumping = false;
     pool_dial_for_all(set);
@@ -396,7 +333,7 @@ struct server *pool_lease(struct pool_set *set, struct waiter *w, enum want want
     w->want = (uint8_t)want;
     w->nodes = nodes;
     w->label = label;
-    uint32_t mask = nodes_for(set, w);
+    uint32_t mask = pool_nodes_for(set, w);
     if (mask) { /* who waits already cannot use a server that is idle: see grant_idle() */
         uint32_t first = nodes_pick(set, mask);
         struct server *s = find_idle(set, mask, first, w);
@@ -407,7 +344,8 @@ struct server *pool_lease(struct pool_set *set, struct waiter *w, enum want want
             return s;
         }
     }
-    enqueue(w, timeout_ms);
+    if (!queue_enter(w, timeout_ms))
+        return NULL;
     dial_for_waiters(set, want == WANT_PRIMARY ? &set->writers : &set->readers,
                      want == WANT_PRIMARY ? set->writer_n : set->reader_n);
     if (waiter_waits(w))
@@ -559,6 +497,8 @@ void pool_server_ready(struct server *s)
     struct pool *pool = s->pool;
     pool->backoff_ms = 0;
     pool->retry_ms = 0;
+    free(pool->failure);
+    pool->failure = NULL;
     s->label = label_ref(pool->set->connected ? pool->set->connected : pool->set->base);
     pool->set->tx = s->tx;
     report_role(s);
@@ -605,7 +545,7 @@ static void refuse_all(struct pool_set *set, struct list *queue, uint32_t node,
         &doomed); /* who is refused may wait again at once, or give a server to another waiter */
     for (struct list *n = queue->next; n != queue; n = next) {
         next = n->next;
-        if (nodes_for(set, LIST_ENTRY(n, struct waiter, node)) != 1U << node)
+        if (pool_nodes_for(set, LIST_ENTRY(n, struct waiter, node)) != 1U << node)
             continue;
         list_remove(n);
         list_push_back(&doomed, n);
@@ -620,12 +560,22 @@ void pool_on_retry(struct timer *timer)
     pool_pump(pool->set);
 }
 
+static void keep_failure(struct pool *pool, const char *sqlstate, const char *message)
+{
+    char *text;
+    if (asprintf(&text, "%s %s", sqlstate, message) < 0)
+        return;
+    free(pool->failure);
+    pool->failure = text;
+}
+
 void pool_dial_failed(struct pool *pool, const char *sqlstate, const char *message)
 {
     struct pool_set *set = pool->set;
     struct hub *hub = set->hub;
     uint64_t most_ms = set->snapshot->conf->server_login_retry_ms;
     hub->dial_failures++;
+    keep_failure(pool, sqlstate, message);
     if (pool->backoff_ms == 0 || is_final(set, sqlstate))
         LOG(LOG_WARN, "server.login_refused", LF_S("node", set->cluster->nodes[pool->node].label),
             LF_S("db", set->database), LF_S("user", set->user), LF_S("sqlstate", sqlstate),

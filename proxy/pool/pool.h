@@ -9,7 +9,7 @@
  * Release pool_release() of a clean server serves the oldest waiter of this worker, or one with the server's label that
  *         came at most POOL_FAIR_MS later; when that of another worker is POOL_FAIR_MS older, the server moves there.
  * Threads a hub and all below belong to one worker; budgets and mail connect them.
- * Limits  default_pool_size (exact over all workers), queue_timeout.
+ * Limits  default_pool_size (exact over all workers); of waiters: queue.h.
  */
 #ifndef POOL_POOL_H
 #define POOL_POOL_H
@@ -17,6 +17,7 @@
 #include "proxy/pool/budget.h"
 #include "proxy/pool/catalog_slot.h"
 #include "proxy/pool/gate.h"
+#include "proxy/pool/queue.h"
 #include "proxy/pool/server.h"
 #include "proxy/pool/shared_floor.h"
 #include "proxy/pool/snapshot.h"
@@ -48,7 +49,7 @@ struct hub {
     struct stmt_table stmts;
     uint64_t random;
     uint32_t server_n;
-    uint64_t label_syncs, moves, dials, dial_failures, sheds;
+    uint64_t label_syncs, moves, dials, dial_failures;
     struct timer sweep; /* old and idle servers are closed */
     bool stopping;
     struct hub_reports reports;
@@ -56,6 +57,7 @@ struct hub {
 
 struct pool {
     struct pool_set *set;
+    char *failure; /* what the newest login was refused with, "SQLSTATE text"; NULL: it was not */
     uint32_t node;
     struct budget *budget;
     struct list idle; /* most recently used first */
@@ -83,6 +85,9 @@ struct pool_set {
     bool have_keys;                 /* SCRAM pass-through: keys that a client proved */
     uint8_t client_key[SCRAM_KEY_BYTES], server_key[SCRAM_KEY_BYTES];
     uint32_t pool_size, min_pool_size;
+    uint64_t queue_ms[2]; /* by enum want: queue_timeout and its like */
+    enum conf_shed_severity shed_severity;
+    struct conf_client_limits limits;
     uint32_t refs;       /* sessions */
     bool own;            /* of one session: its only server is not shared */
     struct slice params; /* ... "name\0value\0" ... of its startup packet */
@@ -92,6 +97,7 @@ struct pool_set {
     struct list writers, readers; /* waiters, oldest first */
     uint32_t writer_n, reader_n;
     bool pumping, pump_again; /* in pool_pump() now; something changed since it looked */
+    struct queue queues[2];   /* the same two, by enum want */
     struct stmt_set
         proven; /* statements that PostgreSQL has accepted here, POOL_PROVEN_MAX at most */
     struct list labels;
@@ -107,7 +113,7 @@ struct pool_set {
 
 enum want { WANT_PRIMARY, WANT_READ };
 
-enum refusal { REFUSED_TIMEOUT, REFUSED_BY_SERVER, REFUSED_SHUTDOWN };
+enum refusal { REFUSED_TIMEOUT, REFUSED_CODEL, REFUSED_BY_SERVER, REFUSED_SHUTDOWN };
 
 /* What a server said when it refused our login; passed on to the waiters. */
 struct refused_text {
@@ -116,10 +122,11 @@ struct refused_text {
 
 struct waiter {
     struct list node;
-    struct timer deadline;
+    struct timer timer;
     struct pool_set *set;
-    struct label *label; /* borrowed */
-    uint64_t since_ms;
+    struct label *label;            /* borrowed */
+    uint64_t since_ms, deadline_ms; /* 0: it waits without one */
+    uint64_t notice_ms;             /* when it is told that it waits; 0: it was, or is not */
     uint64_t
         sequences_of; /* it asks for currval(): a server of which this is said, if there is one; else 0 */
     uint32_t nodes; /* WANT_READ: of these while one of them is readable; else its owner is asked */
@@ -134,6 +141,8 @@ struct waiter_ops {
     uint32_t (*readable)(struct waiter *waiter, struct cluster_view view);
     void (*granted)(struct waiter *waiter, struct server *server);
     uint64_t (*more_ms)(struct waiter *waiter); /* its deadline has come: wait on? May be NULL */
+    bool (*waits_long)(
+        struct waiter *waiter); /* query_wait_notify: whether it was told. May be NULL */
     void (*refused)(struct waiter *waiter, enum refusal why, const struct refused_text *text);
 };
 
@@ -183,10 +192,15 @@ enum pool_shortage pool_shortage(const struct pool_set *set);
 void pool_asked(struct server *server);
 
 void waiter_init(struct waiter *waiter, const struct waiter_ops *ops, void *owner);
-/* A server, leased, or NULL: the waiter is queued. timeout_ms 0: no deadline. */
+/* A server, leased, or NULL: the waiter is queued, or, if waiter_waits() says no, there is no room for it.
+ * timeout_ms 0: no deadline. */
 struct server *pool_lease(struct pool_set *set, struct waiter *waiter, enum want want,
                           uint32_t nodes, struct label *label, uint64_t timeout_ms);
 void pool_withdraw(struct waiter *waiter);
+/* The nodes that may serve it now. */
+uint32_t pool_nodes_for(const struct pool_set *set, struct waiter *waiter);
+/* Who waits in that queue, of all workers. */
+uint32_t pool_waiting(const struct pool_set *set, enum want want);
 static inline bool waiter_waits(const struct waiter *waiter)
 {
     return !list_empty(&waiter->node);

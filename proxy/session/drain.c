@@ -93,7 +93,7 @@ void worker_stop_listening(struct worker *w)
     w->listener_n = 0;
 }
 
-static void each_session(struct worker *w, void (*fn)(struct session *s))
+void worker_each_session(struct worker *w, void (*fn)(struct session *s))
 {
     struct list *next;
     for (struct list *n = w->sessions.next; n != &w->sessions; n = next) {
@@ -137,7 +137,7 @@ static void begin_drain(struct worker *w)
     w->stage = WORKER_DRAINS;
     w->stage_until_ms = w->loop->now_ms + w->drain_timeout_ms;
     worker_stop_listening(w);
-    each_session(w, session_take_turn);
+    worker_each_session(w, session_take_turn);
 }
 
 static void abort_session(struct session *s)
@@ -158,7 +158,7 @@ void worker_run(struct worker *w)
     drain(w);
     w->stage = WORKER_ENDS;
     worker_stop_listening(w);
-    each_session(w, abort_session);
+    worker_each_session(w, abort_session);
     hub_abort(&w->hub);
     loop_drain(loop, loop->now_ms + ABORT_MS);
     /* A server may be on its way to us from a worker that was slower: all are stopping now, so what

@@ -218,48 +218,6 @@ static uint32_t readable_now(struct waiter *waiter, struct cluster_view view)
     return floors_readable(s, view) & ~s->avoid;
 }
 
-static uint64_t queue_timeout_ms(const struct session *s)
-{
-    const struct conf *conf = conf_of(s);
-    return conf_queue_timeout_ms(conf, s->set->db, conf_user(conf, slice_of(s->set->user)));
-}
-
-/* No node can take what belongs on the primary. The last known one counts as long as it answers. */
-static bool primary_is_out(const struct session *s)
-{
-    struct cluster_view view = cluster_view(s->set->cluster);
-    if (view.primary == NODE_NONE)
-        return true;
-    enum node_why why = node_status(&s->set->cluster->nodes[view.primary]).why;
-    return why == NODE_UNREACHABLE || why == NODE_NO_ADDRESS || why == NODE_SAMPLE_OLD;
-}
-
-/* What waits, waits for the primary: so do reads while there is no replica. */
-static bool takes_primary(const struct session *s, enum want want)
-{
-    bool spills = pool_reads_spill(s->set, cluster_view(s->set->cluster));
-    return want == WANT_PRIMARY ||
-           (spills && conf_of(s)->primary_reads != CONF_PRIMARY_READS_NEVER);
-}
-
-/* How long a segment may wait: a failover is a pause, not an error. */
-static uint64_t patience_ms(const struct session *s, enum want want)
-{
-    uint64_t queue_ms = queue_timeout_ms(s), failover_ms = conf_of(s)->failover_wait_ms;
-    bool shorter = failover_ms != 0 && (queue_ms == 0 || failover_ms < queue_ms);
-    return shorter && takes_primary(s, want) && primary_is_out(s) ? failover_ms : queue_ms;
-}
-
-/* queue_timeout has passed: for what waits for a primary, failover_wait may not have. */
-static uint64_t more_ms(struct waiter *waiter)
-{
-    const struct session *s = waiter->owner;
-    uint64_t waited_ms = s->worker->loop->now_ms - waiter->since_ms;
-    uint64_t failover_ms = conf_of(s)->failover_wait_ms;
-    bool waits = takes_primary(s, waiter->want) && primary_is_out(s) && waited_ms < failover_ms;
-    return waits ? failover_ms - waited_ms : 0;
-}
-
 enum step lease_for_segment(struct session *s)
 {
     struct route route = decide(s);
@@ -272,9 +230,9 @@ enum step lease_for_segment(struct session *s)
     enum want want = want_of(s, &route);
     s->waiter.sequences_of = s->segment.flags & SQL_F_SEQUENCE ? s->serial : 0;
     struct server *server =
-        pool_lease(s->set, &s->waiter, want, route.nodes, s->label, patience_ms(s, want));
+        pool_lease(s->set, &s->waiter, want, route.nodes, s->label, shed_patience_ms(s, want));
     if (!server)
-        return STEP_WAIT;
+        return shed_or_wait(s);
     log_if_asked(s, &route, server);
     return attach(s, server);
 }
@@ -284,8 +242,11 @@ void lease_for_greeting(struct session *s)
     bool any = cluster_view(s->set->cluster).primary == NODE_NONE && !s->replication;
     enum want want = any ? WANT_READ : WANT_PRIMARY;
     s->waiter.sequences_of = 0;
-    struct server *server = pool_lease(s->set, &s->waiter, want, 0, s->label, patience_ms(s, want));
-    if (server && attach(s, server) == STEP_DONE)
+    struct server *server =
+        pool_lease(s->set, &s->waiter, want, 0, s->label, shed_patience_ms(s, want));
+    if (!server)
+        shed_or_wait(s);
+    else if (attach(s, server) == STEP_DONE)
         lease_after_sync(s);
 }
 
@@ -389,67 +350,6 @@ void lease_refuse(struct session *s, const char *sqlstate, const char *message, 
     session_run(s);
 }
 
-static void refuse_timeout(struct session *s)
-{
-    const struct waiter *w = &s->waiter;
-    const struct pool_set *set = s->set;
-    char message[128], detail[320];
-    uint32_t busy = 0;
-    for (uint32_t i = 0; i < set->cluster->node_n; i++)
-        busy += set->pools[i].leased_n;
-    uint64_t waited_ms = s->worker->loop->now_ms - w->since_ms;
-    enum pool_shortage shortage = w->want == WANT_READ ? pool_shortage(set) : POOL_SHORT_OF_SERVERS;
-    bool no_primary = takes_primary(s, w->want) && primary_is_out(s);
-    s->worker->stats.sheds++;
-    snprintf(detail, sizeof detail,
-             "PGWEIR-QUEUE-TIMEOUT pool=%.63s/%.63s role=%s limit=%" PRIu32 " busy=%" PRIu32
-             " waiting=%" PRIu32 " (queue_timeout, default_pool_size)",
-             set->database, set->user, w->want == WANT_PRIMARY ? "primary" : "read", set->pool_size,
-             busy, set->writer_n + set->reader_n);
-    if (shortage == POOL_SHORT_OF_REPLICAS) {
-        lease_refuse(s, "57P03", "no replica is able to serve this read",
-                     "PGWEIR-NO-REPLICA: no replica of this database may serve reads, and "
-                     "primary_reads = never keeps them from the primary.",
-                     "Retry with backoff and jitter; see SHOW NODES on the console.");
-        return;
-    }
-    if (no_primary) {
-        lease_refuse(
-            s, "57P03", "the database system is not accepting connections",
-            "PGWEIR-NO-PRIMARY: no node of this database is known to be the primary and answers "
-            "(failover_wait, queue_timeout).",
-            "Retry with backoff and jitter; see SHOW NODES on the console.");
-        return;
-    }
-    snprintf(message, sizeof message, "no server connection became available within %" PRIu64 " ms",
-             waited_ms);
-    if (shortage == POOL_SHORT_OF_BUDGET)
-        snprintf(detail, sizeof detail,
-                 "PGWEIR-READ-BUDGET pool=%.63s/%.63s limit=%" PRIu32
-                 ": no replica may serve reads, and the primary serves as many of them as it may "
-                 "(primary_read_budget, queue_timeout)",
-                 set->database, set->user, conf_of(s)->primary_read_budget);
-    lease_refuse(s, "53300", message, detail,
-                 "The database is saturated; retry with backoff and jitter.");
-}
-
-static void on_refused(struct waiter *waiter, enum refusal why, const struct refused_text *text)
-{
-    struct session *s = waiter->owner;
-    switch (why) {
-    case REFUSED_TIMEOUT:
-        refuse_timeout(s);
-        return;
-    case REFUSED_BY_SERVER:
-        lease_refuse(s, text->sqlstate, text->message, "The server refused the login of pgweir.",
-                     NULL);
-        return;
-    case REFUSED_SHUTDOWN:
-        session_fatal(s, "57P01", "terminating connection due to shutdown of pgweir", NULL, NULL);
-        return;
-    }
-}
-
 /* ---- the server's upcalls ---- */
 
 static void on_server_input(void *lessee, struct server *server)
@@ -533,8 +433,9 @@ const struct waiter_ops lease_waiter_ops = {
     .lessee = &session_lessee_ops,
     .readable = readable_now,
     .granted = on_granted,
-    .more_ms = more_ms,
-    .refused = on_refused,
+    .more_ms = shed_more_ms,
+    .waits_long = shed_waits_long,
+    .refused = shed_refused,
 };
 
 /* ---- giving back ---- */

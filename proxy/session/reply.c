@@ -20,6 +20,8 @@
 void reply_push(struct session *s, enum reply reply)
 {
     struct reply_ring *r = &s->replies;
+    if (r->n == 0)
+        deadline_asked(s);
     if (r->n == r->cap) {
         uint16_t cap = r->cap ? (uint16_t)(r->cap * 2) : RING_FIRST;
         uint8_t *p = malloc(cap);
@@ -297,6 +299,7 @@ static enum pass on_ready(struct session *s, struct slice body)
     reply_guard_passed(s);
     settings_ready(s);
     tx_ready(s);
+    deadline_ready(s);
     return s->tx.begin_failed || is_block_refused(s) ? SWALLOW : PASS;
 }
 

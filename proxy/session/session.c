@@ -70,6 +70,7 @@ void session_notice_ready(struct session *s)
     put_ready(&o, (char)s->tx_status);
     conn_out_copy(s->conn, o.p, o.n);
     tx_idles(s);
+    deadline_ready(s);
 }
 
 /* ---- the end ---- */
@@ -84,6 +85,8 @@ void session_close(struct session *s, const char *why)
             LF_S("user", s->set->user), LF_S("reason", why));
     session_state(s, SESSION_CLOSING);
     timer_stop(&s->conn->loop->timers, &s->timer);
+    if (waiter_waits(&s->waiter))
+        s->set->queues[s->waiter.want].abandoned++;
     pool_withdraw(&s->waiter);
     floors_stop(s);
     tx_stop(s);
@@ -168,6 +171,8 @@ static void on_input(struct conn *conn)
     case SESSION_GREETING:
         break;
     case SESSION_READY:
+        if (s->replies.n == 0)
+            s->since_ms = s->worker->loop->now_ms;
         session_run(s);
         break;
     case SESSION_CLOSING:
@@ -213,8 +218,10 @@ static void on_timer(struct timer *timer)
         s->worker->fleet->console_look(s);
     else if (s->state == SESSION_READY && s->half_closed_ms)
         look_at_half_closed(s);
-    else if (s->state == SESSION_READY)
+    else if (s->state == SESSION_READY && s->worker->stage >= WORKER_DRAINS)
         session_leave(s);
+    else if (s->state == SESSION_READY)
+        deadline_fires(s);
     else if (s->cancel)
         session_close(s, "cancel_request");
     else if (s->worker->stage >= WORKER_DRAINS)

@@ -189,7 +189,8 @@ struct session {
     struct cancel_mail *cancel; /* this is a cancel request, under way */
     struct waiter waiter;
     struct timer
-        timer; /* login deadline, later the half-close grace, the next look at console_wait, or its turn to leave */
+        timer; /* login deadline, then those of deadline.h, the half-close grace, the next look at console_wait, or its
+                  turn to leave */
     void *console_wait; /* malloc()ed: a command of the console that is not over */
     struct stmt_names names;
     struct stmt *unnamed;
@@ -214,6 +215,7 @@ struct session {
     uint32_t floor_moved_epoch; /* the cluster's view of that time */
     uint64_t primary_until;  /* its newest sample when it was used last, but for reads; 0: never */
     uint64_t half_closed_ms; /* when the client stopped sending; 0: it has not */
+    uint64_t since_ms, began_ms; /* see struct client_doing */
     uint64_t serial;
     uint64_t asked_ns; /* when the segment was routed */
     struct tx tx;
@@ -222,6 +224,9 @@ struct session {
     uint64_t catalog_seen;    /* the edition that the floor knows of */
     uint64_t segment_catalog; /* catalog_use_moment() before its first statement was classified */
     struct collecting collecting;
+    uint32_t here_bytes; /* of conn->in when the segment began to wait; the rest is younger */
+    uint32_t
+        late_bytes; /* shed_along: of conn->in, at its end, that are younger than who was shed */
     uint32_t collected_bytes;  /* of conn->in that segment covers and that are not sent yet */
     uint32_t stream_left;      /* bytes of a client message that pass through */
     uint32_t segment_serial;   /* grows with each Query and Sync that is sent */
@@ -283,8 +288,11 @@ struct session {
     bool own_read : 1;     /* a read that no budget holds back, see lease.c */
     bool floor_ignored : 1; /* the segment's read may be older than what the client has seen */
     bool leaving : 1;       /* the process drains, and its turn has come */
-    bool illegal : 1; /* a byte went out that ends the server's session, and with it this one */
-    bool running : 1; /* inside session_run(): it is not entered twice */
+    bool
+        shed_along : 1; /* what was here when the segment began to wait that is shed now goes with it */
+    uint8_t shed_why : 3; /* ... for this reason: enum shed_reason */
+    bool illegal : 1;     /* a byte went out that ends the server's session, and with it this one */
+    bool running : 1;     /* inside session_run(): it is not entered twice */
 };
 
 enum step { STEP_DONE, STEP_WAIT };
@@ -508,6 +516,22 @@ void lease_rerun(struct session *s, bool was_sent);
 void lease_refuse(struct session *s, const char *sqlstate, const char *message, const char *detail,
                   const char *hint);
 extern const struct waiter_ops lease_waiter_ops;
+
+/* ---- deadline.c ---- */
+void deadline_asked(struct session *s); /* of a server that owed nothing */
+void deadline_ready(struct session *s); /* ReadyForQuery came, or was said by us */
+void deadline_look(struct session *s);  /* set the timer */
+void deadline_fires(struct session *s);
+
+/* ---- shed.c ---- */
+/* How long a segment may wait for a server. */
+uint64_t shed_patience_ms(const struct session *s, enum want want);
+/* pool_lease() gave none: WAIT, or there is no room, and the client has been told. */
+enum step shed_or_wait(struct session *s);
+/* For struct waiter_ops. */
+uint64_t shed_more_ms(struct waiter *waiter);
+bool shed_waits_long(struct waiter *waiter);
+void shed_refused(struct waiter *waiter, enum refusal why, const struct refused_text *text);
 
 /* ---- floors.c ---- */
 enum floor_wait {

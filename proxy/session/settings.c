@@ -2,6 +2,7 @@
 #include "proxy/session/settings_inside.h"
 
 #include "base/check.h"
+#include "conf/value.h"
 #include "proxy/session/session.h"
 
 #include <stdio.h>
@@ -34,12 +35,16 @@ static const struct setting {
     uint8_t (*base)(const struct session *s); /* while nothing is set */
     bool (*raise)(struct session *s,
                   struct slice value); /* of those without words; NULL: not to be set */
+    bool is_time;                      /* one of SETTING_TIME_N */
 } table[SETTING_N] = {
     [SETTING_ROUTE] = {"pgweir.route", routes, sizeof routes / sizeof *routes, base_route, NULL},
     [SETTING_CONSISTENCY] = {"pgweir.consistency", consistencies,
                              sizeof consistencies / sizeof *consistencies, base_consistency, NULL},
     [SETTING_MIN_LSN] = {"pgweir.min_lsn", NULL, 0, NULL, floors_raise_token},
     [SETTING_LSN_TOKEN] = {"pgweir.lsn_token", NULL, 0, NULL, NULL},
+    [SETTING_QUEUE_TIMEOUT] = {.name = "pgweir.queue_timeout", .is_time = true},
+    [SETTING_READ_QUEUE_TIMEOUT] = {.name = "pgweir.read_queue_timeout", .is_time = true},
+    [SETTING_WRITE_QUEUE_TIMEOUT] = {.name = "pgweir.write_queue_timeout", .is_time = true},
 };
 
 static bool find_setting(struct slice name, enum setting_id *id)
@@ -82,17 +87,30 @@ void settings_free(struct session *s)
     s->settings = NULL;
 }
 
-bool settings_get(const struct session *s, enum setting_id id, uint8_t *word)
+/* The layer that says something of it; NULL: none does, or it says that the base holds. */
+static const struct layer *layer_of(const struct session *s, enum setting_id id)
 {
     if (!s->settings)
-        return false;
-    uint8_t value = s->settings->local.values[id];
-    if (value == UNSET)
-        value = s->settings->session.values[id];
-    if (value < FIRST_WORD)
-        return false;
-    *word = (uint8_t)(value - FIRST_WORD);
-    return true;
+        return NULL;
+    const struct layer *layer =
+        s->settings->local.values[id] == UNSET ? &s->settings->session : &s->settings->local;
+    return layer->values[id] < FIRST_WORD ? NULL : layer;
+}
+
+bool settings_get(const struct session *s, enum setting_id id, uint8_t *word)
+{
+    const struct layer *layer = layer_of(s, id);
+    if (layer)
+        *word = (uint8_t)(layer->values[id] - FIRST_WORD);
+    return layer != NULL;
+}
+
+static bool settings_get_ms(const struct session *s, enum setting_id id, uint32_t *ms)
+{
+    const struct layer *layer = layer_of(s, id);
+    if (layer)
+        *ms = layer->ms[id - SETTING_TIME_FIRST];
+    return layer != NULL;
 }
 
 /* What others read of a session without a look here. */
@@ -102,9 +120,24 @@ static void publish(struct session *s)
     s->consistency = settings_get(s, SETTING_CONSISTENCY, &word) ? (uint8_t)(1 + word) : 0;
 }
 
-static const char *value_text(const struct session *s, enum setting_id id)
+/* What holds for this client: its own word on that kind of wait, on both kinds, or the configuration's. */
+uint64_t settings_queue_timeout_ms(const struct session *s, enum setting_id id)
+{
+    uint32_t ms;
+    bool reads = id == SETTING_READ_QUEUE_TIMEOUT;
+    if ((settings_get_ms(s, id, &ms) && ms > 0) || settings_get_ms(s, SETTING_QUEUE_TIMEOUT, &ms))
+        return ms;
+    return s->set->queue_ms[reads ? WANT_READ : WANT_PRIMARY];
+}
+
+static const char *value_text(const struct session *s, enum setting_id id,
+                              char text[VALUE_TEXT_MAX])
 {
     uint8_t word;
+    if (table[id].is_time) {
+        value_print_ms(settings_queue_timeout_ms(s, id), text);
+        return text;
+    }
     if (!settings_get(s, id, &word))
         word = table[id].base(s);
     CHECK(word < table[id].word_n);
@@ -240,6 +273,11 @@ static bool bad_value(struct failure *f, const struct setting *setting, struct s
     snprintf(message, sizeof message, "invalid value for parameter \"%s\": \"%s\"", setting->name,
              shown(value, text));
     failure_is(f, "22023", message);
+    if (setting->is_time) {
+        snprintf(f->hint, sizeof f->hint,
+                 "It takes a time as in 500ms, 5s or 1min; a bare number is in ms.");
+        return false;
+    }
     if (!setting->words) {
         snprintf(f->hint, sizeof f->hint, "It takes what SHOW pgweir.lsn_token gave, or an LSN.");
         return false;
@@ -250,6 +288,22 @@ static bool bad_value(struct failure *f, const struct setting *setting, struct s
 }
 
 /* ---- running a statement ---- */
+
+/* As PostgreSQL's own timeouts: a bare number is in ms, and INT_MAX of them are the most. */
+static bool read_time(struct slice value, uint32_t *out)
+{
+    char text[VALUE_TEXT_MAX];
+    struct why why;
+    uint64_t ms;
+    if (value.n == 0 || value.n >= sizeof text || memchr(value.p, '\0', value.n))
+        return false;
+    memcpy(text, value.p, value.n);
+    text[value.n] = '\0';
+    if (!value_ms(text, "ms", &ms, &why) || ms > INT32_MAX)
+        return false;
+    *out = (uint32_t)ms;
+    return true;
+}
 
 static bool read_word(const struct setting *setting, struct slice value, uint8_t *out)
 {
@@ -279,14 +333,34 @@ static void put_local_warning(struct put *o)
                                        NULL});
 }
 
+/* What the client wrote, put into a layer. */
+static bool read_value(enum setting_id id, struct slice value, struct layer *into)
+{
+    uint32_t ms = 0;
+    uint8_t word = FIRST_WORD;
+    if (table[id].is_time ? !read_time(value, &ms) : !read_word(&table[id], value, &word))
+        return false;
+    into->values[id] = word;
+    if (table[id].is_time)
+        into->ms[id - SETTING_TIME_FIRST] = ms;
+    return true;
+}
+
+static void copy_value(struct layer *to, const struct layer *from, enum setting_id id)
+{
+    to->values[id] = from->values[id];
+    if (table[id].is_time)
+        to->ms[id - SETTING_TIME_FIRST] = from->ms[id - SETTING_TIME_FIRST];
+}
+
 static bool change(struct session *s, const struct setting_statement *st, enum setting_id id,
                    struct put *o, struct failure *f)
 {
     struct settings *t = settings_of(s);
     bool local = st->kind == SETTING_SET_LOCAL || st->kind == SETTING_LOCAL_DEFAULT;
-    uint8_t value = t->startup.values[id];
+    struct layer wanted = t->startup;
     if (st->kind == SETTING_SET || st->kind == SETTING_SET_LOCAL) {
-        if (!read_word(&table[id], st->value, &value))
+        if (!read_value(id, st->value, &wanted))
             return bad_value(f, &table[id], st->value);
     }
     if (!may_change(t, f))
@@ -295,9 +369,11 @@ static bool change(struct session *s, const struct setting_statement *st, enum s
     if (local && s->tx_status == 'I' && !s->segment_open) {
         put_local_warning(o);
     } else if (local) {
-        t->local.values[id] = value == UNSET ? BASE : value;
+        copy_value(&t->local, &wanted, id);
+        if (wanted.values[id] == UNSET)
+            t->local.values[id] = BASE;
     } else { /* which also ends what SET LOCAL has said */
-        t->session.values[id] = value;
+        copy_value(&t->session, &wanted, id);
         t->local.values[id] = UNSET;
     }
     publish(s);
@@ -343,12 +419,12 @@ static enum ran show_token(struct session *s, struct put *o, struct failure *f)
 
 static enum ran show(struct session *s, enum setting_id id, struct put *o, struct failure *f)
 {
-    char token[FLOOR_TOKEN_BYTES] = "";
+    char token[FLOOR_TOKEN_BYTES] = "", text[VALUE_TEXT_MAX];
     if (id == SETTING_LSN_TOKEN)
         return show_token(s, o, f);
     if (id == SETTING_MIN_LSN && s->asked_lsn)
         floor_token_write(s->asked_timeline, s->asked_lsn, token);
-    put_value(o, id == SETTING_MIN_LSN ? token : value_text(s, id));
+    put_value(o, id == SETTING_MIN_LSN ? token : value_text(s, id, text));
     return RAN;
 }
 
@@ -386,7 +462,8 @@ enum ran settings_run(struct session *s, const struct setting_statement *st, str
         return RAN_FAILED;
     if (st->kind == SETTING_SHOW)
         return show(s, id, o, f);
-    if (table[id].words ? !change(s, st, id, o, f) : !raise_floor(s, st, &table[id], f))
+    bool has_layers = table[id].words || table[id].is_time;
+    if (has_layers ? !change(s, st, id, o, f) : !raise_floor(s, st, &table[id], f))
         return RAN_FAILED;
     put_command_complete(o, st->kind == SETTING_RESET ? "RESET" : "SET");
     return RAN;
@@ -396,19 +473,22 @@ bool settings_startup(struct session *s, struct slice name, struct slice value)
 {
     struct failure f = {0};
     enum setting_id id = SETTING_N;
-    uint8_t word = 0;
+    struct layer wanted = {0};
     struct setting_statement st = {.kind = SETTING_SET, .value = value};
     bool ok = find_setting(name, &id) || unknown_setting(&f, name);
-    if (ok && !table[id].words)
-        ok = raise_floor(s, &st, &table[id], &f);
+    bool has_layers = ok && (table[id].words || table[id].is_time);
+    if (has_layers)
+        ok = read_value(id, value, &wanted) || bad_value(&f, &table[id], value);
     else if (ok)
-        ok = read_word(&table[id], value, &word) || bad_value(&f, &table[id], value);
+        ok = raise_floor(s, &st, &table[id], &f);
     if (!ok) {
         session_fatal(s, f.sqlstate, f.message, NULL, f.hint);
         return false;
     }
-    if (table[id].words)
-        settings_of(s)->startup.values[id] = settings_of(s)->session.values[id] = word;
+    if (has_layers) {
+        copy_value(&settings_of(s)->startup, &wanted, id);
+        copy_value(&settings_of(s)->session, &wanted, id);
+    }
     publish(s);
     return true;
 }

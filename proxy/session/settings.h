@@ -22,6 +22,9 @@ enum setting_id {
     SETTING_CONSISTENCY,
     SETTING_MIN_LSN,   /* raises the floor; a ROLLBACK does not lower it */
     SETTING_LSN_TOKEN, /* SHOW only */
+    SETTING_QUEUE_TIMEOUT,
+    SETTING_READ_QUEUE_TIMEOUT,
+    SETTING_WRITE_QUEUE_TIMEOUT,
     SETTING_N
 };
 
@@ -29,6 +32,8 @@ void settings_free(struct session *s);
 
 /* The value that the client has set: the number of its word in the table. False: it has set none. */
 bool settings_get(const struct session *s, enum setting_id id, uint8_t *word);
+/* How long it may wait for a server: read_queue_timeout or write_queue_timeout, whoever has set it. */
+uint64_t settings_queue_timeout_ms(const struct session *s, enum setting_id id);
 
 /* A startup parameter of ours. False: the client was told, and the session closes. */
 bool settings_startup(struct session *s, struct slice name, struct slice value);

@@ -9,12 +9,16 @@
 
 #define PORTAL_NAME_MAX 63
 
+#define SETTING_TIME_FIRST SETTING_QUEUE_TIMEOUT
+#define SETTING_TIME_N (SETTING_N - SETTING_TIME_FIRST)
+
 struct layer {
     uint8_t values[SETTING_N];
+    uint32_t ms[SETTING_TIME_N]; /* of those that are times, where values says that there is one */
 };
 
 struct failure {
-    char sqlstate[6], message[160], hint[160];
+    char sqlstate[6], message[160], hint[240];
 };
 
 struct settings {

@@ -32,7 +32,7 @@ void tx_read(const struct session *s, struct slice sql, struct tx_statement *st)
 
 static uint64_t idle_timeout_ms(const struct session *s)
 {
-    uint64_t ours = conf_of(s)->idle_transaction_timeout_ms;
+    uint64_t ours = s->set->limits.idle_transaction_ms;
     uint64_t theirs = s->server ? 0 : s->label->idle_in_tx_ms; /* a server sees to it itself */
     return !ours || (theirs && theirs < ours) ? theirs : ours;
 }

@@ -147,6 +147,7 @@ static void on_snapshot_mail(struct loop *loop, struct mail *mail)
 {
     struct control_mail *m = (struct control_mail *)(void *)mail;
     hub_set_snapshot(loop->context, m->snapshot);
+    worker_each_session(worker_of(loop), deadline_look); /* its limits may be new */
     free(m);
 }
 

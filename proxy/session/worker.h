@@ -26,6 +26,8 @@ struct fleet;
 
 struct worker_stats {
     uint64_t logins, login_failures, queries, transactions, reruns, sheds, cancels;
+    uint64_t
+        shed_for[SHED_REASON_N]; /* those of clients that wanted a server; sheds counts them too */
     uint64_t to_primary, to_replica;
     uint64_t looks,
         pins[LEFT_N]; /* servers asked what is left on them; kept for what, see state.c */
@@ -111,6 +113,7 @@ void fleet_join(struct fleet *fleet);
 /* A worker's thread, from its first turn to its last. */
 void worker_run(struct worker *worker);
 void worker_stop_listening(struct worker *worker);
+void worker_each_session(struct worker *worker, void (*fn)(struct session *s));
 
 /* The session of a virtual pid in this worker, or NULL. */
 struct session *worker_find_pid(struct worker *worker, uint32_t pid);

@@ -322,11 +322,67 @@ static void the_narrowest_value_holds(void **state)
     assert_int_equal(conf_pool_mode(c, a, u), CONF_POOL_TRANSACTION);
     assert_int_equal(conf_pool_mode(c, a, NULL), CONF_POOL_SESSION);
     assert_int_equal(conf_pool_mode(c, b, v), CONF_POOL_TRANSACTION);
-    assert_int_equal(conf_queue_timeout_ms(c, a, u), 250);
-    assert_int_equal(conf_queue_timeout_ms(c, a, NULL), 7000);
-    assert_int_equal(conf_queue_timeout_ms(c, b, NULL), 5000);
+    assert_int_equal(conf_queue_timeout_ms(c, a, u, true), 250);
+    assert_int_equal(conf_queue_timeout_ms(c, a, NULL, true), 7000);
+    assert_int_equal(conf_queue_timeout_ms(c, b, NULL, false), 5000);
     assert_int_equal(conf_server_lifetime_ms(c, a), 0);
     assert_int_equal(conf_server_lifetime_ms(c, b), 3600000);
+    conf_free(c);
+}
+
+/* The narrowest scope counts, and in it the kind of wait before both kinds. */
+static void a_queue_timeout_is_of_reads_of_writes_or_of_both(void **state)
+{
+    (void)state;
+    struct conf *c = load_with("[databases]\n"
+                               "a = read_queue_timeout=2\n"
+                               "b = queue_timeout=0\n"
+                               "[users]\n"
+                               "u = write_queue_timeout=300ms\n"
+                               "v = queue_timeout=400ms\n" G "write_queue_timeout=9s\n",
+                               NULL);
+    expect_clean(c);
+    const struct conf_database *a = conf_database(c, slice_of("a"));
+    const struct conf_database *b = conf_database(c, slice_of("b"));
+    const struct conf_user *u = conf_user(c, slice_of("u")), *v = conf_user(c, slice_of("v"));
+    assert_int_equal(conf_queue_timeout_ms(c, NULL, NULL, true), 5000);
+    assert_int_equal(conf_queue_timeout_ms(c, NULL, NULL, false), 9000);
+    assert_int_equal(conf_queue_timeout_ms(c, a, NULL, true), 2000);
+    assert_int_equal(conf_queue_timeout_ms(c, a, NULL, false), 9000);
+    assert_int_equal(conf_queue_timeout_ms(c, b, NULL, false), 0);
+    assert_int_equal(conf_queue_timeout_ms(c, a, u, false), 300);
+    assert_int_equal(conf_queue_timeout_ms(c, a, u, true), 2000);
+    assert_int_equal(conf_queue_timeout_ms(c, a, v, true), 400);
+    conf_free(c);
+}
+
+static void what_a_client_may_do_is_the_users_the_databases_or_everybodys(void **state)
+{
+    (void)state;
+    struct conf *c = load_with("[databases]\n"
+                               "a = query_timeout=2 shed_severity=fatal\n"
+                               "[users]\n"
+                               "u = query_timeout=3 transaction_timeout=4 "
+                               "idle_transaction_timeout=5 client_idle_timeout=6 "
+                               "shed_severity=pgbouncer\n" G "query_timeout=7\n"
+                               "client_idle_timeout=8\n",
+                               NULL);
+    expect_clean(c);
+    const struct conf_database *a = conf_database(c, slice_of("a"));
+    const struct conf_user *u = conf_user(c, slice_of("u"));
+    struct conf_client_limits l = conf_client_limits(c, a, u);
+    assert_int_equal(l.query_ms, 3000);
+    assert_int_equal(l.transaction_ms, 4000);
+    assert_int_equal(l.idle_transaction_ms, 5000);
+    assert_int_equal(l.idle_ms, 6000);
+    assert_int_equal(conf_shed_severity(c, a, u), CONF_SHED_PGBOUNCER);
+    l = conf_client_limits(c, a, NULL);
+    assert_int_equal(l.query_ms, 2000);
+    assert_int_equal(l.transaction_ms, 0);
+    assert_int_equal(l.idle_ms, 8000);
+    assert_int_equal(conf_shed_severity(c, a, NULL), CONF_SHED_FATAL);
+    assert_int_equal(conf_client_limits(c, NULL, NULL).query_ms, 7000);
+    assert_int_equal(conf_shed_severity(c, NULL, NULL), CONF_SHED_ERROR);
     conf_free(c);
 }
 
@@ -528,7 +584,10 @@ RUN(cmocka_unit_test(each_broken_line_is_named), cmocka_unit_test(a_refused_text
     cmocka_unit_test(a_pgbouncer_ini_starts), cmocka_unit_test(hosts_and_ports_are_lists),
     cmocka_unit_test(weights_and_zones_are_lists_beside_the_hosts),
     cmocka_unit_test(the_balance_has_options), cmocka_unit_test(keys_and_values_may_be_quoted),
-    cmocka_unit_test(the_narrowest_value_holds), cmocka_unit_test(the_last_of_equal_names_holds),
+    cmocka_unit_test(the_narrowest_value_holds),
+    cmocka_unit_test(a_queue_timeout_is_of_reads_of_writes_or_of_both),
+    cmocka_unit_test(what_a_client_may_do_is_the_users_the_databases_or_everybodys),
+    cmocka_unit_test(the_last_of_equal_names_holds),
     cmocka_unit_test(includes_are_followed_and_bounded), cmocka_unit_test(lines_are_bounded),
     cmocka_unit_test(zero_bytes_and_terminal_codes_are_harmless),
     cmocka_unit_test(auth_file_is_pgbouncers), cmocka_unit_test(auth_file_lengths_are_bounded),

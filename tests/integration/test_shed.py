@@ -1,0 +1,374 @@
+"""No server in time: what the client is told, why, and that it goes on. The queues, their limits and their discipline."""
+import selectors
+import time
+
+import psycopg2.extensions
+import pytest
+from conftest import wait_until
+from protocol import error_of, login, types
+from rawpg import PgError, bind, execute, parse, query, sync
+
+PBE = parse("", "SELECT 1") + bind("", "") + execute()
+
+
+
+def one_server(cluster, pgweir, entry=None, **options):
+    entry = entry or {}
+    weir = pgweir(databases={"app": cluster.entry(["primary"], **entry)}, default_pool_size=1, workers=1, **options)
+    holder = login(weir.port)
+    holder.query("BEGIN; SELECT 1")
+    return weir, holder
+
+
+def queues(weir, role="primary", database="app"):
+    rows = [r for r in weir.show("QUEUES") if (r["database"], r["role"]) == (database, role)]
+    return {k: sum(int(r[k]) for r in rows) for k in rows[0] if k not in ("database", "user", "role", "stands")}
+
+
+def waiting(weir):
+    return sum(int(p["cl_waiting"]) for p in weir.show("POOLS"))
+
+
+def shed(client, data=None):
+    """What is refused, and how long that took."""
+    start = time.monotonic()
+    client.send(data or query("SELECT 1"))
+    answers = client.read_until("Z", 20)
+    assert types(answers)[-2:] == "EZ"
+    return error_of(answers), time.monotonic() - start
+
+
+# What is said
+
+def test_the_detail_says_why_in_numbers(cluster, pgweir):
+    weir, holder = one_server(cluster, pgweir, queue_timeout="300ms")
+    e, _ = shed(login(weir.port))
+    assert (e.sqlstate, e.fields["S"]) == ("53300", "ERROR")
+    assert e.fields["D"].startswith("PGWEIR-QUEUE-TIMEOUT pool=app/app_scram role=primary limit=1 busy=1 waiting=0 ")
+    assert "retry with backoff" in e.fields["H"]
+    assert queues(weir)["queue_timeout"] == 1 and queues(weir)["waiting"] == 0
+
+
+def test_a_transaction_that_we_began_has_failed(cluster, pgweir):
+    weir, holder = one_server(cluster, pgweir, queue_timeout="200ms")
+    c = login(weir.port)
+    assert types(c.query("BEGIN")) == "CZ" and c.status == "T"
+    e, _ = shed(c)
+    assert e.sqlstate == "53300" and c.status == "E"
+    holder.query("COMMIT")
+    c.send(PBE + sync())
+    assert error_of(c.read_until("Z")).sqlstate == "25P02" and c.status == "E"
+    answers = c.query("COMMIT")
+    assert answers[0].text == "ROLLBACK" and c.status == "I"
+    assert c.rows("SELECT 1") == [["1"]]
+
+
+def test_a_pipeline_is_refused_in_order_with_one_wait(cluster, pgweir):
+    """What was sent behind it has waited as long; what comes later has a deadline of its own."""
+    weir, holder = one_server(cluster, pgweir, queue_timeout="1s")
+    c = login(weir.port)
+    start = time.monotonic()
+    c.send((PBE + sync()) * 5 + query("SELECT 1") * 5)
+    for _ in range(10):
+        assert types(c.read_until("Z", 10)) == "EZ"
+    assert 0.85 < time.monotonic() - start < 4  # 10 s if each of them waited
+    c.send(query("SELECT 2"))
+    assert c.silent(0.3)
+    holder.query("COMMIT")
+    assert c.read_until("Z")[1].row() == [b"2"]
+
+
+@pytest.mark.parametrize("severity,sqlstate", [("fatal", "53300"), ("pgbouncer", "08P01")])
+def test_shed_severity(cluster, pgweir, severity, sqlstate):
+    weir, holder = one_server(cluster, pgweir, entry={"shed_severity": severity}, queue_timeout="200ms")
+    c = login(weir.port)
+    c.send(query("SELECT 1"))
+    answers = c.read_until("E")
+    e = error_of(answers)
+    assert (e.sqlstate, e.fields["S"]) == (sqlstate, "FATAL")
+    assert (e.fields["M"] == "query_wait_timeout") == (severity == "pgbouncer")
+    c.expect_closed()
+
+
+def test_of_a_failed_login_its_text_is_told(cluster, pgweir, new_cluster):
+    """max_connections of PostgreSQL: who waits goes on waiting, and may be served; who does not get one hears why."""
+    small = new_cluster("--replicas", 0, "--max-connections", 12)
+    weir = pgweir(databases={"app": small.entry(["primary"])}, workers=1, queue_timeout="1s", probe_user="app", server_login_retry="200ms",
+                  auth_type="trust", admin_users="app")
+    taken = []
+    with pytest.raises(psycopg2.OperationalError):
+        while True:
+            taken.append(small.connect(user="app"))
+    with weir.raw() as c:
+        with pytest.raises(PgError) as e:
+            c.login("app", "app")
+    assert e.value.sqlstate == "53300" and "failed: 53300 " in e.value.fields["D"]
+    assert "PGWEIR-QUEUE-TIMEOUT" in e.value.fields["D"]
+    with weir.raw(deadline_s=20) as c:
+        weir.reload(queue_timeout="20s")
+        wait_until(lambda: any(r["value"] == "20s" or r["value"] == "20" for r in weir.show("CONFIG", user="app", password=None)
+                               if r["key"] == "queue_timeout"))
+        taken.pop().close()
+        taken.pop().close()
+        c.login("app", "app")
+        assert c.rows("SELECT 1") == [["1"]]
+    for db in taken:
+        db.close()
+
+
+# Deadlines
+
+def test_a_deadline_of_reads_and_one_of_writes(cluster, pgweir):
+    """Each from the narrowest scope that says anything."""
+    weir = pgweir(default_pool_size=1, workers=1, queue_timeout="20s", write_queue_timeout="200ms")
+    weir.wait_reads_on_replica()
+    holder = login(weir.port)
+    holder.query("BEGIN; SELECT pg_current_xact_id()")
+    c = login(weir.port)
+    e, took = shed(c, query("CREATE TABLE never (n int)"))
+    assert "role=primary" in e.fields["D"] and 0.17 < took < 5
+    assert c.rows("SELECT 1") == [["1"]]  # on the replica, where nobody waits
+    reader = login(weir.port)
+    reader.query("BEGIN READ ONLY")
+    reader.query("SELECT 1")
+    d = login(weir.port)
+    d.send(query("SELECT 2"))
+    assert d.silent(0.5)
+    reader.query("COMMIT")
+    assert d.read_until("Z")[1].row() == [b"2"]
+    assert queues(weir)["queue_timeout"] == 1 and queues(weir, "read")["queue_timeout"] == 0
+
+
+@pytest.mark.parametrize("how", ["SET pgweir.queue_timeout = '200ms'", "SET pgweir.write_queue_timeout TO 200",
+                                 "SET pgweir.queue_timeout = 0; SET pgweir.write_queue_timeout = 200"])
+def test_the_client_sets_its_own_deadline(cluster, pgweir, how):
+    weir, holder = one_server(cluster, pgweir, queue_timeout="20s")
+    c = login(weir.port)
+    for statement in how.split("; "):
+        assert types(c.query(statement)) == "CZ"
+    e, took = shed(c)
+    assert 0.17 < took < 5
+    assert c.rows("SHOW pgweir.write_queue_timeout") == [["200ms"]]
+    assert types(c.query("RESET pgweir.write_queue_timeout")) == "CZ"
+    assert types(c.query("RESET pgweir.queue_timeout")) == "CZ"
+    assert c.rows("SHOW pgweir.queue_timeout") == [["20s"]]
+    c.send(query("SELECT 1"))
+    assert c.silent(0.6)
+    holder.query("COMMIT")
+    assert types(c.read_until("Z")) == "TDCZ"
+
+
+def test_a_deadline_of_a_transaction_ends_with_it(cluster, pgweir):
+    weir = pgweir(queue_timeout="7s")
+    c = login(weir.port)
+    c.query("BEGIN")
+    assert types(c.query("SET LOCAL pgweir.queue_timeout = '1min'")) == "CZ"
+    assert c.rows("SHOW pgweir.queue_timeout") == [["1min"]]
+    c.query("ROLLBACK")
+    assert c.rows("SHOW pgweir.queue_timeout") == [["7s"]]
+    c.query("BEGIN")
+    c.query("SET pgweir.read_queue_timeout = '3s'")
+    c.query("ROLLBACK")
+    assert c.rows("SHOW pgweir.read_queue_timeout") == [["7s"]]
+    for bad in ("'5 parsecs'", "-1", "''", "3000000000"):
+        assert error_of(c.query(f"SET pgweir.queue_timeout = {bad}")).sqlstate == "22023"
+    with weir.raw() as d:
+        d.login("app_scram", "app", "secret", options="-c pgweir.queue_timeout=12s")
+        assert d.rows("SHOW pgweir.queue_timeout") == [["12s"]]
+
+
+def test_deadlines_of_those_who_came_together_are_spread(cluster, pgweir):
+    """No later than the limit, up to a tenth earlier, and not all at once."""
+    weir, holder = one_server(cluster, pgweir, queue_timeout="2s")
+    clients = [login(weir.port) for _ in range(40)]
+    poll = selectors.DefaultSelector()
+    start, took = time.monotonic(), []
+    for c in clients:
+        c.send(query("SELECT 1"))
+        poll.register(c.sock, selectors.EVENT_READ, c)
+    while poll.get_map():
+        for key, _ in poll.select(10):
+            took.append(time.monotonic() - start)
+            assert types(key.data.read_until("Z")) == "EZ"
+            poll.unregister(key.data.sock)
+    assert min(took) > 1.79 and max(took) < 10
+    waits = [int(error_of_wait) for error_of_wait in (round(t * 1000) for t in took)]
+    assert max(waits) - min(waits) > 80  # 200 ms at most, of 40 drawn
+
+
+# queue_max
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_full_queue_refuses_at_once(cluster, pgweir, workers):
+    """Exact over the workers; reads and writes have queues of their own; who leaves makes room."""
+    weir = pgweir(default_pool_size=1, workers=workers, queue_timeout="30s", queue_max=3)
+    weir.wait_reads_on_replica()
+    holder = login(weir.port)
+    holder.query("BEGIN; SELECT pg_current_xact_id()")
+    inside = [login(weir.port) for _ in range(3)]
+    for n, c in enumerate(inside):
+        c.send(query("SELECT pg_current_xact_id()"))
+        wait_until(lambda: waiting(weir) == n + 1)
+    for _ in range(4):
+        c = login(weir.port)
+        e, took = shed(c, query("SELECT pg_current_xact_id()"))
+        assert took < 10 and e.fields["D"].startswith("PGWEIR-QUEUE-FULL") and "waiting=3" in e.fields["D"]
+        assert c.rows("SELECT 1") == [["1"]]
+    inside.pop().close()
+    wait_until(lambda: waiting(weir) == 2)
+    c.send(query("SELECT pg_current_xact_id()"))
+    wait_until(lambda: waiting(weir) == 3)
+    assert queues(weir)["queue_full"] == 4 and queues(weir)["abandoned"] == 1
+    holder.query("COMMIT")
+    for one in [*inside, c]:
+        assert types(one.read_until("Z")) == "TDCZ"
+
+
+def test_who_waits_for_a_server_that_may_be_opened_is_not_in_the_queue(cluster, pgweir):
+    """A burst at the start, when there are no servers yet."""
+    weir = pgweir(databases={"app": cluster.entry(["primary"])}, default_pool_size=10, workers=2, queue_timeout="30s", queue_max=1)
+    clients = [login(weir.port) for _ in range(10)]
+    for c in clients:
+        c.send(query("SELECT pg_sleep(0.5)"))
+    for c in clients:
+        assert types(c.read_until("Z", 20)) == "TDCZ"
+
+
+# query_wait_notify
+
+@pytest.mark.parametrize("level,told", [("notice", True), ("warning", False)])
+def test_a_notice_after_a_while(cluster, pgweir, level, told):
+    weir, holder = one_server(cluster, pgweir, queue_timeout="1500ms", query_wait_notify="300ms")
+    holder.query("COMMIT")
+    c = login(weir.port)
+    c.query(f"SET client_min_messages = {level}")
+    holder.query("BEGIN; SELECT 1")
+    c.send(PBE + sync())
+    if told:
+        notice = c.read_until("N")[-1].fields()
+        assert (notice["S"], notice["C"]) == ("NOTICE", "00000") and "query_wait_notify" in notice["D"]
+    answers = c.read_until("Z")
+    assert types(answers) == "EZ" and error_of(answers).sqlstate == "53300"
+    assert queues(weir)["notified"] == told
+
+
+def test_no_notice_of_a_short_wait(cluster, pgweir):
+    weir, holder = one_server(cluster, pgweir, queue_timeout="20s", query_wait_notify="5s")
+    c = login(weir.port)
+    c.send(query("SELECT 1"))
+    wait_until(lambda: waiting(weir) == 1)
+    holder.query("COMMIT")
+    assert types(c.read_until("Z")) == "TDCZ"
+
+
+# codel
+
+class Load:
+    """Open loop: a query of 20 ms from each of these clients in turn, `rate` a second; one that is not free is left out."""
+
+    def __init__(self, port, clients):
+        self.clients = [login(port) for _ in range(clients)]
+        self.free = list(self.clients)
+        self.sent, self.waits, self.sheds, self.codes = {}, [], [], set()
+        self.poll = selectors.DefaultSelector()
+        for c in self.clients:
+            self.poll.register(c.sock, selectors.EVENT_READ, c)
+
+    def _take(self, wait):
+        for key, _ in self.poll.select(wait):
+            c = key.data
+            answers = c.read_until("Z", 10)
+            took = time.monotonic() - self.sent.pop(c)
+            self.free.append(c)
+            if "E" in types(answers):
+                e = error_of(answers)
+                self.codes.add((e.sqlstate, e.fields["S"], e.fields["D"].split()[0]))
+                self.sheds.append(took)
+            else:
+                self.waits.append(took)
+
+    def run(self, seconds, rate):
+        start, n = time.monotonic(), 0
+        while time.monotonic() < start + seconds:
+            due = int((time.monotonic() - start) * rate)
+            while n < due and self.free:
+                c = self.free.pop(0)
+                self.sent[c] = time.monotonic()
+                c.send(query("SELECT pg_sleep(0.02)"))
+                n += 1
+            self._take(0.002)
+        return n
+
+    def finish(self):
+        while self.sent:
+            self._take(5)
+
+
+@pytest.mark.deadline(120)
+def test_codel_sheds_late_ones_while_the_queue_stands_and_only_then(cluster, pgweir):
+    weir = pgweir(databases={"app": cluster.entry(["primary"])}, default_pool_size=2, workers=1, queue_timeout="60s",
+                  queue_discipline="codel", codel_interval="500ms", codel_target="100ms")
+    load = Load(weir.port, 200)
+    load.run(1, 30)  # of 100
+    load.finish()
+    assert not load.sheds
+    load.run(5, 400)
+    assert load.codes == {("53300", "ERROR", "PGWEIR-CODEL")}
+    weir.wait_log("queue.stands")
+    load.finish()  # the rest is served, or shed
+    weir.wait_log("queue.flows")
+    assert min(load.sheds) > 0.19
+    shed_n = len(load.sheds)
+    assert queues(weir)["codel"] == shed_n
+    for c in load.clients:  # all of them are there, and are served
+        assert types(c.query("SELECT 1")) == "TDCZ"
+    assert len(load.sheds) == shed_n and queues(weir)["waiting"] == 0
+
+
+# Overload
+
+@pytest.mark.deadline(120)
+@pytest.mark.parametrize("workers", [1, 2])
+def test_overload_in_small(cluster, pgweir, workers):
+    """Five times what one server can do, for 3 s: every refusal in its time, every client stays, no server is opened
+    for it, and the counters agree with what the clients saw."""
+    weir = pgweir(databases={"app": cluster.entry(["primary"])}, default_pool_size=1, workers=workers, queue_timeout="500ms")
+    load = Load(weir.port, 250)
+    before = cluster.sql("primary", "SELECT sessions FROM pg_stat_database WHERE datname = 'app'")[0][0]
+    logins = len(weir.log())
+    load.run(3, 250)
+    load.finish()
+    assert load.sheds and load.waits
+    assert load.codes == {("53300", "ERROR", "PGWEIR-QUEUE-TIMEOUT")}
+    assert min(load.sheds) > 0.44
+    assert sorted(load.sheds)[len(load.sheds) // 2] < 2  # generous: it is 0.5
+    counted = queues(weir)
+    assert counted["queue_timeout"] == len(load.sheds)
+    assert counted["served"] <= len(load.waits) and counted["waiting"] == 0
+    for c in load.clients:
+        assert types(c.query("SELECT 1")) == "TDCZ"
+    pids = {c.rows("SELECT pg_backend_pid()")[0][0] for c in load.clients}
+    assert len(pids) == 1
+    opened = wait_until(lambda: cluster.sql("primary", "SELECT sessions FROM pg_stat_database WHERE datname = 'app'"))[0][0] - before
+    assert opened < 25, f"{opened} sessions of PostgreSQL for {len(load.sheds)} refusals; probes have some"
+    assert "server.login_refused" not in weir.log()[logins:]
+
+
+def test_a_slow_primary_does_not_hold_up_reads(cluster, pgweir):
+    """One server each: writes that sleep fill the primary's queue, and reads on the replica go on."""
+    weir = pgweir(default_pool_size=1, workers=2, queue_timeout="30s", queue_max=4)
+    weir.wait_reads_on_replica()
+    writers = [login(weir.port) for _ in range(4)]
+    for c in writers:
+        c.send(query("SELECT pg_sleep(1.5), pg_current_xact_id()"))
+    cluster.wait_active("pg_current_xact_id")
+    reader = login(weir.port)
+    n, end = 0, time.monotonic() + 1
+    while time.monotonic() < end:
+        assert cluster.node_of(reader.rows(cluster.WHO)[0][0]) == "replica1"
+        n += 1
+    assert n > 20
+    assert cluster.active("pg_current_xact_id") == 1  # the first writer is not done yet, or the second
+    assert queues(weir)["waiting"] >= 1
+    for c in writers:
+        assert types(c.read_until("Z", 20)) == "TDCZ"
