@@ -52,13 +52,18 @@ static struct slice unquoted(struct slice text)
 static bool read_value(struct reader *r, struct setting_statement *out)
 {
     enum scan_kind kind = r->token.kind;
+    const uint8_t *sign = NULL;
     if (reader_is_mark(r, '-') || reader_is_mark(r, '+')) {
+        sign = r->token.text.p;
         reader_next(r);
         kind = r->token.kind == SCAN_NUMBER ? SCAN_NUMBER : SCAN_BAD;
     }
     if (kind != SCAN_STRING && kind != SCAN_WORD && kind != SCAN_QUOTED && kind != SCAN_NUMBER)
         return false;
-    out->value = kind == SCAN_STRING ? unquoted(r->token.text) : r->token.text;
+    struct slice text = r->token.text;
+    if (sign)
+        text = (struct slice){sign, (size_t)(text.p + text.n - sign)};
+    out->value = kind == SCAN_STRING ? unquoted(text) : text;
     reader_next(r);
     return true;
 }

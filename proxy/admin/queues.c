@@ -59,7 +59,7 @@ static void add(struct queues *q, const struct pool_set *set, enum want want)
     row->longest_ms = ms > row->longest_ms ? ms : row->longest_ms;
 }
 
-static void collect(struct gathering *g, const struct worker *worker)
+static void collect(struct gathering *g, struct worker *worker)
 {
     struct queues *q = (struct queues *)(void *)g;
     const struct hub *hub = &worker->hub;
