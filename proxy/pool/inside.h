@@ -2,6 +2,7 @@
 #ifndef POOL_INSIDE_H
 #define POOL_INSIDE_H
 
+#include "proxy/pool/jitter.h"
 #include "proxy/pool/pool.h"
 
 static inline struct pool *pool_at(struct pool_set *set, uint32_t node)

@@ -8,7 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define BACKOFF_FIRST_MS 100
 #define RESET_SQL_MAX 8192
 #define CHECK_HOLDS_MS 1000 /* for who waited for it */
 #define GRANT_LOOKS_MAX 64  /* waiters looked at for a server that is idle */
@@ -363,7 +362,7 @@ static uint64_t lifetime_ms(const struct pool_set *set)
 static bool is_expired(const struct server *s)
 {
     const struct pool_set *set = s->pool->set;
-    return s->conn->loop->now_ms - s->born_ms > lifetime_ms(set);
+    return s->conn->loop->now_ms - s->born_ms > jitter_below_ms(lifetime_ms(set), s->age_random);
 }
 
 bool pool_should_close(const struct server *s)
@@ -580,11 +579,8 @@ void pool_dial_failed(struct pool *pool, const char *sqlstate, const char *messa
         LOG(LOG_WARN, "server.login_refused", LF_S("node", set->cluster->nodes[pool->node].label),
             LF_S("db", set->database), LF_S("user", set->user), LF_S("sqlstate", sqlstate),
             LF_S("error", message));
-    pool->backoff_ms = pool->backoff_ms ? pool->backoff_ms * 2 : BACKOFF_FIRST_MS;
-    if (pool->backoff_ms > most_ms)
-        pool->backoff_ms = (uint32_t)most_ms;
-    uint64_t jitter_ms = hub_random(hub) % (pool->backoff_ms / 4 + 1);
-    pool->retry_ms = hub->loop->now_ms + pool->backoff_ms + jitter_ms;
+    pool->backoff_ms = backoff_ms(pool->backoff_ms, most_ms);
+    pool->retry_ms = hub->loop->now_ms + jitter_above_ms(pool->backoff_ms, hub_random(hub));
     timer_start(&hub->loop->timers, &pool->retry, pool->retry_ms);
     hub_evidence(hub, set->cluster);
     if (is_final(set, sqlstate)) {

@@ -66,7 +66,7 @@ struct pool {
     uint32_t checking_n; /* of cleaning_n: they run server_check_query, for who waits */
     uint32_t weight;
     uint64_t retry_ms; /* no dial before that time */
-    uint32_t backoff_ms;
+    uint64_t backoff_ms;
     struct timer retry;
     uint64_t waiting_since_ms; /* as told to the budget */
 };

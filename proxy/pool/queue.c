@@ -146,7 +146,7 @@ bool queue_enter(struct waiter *w, uint64_t timeout_ms)
         return false;
     w->since_ms = loop->now_ms;
     w->deadline_ms =
-        timeout_ms ? w->since_ms + queue_jitter_ms(timeout_ms, hub_random(set->hub)) : 0;
+        timeout_ms ? w->since_ms + jitter_below_ms(timeout_ms, hub_random(set->hub)) : 0;
     w->notice_ms = notify_ms ? w->since_ms + notify_ms : 0;
     list_push_back(list_of(set, want), &w->node);
     ++*count_of(set, want);

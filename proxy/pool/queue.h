@@ -36,10 +36,4 @@ struct queue {
     uint64_t sheds[SHED_REASON_N];
 };
 
-/* A deadline for this limit: up to a tenth of it earlier, so that those who came together do not go together. */
-static inline uint64_t queue_jitter_ms(uint64_t limit_ms, uint64_t random)
-{
-    return limit_ms - random % (limit_ms / 10 + 1);
-}
-
 #endif

@@ -156,6 +156,7 @@ void server_dial(struct pool *pool)
     atomic_fetch_add(&s->gate->server_n, 1);
     s->conn = conn;
     s->born_ms = hub->loop->now_ms;
+    s->age_random = (uint32_t)hub_random(hub);
     timer_init(&s->chore, on_chore_deadline);
     conn->owner = s;
     conn->essential = true; /* answers let waiting clients go on */

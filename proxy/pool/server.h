@@ -89,6 +89,7 @@ struct server {
     bool stale;       /* counted in gate->stale_n */
     bool in_recovery;
     struct timer chore;    /* runs while such an answer is awaited */
+    uint32_t age_random;   /* its share of the spread of server_lifetime */
     uint32_t lease_serial; /* grows with each lease */
     uint64_t
         sequences_of; /* the one client that may have used nextval() here; 0: none, SEQUENCES_OF_MANY */

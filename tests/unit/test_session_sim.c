@@ -415,8 +415,9 @@ static void on_fatal(struct client *c, struct slice code)
 {
     bool known = slice_is(code, "08006") || slice_is(code, "08007") || slice_is(code, "57P01") ||
                  slice_is(code, "53300") || slice_is(code, "57P03");
-    CHECK(known);
-    for (unsigned i = 0; slice_is(code, "08006") && i < c->expect_n; i++) {
+    bool timeout = slice_is(code, "57014") || slice_is(code, "25P04") || slice_is(code, "57P05");
+    CHECK(known || (timeout && c->world->snapshot->conf->query_timeout_ms > 0));
+    for (unsigned i = 0; (timeout || slice_is(code, "08006")) && i < c->expect_n; i++) {
         const struct expect *e = &c->expects[i];
         CHECK(!e->autocommit || !fake_pg_inserted(c->world->pg, c->id, e->insert - 1));
     }
@@ -734,6 +735,26 @@ static unsigned servers(const struct world *w)
     return n;
 }
 
+/* Who waits is in one queue, and counted once, in all workers together; and no more wait than may. */
+static void check_queues(const struct world *w)
+{
+    uint32_t waiting[2] = {0}, counted[2] = {0}, max = w->snapshot->conf->queue_max;
+    for (unsigned k = 0; k < WORKERS; k++) {
+        const struct list *sets = &w->workers[k].hub.sets;
+        for (struct list *n = sets->next; n != sets; n = n->next) {
+            const struct pool_set *set = LIST_ENTRY(n, struct pool_set, node);
+            waiting[WANT_PRIMARY] += set->writer_n;
+            waiting[WANT_READ] += set->reader_n;
+            counted[WANT_PRIMARY] = pool_waiting(set, WANT_PRIMARY);
+            counted[WANT_READ] = pool_waiting(set, WANT_READ);
+        }
+    }
+    for (unsigned i = 0; i < 2; i++) {
+        CHECK(waiting[i] == counted[i]);
+        CHECK(!max || waiting[i] <= max + NODES * 2); /* for whom servers come */
+    }
+}
+
 static void turn_workers(struct world *w)
 {
     for (unsigned k = 0; k < WORKERS; k++) {
@@ -741,6 +762,7 @@ static void turn_workers(struct world *w)
         loop_self = loop;
         loop_turn(loop, loop->now_ms + 1 + sim_random(w->sim, w->calm ? 20 : 4));
         check_leases(&w->workers[k]);
+        check_queues(w);
     }
     CHECK(budget_total_used() >= servers(w));    /* more: on its way from one worker to the other */
     CHECK(budget_total_used() <= NODES * 2 + 1); /* and the unit of primary_read_budget */
@@ -823,12 +845,20 @@ static const char *const balances[] = {
     "primary_reads = weighted\nprimary_read_budget = 1\nslow_start = 50ms\n",
 };
 
+static const char *const queues[] = {
+    "",
+    "queue_max = 1\nquery_wait_notify = 20ms\n",
+    "queue_discipline = codel\ncodel_interval = 50ms\ncodel_target = 5ms\n",
+    "query_timeout = 400ms\ntransaction_timeout = 900ms\nclient_idle_timeout = 3s\n"
+    "shed_severity = fatal\n",
+};
+
 static struct conf *config_of(uint64_t seed)
 {
     char text[1024];
-    const size_t n = sizeof balances / sizeof *balances;
-    snprintf(text, sizeof text, "%s%s%s", config, seed % 2 ? config_optimistic : "",
-             balances[seed / 2 % n]);
+    const size_t n = sizeof balances / sizeof *balances, m = sizeof queues / sizeof *queues;
+    snprintf(text, sizeof text, "%s%s%s%s", config, seed % 2 ? config_optimistic : "",
+             balances[seed / 2 % n], queues[seed / 2 / n % m]);
     return load_with(text, NULL);
 }
 
@@ -935,6 +965,7 @@ static void every_client_gets_its_own_answers(void **state)
 {
     (void)state;
     uint64_t first = sim_seed(1), rows = 0, errors = 0, reruns = 0, moves = 0;
+    uint64_t sheds[SHED_REASON_N] = {0};
     static struct world w;
     log_configure(LOG_ERROR, LOG_TEXT);
     for (uint64_t seed = first; seed < first + sim_seed_count(); seed++) {
@@ -954,6 +985,8 @@ static void every_client_gets_its_own_answers(void **state)
             check_quiet(&w, k);
             reruns += w.workers[k].stats.reruns;
             moves += w.workers[k].hub.moves;
+            for (unsigned i = 0; i < SHED_REASON_N; i++)
+                sheds[i] += w.workers[k].stats.shed_for[i];
         }
         rows += w.rows;
         errors += w.errors;
@@ -963,6 +996,15 @@ static void every_client_gets_its_own_answers(void **state)
                   (unsigned long long)errors, (unsigned long long)reruns,
                   (unsigned long long)moves);
     assert_true(rows > 0 && (sim_seed_count() == 1 || (reruns > 0 && moves > 0)));
+    static const char *const reasons[] = {
+#define TEXT(constant, text) text,
+        SHED_REASONS(TEXT)
+#undef TEXT
+    };
+    for (unsigned i = 0; i < SHED_REASON_N; i++)
+        print_message("shed for %s: %llu\n", reasons[i], (unsigned long long)sheds[i]);
+    for (unsigned i = 0; sim_seed_count() > 50 && i <= SHED_CODEL; i++)
+        assert_true(sheds[i] > 0);
 }
 
 RUN(cmocka_unit_test(every_client_gets_its_own_answers))

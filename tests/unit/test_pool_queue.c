@@ -1,4 +1,4 @@
-/* tests/unit/test_pool_codel.c: when a queue stands, alone and in a queue over simulated time. */
+/* tests/unit/test_pool_queue.c: when a queue stands, alone and in a queue over simulated time; spread times. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -7,7 +7,8 @@
 
 #include <cmocka.h>
 
-#include "proxy/pool/queue.h"
+#include "proxy/pool/codel.h"
+#include "proxy/pool/jitter.h"
 
 #define BORN_MAX 20000
 #define SERVERS 4
@@ -138,14 +139,34 @@ static void a_deadline_is_up_to_a_tenth_early_and_never_late(void **state)
     (void)state;
     uint64_t least = UINT64_MAX, most = 0;
     for (uint64_t random = 0; random < 2000; random++) {
-        uint64_t ms = queue_jitter_ms(5000, random * 0x9E3779B97F4A7C15ULL);
+        uint64_t ms = jitter_below_ms(5000, random * 0x9E3779B97F4A7C15ULL);
         least = ms < least ? ms : least;
         most = ms > most ? ms : most;
     }
     assert_in_range(least, 4500, 4520);
     assert_in_range(most, 4980, 5000);
-    assert_int_equal(queue_jitter_ms(9, UINT64_MAX), 9);
-    assert_int_equal(queue_jitter_ms(0, 12345), 0);
+    assert_int_equal(jitter_below_ms(9, UINT64_MAX), 9);
+    assert_int_equal(jitter_below_ms(0, 12345), 0);
+}
+
+static void a_pause_doubles_up_to_a_limit_and_is_never_shorter_than_that(void **state)
+{
+    (void)state;
+    uint64_t wait_ms = 0, total_ms = 0;
+    const uint64_t pauses_ms[] = {100, 200, 400, 800, 1000, 1000};
+    for (size_t i = 0; i < sizeof pauses_ms / sizeof *pauses_ms; i++) {
+        wait_ms = backoff_ms(wait_ms, 1000);
+        assert_int_equal(wait_ms, pauses_ms[i]);
+    }
+    for (uint64_t random = 0; random < 1000; random++) {
+        uint64_t ms = jitter_above_ms(1000, random * 0x9E3779B97F4A7C15ULL);
+        assert_in_range(ms, 1000, 1250);
+        total_ms += ms;
+    }
+    assert_in_range(total_ms / 1000, 1110, 1140); /* and they differ */
+    assert_int_equal(backoff_ms(0, 20), 20);
+    assert_int_equal(backoff_ms(0, 0), 0);
+    assert_int_equal(jitter_above_ms(0, 7), 0);
 }
 
 int main(void)
@@ -156,6 +177,7 @@ int main(void)
         cmocka_unit_test(a_burst_does_not_stand),
         cmocka_unit_test(an_idle_queue_is_not_judged_by_its_last_wait),
         cmocka_unit_test(overload_stands_serves_at_full_speed_and_ends_with_the_load),
+        cmocka_unit_test(a_pause_doubles_up_to_a_limit_and_is_never_shorter_than_that),
         cmocka_unit_test(a_deadline_is_up_to_a_tenth_early_and_never_late),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
