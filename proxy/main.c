@@ -235,6 +235,11 @@ static void on_taken_over(void *context)
     fleet_drain(f, 0, f->first->conf->drain_timeout_ms);
 }
 
+static void on_pressure(void *context, unsigned level)
+{
+    fleet_pressure(context, level);
+}
+
 static void on_cancel(void *context, uint32_t pid, struct slice key)
 {
     fleet_cancel(context, pid, key);
@@ -319,6 +324,7 @@ static int run_fleet(struct snapshot *snapshot, const struct conf_sources *sourc
         .cluster_changed = on_cluster_changed,
         .sampled = on_sampled,
         .snapshot_ready = on_snapshot,
+        .pressure = on_pressure,
         .taken_over = on_taken_over,
         .cancel = on_cancel,
         .shutdown = on_shutdown,

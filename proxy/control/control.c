@@ -72,6 +72,7 @@ struct control *control_new(struct snapshot *first, const struct conf_sources *s
     }
     pg_clean_environment();
     timer_init(&c->resolve_timer, NULL);
+    timer_init(&c->pressure_timer, NULL);
     c->outbox = outbox_new(c->loop);
     observe_follow(c);
     catalog_jobs_follow(c);
@@ -84,6 +85,7 @@ static void close_all(struct control *c)
     c->stopping = c->closed = true;
     c->running = false;
     signals_stop(c);
+    pressure_stop(c);
     takeover_stop(c);
     observe_stop(c);
     catalog_jobs_stop(c);
@@ -105,6 +107,7 @@ void control_run(struct control *c)
     c->log_fd = -1; /* the log's now */
     signals_start(c);
     c->running = true;
+    pressure_start(c);
     observe_start_names(c);
     while (!c->stopping)
         loop_turn(c->loop, TIMER_NEVER);

@@ -34,6 +34,8 @@ struct control_hooks {
     void (*sampled)(void *context, struct cluster *cluster);
     /* After a reload: hands over one reference. The options are valid, the log follows them. */
     void (*snapshot_ready)(void *context, struct snapshot *snapshot);
+    /* Of memory: enum pressure. When it changes, and again while it is critical. */
+    void (*pressure)(void *context, unsigned level);
     /* The sockets are another process's too now: as shutdown(CONTROL_DRAIN), but they stay in use. */
     void (*taken_over)(void *context);
     /* Another process was asked to cancel what may be one of our clients' (takeover.h). */

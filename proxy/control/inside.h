@@ -7,6 +7,7 @@
  * ejection.c  replicas that fail more often than the others
  * pg.c        libpq                              catalog_*.c what the primary's catalog says of user objects
  * reload.c    reading files again                signals.c what the operator sends
+ * pressure.c  memory, and its limit
  * takeover.c  the listening sockets, from one process to the next
  */
 #ifndef CONTROL_INSIDE_H
@@ -14,6 +15,7 @@
 
 #include "proxy/control/control.h"
 #include "proxy/control/dns.h"
+#include "proxy/control/pressure.h"
 #include "proxy/control/takeover.h"
 
 /* A socket and what waits for it. */
@@ -47,6 +49,8 @@ struct control {
     struct watch signal_watch;
     unsigned stage; /* enum control_stage, 0: none yet */
     struct takeover takeover;
+    struct timer pressure_timer;
+    enum pressure pressure;
     bool taken_over; /* a new process has our sockets */
     /* reload.c */
     struct outbox *outbox;
@@ -73,6 +77,10 @@ void signals_stop(struct control *control);
 
 /* A new process listens: as after SIGTERM, but nobody has to be waited for. */
 void control_taken_over(struct control *control);
+
+/* ---- pressure.c ---- */
+void pressure_start(struct control *control);
+void pressure_stop(struct control *control);
 
 /* ---- takeover.c ---- */
 void takeover_init(struct control *control);

@@ -25,7 +25,7 @@ struct listener {
     struct timer retry;
     uint32_t slot;
     int fd;
-    bool armed, stopping;
+    bool armed, paused, stopping;
 };
 
 /* ---- slots and tokens: op:8 | generation:24 | slot:32 ---- */
@@ -176,7 +176,27 @@ static void arm_accept(struct listener *l)
 static void accept_again(struct timer *timer)
 {
     struct listener *l = LIST_ENTRY(timer, struct listener, retry);
-    if (!l->armed && !l->stopping)
+    if (!l->armed && !l->stopping && !l->paused)
+        arm_accept(l);
+}
+
+static void cancel_accept(struct listener *l)
+{
+    if (l->armed)
+        l->loop->port->ops->cancel(l->loop->port, bare_token(OP_CANCEL) | SLOT_NONE,
+                                   loop_token(l->loop, OP_ACCEPT, l->slot));
+}
+
+void listener_pause(struct listener *l)
+{
+    l->paused = true;
+    cancel_accept(l);
+}
+
+void listener_resume(struct listener *l)
+{
+    l->paused = false;
+    if (!l->armed && !timer_running(&l->retry))
         arm_accept(l);
 }
 
@@ -209,8 +229,7 @@ void listener_stop(struct listener *l)
     l->stopping = true;
     l->loop->stopping_n++;
     if (l->armed)
-        l->loop->port->ops->cancel(l->loop->port, bare_token(OP_CANCEL) | SLOT_NONE,
-                                   loop_token(l->loop, OP_ACCEPT, l->slot));
+        cancel_accept(l);
     else
         listener_free(l);
 }
@@ -228,9 +247,9 @@ static void on_accept(struct listener *l, const struct port_event *ev)
     l->armed = false;
     if (l->stopping)
         listener_free(l);
-    else if (ev->res >= 0 || ev->res == -ECONNABORTED || ev->res == -EINTR)
+    else if (!l->paused && (ev->res >= 0 || ev->res == -ECONNABORTED || ev->res == -EINTR))
         arm_accept(l);
-    else
+    else if (!l->paused)
         timer_start(&l->loop->timers, &l->retry, l->loop->now_ms + ACCEPT_RETRY_MS);
 }
 

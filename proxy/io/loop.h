@@ -93,6 +93,9 @@ void watch_close(struct watch *watch); /* must not be armed */
 typedef void accept_fn(struct loop *loop, int fd, void *context);
 struct listener;
 struct listener *listener_start(struct loop *loop, int fd, accept_fn *fn, void *context);
+/* Accept nobody until listener_resume(); who has been accepted already still comes. */
+void listener_pause(struct listener *listener);
+void listener_resume(struct listener *listener);
 /* Stop accepting; the listener closes its fd and frees itself at its last completion. */
 void listener_stop(struct listener *listener);
 

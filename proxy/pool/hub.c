@@ -403,6 +403,41 @@ void hub_gate_changed(struct hub *hub, struct gate *gate, bool all)
     }
 }
 
+/* Each once: who is refused may wait again at once. */
+static void refuse_queue(struct list *queue, enum refusal why)
+{
+    struct list doomed;
+    list_init(&doomed);
+    while (!list_empty(queue)) {
+        struct list *n = queue->next;
+        list_remove(n);
+        list_push_back(&doomed, n);
+    }
+    while (!list_empty(&doomed))
+        pool_refuse(LIST_ENTRY(doomed.next, struct waiter, node), why, NULL);
+}
+
+static void refuse_waiters(struct pool_set *set, enum refusal why)
+{
+    refuse_queue(&set->writers, why);
+    refuse_queue(&set->readers, why);
+}
+
+void hub_spare_memory(struct hub *hub)
+{
+    struct list *next;
+    for (struct list *n = hub->sets.next; n != &hub->sets; n = next) {
+        next = n->next;
+        struct pool_set *set = LIST_ENTRY(n, struct pool_set, node);
+        set->refs++;
+        refuse_waiters(set, REFUSED_MEMORY);
+        stmt_set_clear(&set->proven);
+        label_steps_clear(&set->label_steps);
+        borrow_tell(set);
+        pool_set_unref(set);
+    }
+}
+
 void hub_stop(struct hub *hub)
 {
     hub->stopping = true;
@@ -410,10 +445,7 @@ void hub_stop(struct hub *hub)
         struct pool_set *set = LIST_ENTRY(n, struct pool_set, node);
         for (uint32_t i = 0; i < set->cluster->node_n; i++)
             close_servers(&set->pools[i].idle, "shutdown");
-        while (!list_empty(&set->writers))
-            pool_refuse(LIST_ENTRY(set->writers.next, struct waiter, node), REFUSED_SHUTDOWN, NULL);
-        while (!list_empty(&set->readers))
-            pool_refuse(LIST_ENTRY(set->readers.next, struct waiter, node), REFUSED_SHUTDOWN, NULL);
+        refuse_waiters(set, REFUSED_SHUTDOWN);
     }
 }
 

@@ -113,7 +113,13 @@ struct pool_set {
 
 enum want { WANT_PRIMARY, WANT_READ };
 
-enum refusal { REFUSED_TIMEOUT, REFUSED_CODEL, REFUSED_BY_SERVER, REFUSED_SHUTDOWN };
+enum refusal {
+    REFUSED_TIMEOUT,
+    REFUSED_CODEL,
+    REFUSED_BY_SERVER,
+    REFUSED_MEMORY,
+    REFUSED_SHUTDOWN
+};
 
 /* What a server said when it refused our login; passed on to the waiters. */
 struct refused_text {
@@ -154,6 +160,8 @@ void hub_set_snapshot(struct hub *hub, struct snapshot *snapshot);
 void hub_cluster_changed(struct hub *hub, struct cluster *cluster);
 /* The gate of some of its sets has changed. all: every server goes, those in use too. */
 void hub_gate_changed(struct hub *hub, struct gate *gate, bool all);
+/* Memory is short: who waits is refused, what can be learned again is forgotten. */
+void hub_spare_memory(struct hub *hub);
 /* No new servers; idle ones are closed, the others when they are released. */
 void hub_stop(struct hub *hub);
 /* Close every server now. */

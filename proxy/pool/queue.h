@@ -21,6 +21,7 @@
     V(SHED_READ_BUDGET, "read_budget")     /* no replica, and primary_read_budget */     \
     V(SHED_NO_TARGET, "no_target")         /* no node may serve it */                    \
     V(SHED_LOGIN_REFUSED, "login_refused") /* PostgreSQL takes no login of ours, ever */ \
+    V(SHED_MEMORY, "memory")               /* memory_limit is near */                    \
     V(SHED_DRAINING, "draining")           /* pgweir stops */
 #define SHED_CONSTANT(constant, text) constant,
 enum shed_reason { SHED_REASONS(SHED_CONSTANT) SHED_REASON_N };

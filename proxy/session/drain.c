@@ -88,6 +88,7 @@ void session_take_turn(struct session *s)
 
 void worker_stop_listening(struct worker *w)
 {
+    timer_stop(&w->loop->timers, &w->accept_timer);
     for (unsigned i = 0; i < w->listener_n; i++)
         listener_stop(w->listeners[i]);
     w->listener_n = 0;

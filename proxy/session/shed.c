@@ -2,6 +2,7 @@
  *
  *   53300  all servers are busy: its deadline came, its queue is full, or stands (pool/queue.h)
  *   57P03  no node may serve it: no primary within failover_wait, no replica with primary_reads = never
+ *   53200  memory_limit is near (control/pressure.h)
  *   57P01  pgweir stops: always FATAL
  *
  * DETAIL begins with a code of its own for each reason; HINT says what to do. The client stays connected, in a failed
@@ -222,6 +223,11 @@ void shed_refused(struct waiter *waiter, enum refusal why, const struct refused_
         count(s, SHED_LOGIN_REFUSED);
         lease_refuse(s, text->sqlstate, text->message, "The server refused the login of pgweir.",
                      NULL);
+        return;
+    case REFUSED_MEMORY:
+        count(s, SHED_MEMORY);
+        refuse(s, "53200", "pgweir is short of memory",
+               "PGWEIR-MEMORY: memory_limit is near, so nobody waits for a server.", retry);
         return;
     case REFUSED_SHUTDOWN:
         count(s, SHED_DRAINING);

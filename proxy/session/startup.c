@@ -174,6 +174,12 @@ static void take_startup(struct session *s, const struct startup *startup)
                       "Connect with sslmode=require.");
         return;
     }
+    if (atomic_load(&s->worker->fleet->pressure) >= FLEET_PRESSURE_HIGH) {
+        s->worker->stats.sheds++;
+        session_fatal(s, "53200", "pgweir is short of memory",
+                      "PGWEIR-MEMORY: memory_limit is near.", "Retry with backoff and jitter.");
+        return;
+    }
     if (!take_client_place(s)) {
         s->worker->stats.sheds++;
         session_fatal(s, "53300", "sorry, too many clients already",

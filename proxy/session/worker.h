@@ -53,6 +53,7 @@ struct worker {
     uint64_t next_serial;
     struct listener *listeners[16];
     unsigned listener_n;
+    struct timer accept_timer; /* runs while they are paused */
     struct worker_stats stats;
     struct hitters primary_reads; /* why reads stayed on the primary */
     enum worker_stage stage;      /* see drain.c */
@@ -65,10 +66,14 @@ struct fleet_left {
     atomic_uint clients, servers, conns, buffers, heap_blocks;
 };
 
+#define FLEET_PRESSURE_HIGH 1 /* enum pressure of control/, which is a layer above */
+#define FLEET_PRESSURE_CRITICAL 2
+
 struct fleet {
     uint32_t worker_n;
     struct worker *workers;
     struct hub **hubs;
+    atomic_uint pressure; /* enum pressure, of memory */
     atomic_bool draining; /* it wants no new clients, though it may still take them */
     atomic_uint client_n; /* logged in or logging in, for max_client_conn */
     atomic_uint per_worker[WORKERS_MAX]; /* sockets handed to each worker */
@@ -105,6 +110,8 @@ void fleet_sampled(struct fleet *fleet, struct cluster *cluster);
 /* Go on for grace_ms, then let the clients leave; at the end of timeout_ms what is left is cut (drain.c). */
 void fleet_drain(struct fleet *fleet, uint64_t grace_ms, uint64_t timeout_ms);
 void fleet_abort(struct fleet *fleet);
+/* Memory is short: enum pressure. */
+void fleet_pressure(struct fleet *fleet, unsigned level);
 /* A cancel request that another process got. */
 void fleet_cancel(struct fleet *fleet, uint32_t pid, struct slice key);
 /* Wait until all threads have ended, log the line that shows what is still in flight, free all. */
