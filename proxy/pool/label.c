@@ -278,7 +278,7 @@ void label_set_greeting(struct label *label, struct slice messages)
 /* Quotes count as part of a name, and are left out of it. */
 static bool is_name_byte(uint8_t c, bool first)
 {
-    return (unsigned)((c | 0x20) - 'a') < 26 || c == '_' || c == '"' || c >= 0x80 ||
+    return (unsigned)((c | 0x20) - 'a') < 26 || c == '_' || c == '"' ||
            (!first && ((unsigned)(c - '0') < 10 || c == '$'));
 }
 
@@ -328,6 +328,19 @@ bool custom_settings_read(struct custom_settings *custom, struct slice text)
             return false;
     }
     return true;
+}
+
+bool custom_settings_of_label(struct custom_settings *custom, const struct label *label)
+{
+    bool all = true;
+    const char *at = (const char *)label->text, *end = at + label->bytes;
+    while (at < end) {
+        if (strchr(at, '.'))
+            all = custom_settings_read(custom, slice_of(at)) && all;
+        at += strlen(at) + 1;
+        at += strlen(at) + 1;
+    }
+    return all;
 }
 
 void custom_settings_free(struct custom_settings *custom)

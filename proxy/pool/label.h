@@ -56,14 +56,16 @@ struct label *label_of_text(struct list *labels, struct slice text);
 #define CUSTOM_SETTINGS_MAX 256
 #define CUSTOM_NAME_MAX 128
 
-/* Names with a dot that may stand for a setting: pg_settings does not show those, they have to be asked for by
- * name. One that stands for none does no harm. */
+/* Names with a dot, in ASCII, that may stand for a setting: pg_settings does not show those, they have to be asked for
+ * by name. One that stands for none does no harm. */
 struct custom_settings {
     char *text; /* "name\0", in lower case */
     uint32_t bytes, n;
 };
 /* What looks like such names in this text. False: there are more than CUSTOM_SETTINGS_MAX. */
 bool custom_settings_read(struct custom_settings *custom, struct slice text);
+/* The names in a label. */
+bool custom_settings_of_label(struct custom_settings *custom, const struct label *label);
 void custom_settings_free(struct custom_settings *custom);
 
 /* ---- what a statement makes of a label ---- */

@@ -284,8 +284,10 @@ static enum pass on_ready(struct session *s, struct slice body)
         statement_forget_unnamed(s);
     }
     s->copy_in = s->sync_ignored = s->copy_flushed = false;
-    if (s->replies.n == 0) /* the answer to DISCARD ALL too: nothing is sent behind it */
-        s->forget_names = s->state_of.rereads = false;
+    if (s->replies.n == 0) { /* the answer to DISCARD ALL too: nothing is sent behind it */
+        s->forget_names = false;
+        state_answered(s);
+    }
     s->tx_status = *body.p;
     if (s->tx_status == 'I')
         s->worker->stats.transactions++;

@@ -169,8 +169,10 @@ struct state_of {
     bool sees_no_data : 1; /* what runs only sets: the client is shown nothing by it */
     bool sole : 1;         /* nothing but the SET of text runs */
     bool ran : 1, failed : 1;
-    bool rereads : 1; /* a statement that is unanswered may change how SQL is read */
-    uint64_t env[2];  /* the session, and how often that may have changed */
+    bool rereads : 1;              /* a statement that is unanswered may change how SQL is read */
+    bool doubt : 1;                /* the question has failed, and nothing has run since */
+    struct custom_settings custom; /* names in what was sent since it was asked last */
+    uint64_t env[2];               /* the session, and how often that may have changed */
 };
 
 struct auth; /* while logging in */
@@ -379,6 +381,7 @@ void state_reported(struct session *s);           /* ParameterStatus came */
 /* ReadyForQuery: all that ran was a statement that only sets. */
 bool state_saw_no_data(struct session *s);
 void state_error(struct session *s);                 /* ErrorResponse */
+void state_answered(struct session *s);              /* ReadyForQuery, and nothing is under way */
 void state_tag(struct session *s, struct slice tag); /* CommandComplete */
 /* The transaction has ended, and all is answered: the server has to be asked what is left. True: it has been. */
 bool state_asks(struct session *s);

@@ -20,7 +20,7 @@
 #include <stdlib.h>
 #include <strings.h>
 
-#define LOOK_SQL_MAX (128U << 10)
+#define LOOK_SQL_MAX (256U << 10)
 
 /* ---- which statements ---- */
 
@@ -240,8 +240,8 @@ void state_saw(struct session *s, const struct sql_facts *facts, struct slice te
     if (flags & SQL_F_PREPARE)
         st->prepared |= prepared_touches(s, text);
     if (flags & (SQL_F_SET | SQL_F_SET_FUNCTION | SQL_F_BODY | SQL_F_HIDING) &&
-        !(custom_settings_of_bodies(s) && custom_settings_read(&s->set->custom_settings, text) &&
-          custom_settings_read(&s->set->custom_settings, values)))
+        !(custom_settings_of_bodies(s) && custom_settings_read(&st->custom, text) &&
+          custom_settings_read(&st->custom, values)))
         pin(s, LEFT_OTHER, facts->fingerprint);
     pin(s, stays(flags), facts->fingerprint);
 }
@@ -303,6 +303,11 @@ void state_reported(struct session *s)
 void state_error(struct session *s)
 {
     s->state_of.failed = true;
+}
+
+void state_answered(struct session *s)
+{
+    s->state_of.rereads = s->state_of.doubt = false;
 }
 
 static void take_label(struct session *s, struct label *actual)
@@ -379,11 +384,8 @@ static void ask(struct put *o, const char *sql)
     put_bytes(o, slice_of(sql));
 }
 
-static void ask_settings(struct put *o, const struct custom_settings *custom)
+static void ask_custom(struct put *o, const struct custom_settings *custom)
 {
-    ask(o, "SELECT 's',name,setting FROM pg_catalog.pg_settings WHERE source='session'");
-    ask(o, "SELECT 's','role',pg_catalog.current_setting('role')");
-    ask(o, "SELECT 's','session_authorization',session_user::pg_catalog.text");
     for (const char *at = custom->text; at < custom->text + custom->bytes; at += strlen(at) + 1) {
         ask(o, "SELECT 's',");
         label_put_literal(o, at);
@@ -391,6 +393,19 @@ static void ask_settings(struct put *o, const struct custom_settings *custom)
         label_put_literal(o, at);
         put_bytes(o, slice_of(",true)"));
     }
+}
+
+/* Custom ones: of the client's SQL, of what it came with, and of functions. */
+static void ask_settings(struct session *s, struct put *o)
+{
+    struct state_of *st = &s->state_of;
+    ask(o, "SELECT 's',name,setting FROM pg_catalog.pg_settings WHERE source='session'");
+    ask(o, "SELECT 's','role',pg_catalog.current_setting('role')");
+    ask(o, "SELECT 's','session_authorization',session_user::pg_catalog.text");
+    if (!custom_settings_of_label(&st->custom, s->server->label))
+        pin(s, LEFT_OTHER, st->fingerprint);
+    ask_custom(o, &st->custom);
+    ask_custom(o, &s->set->custom_settings);
 }
 
 static const struct {
@@ -420,11 +435,11 @@ static void look(struct session *s)
     l->asked = st->touched;
     put_bytes(&sql, slice_of(LABEL_SQL_FIRST "SELECT NULL,NULL,NULL WHERE false"));
     if (l->asked & LEFT_SETTINGS)
-        ask_settings(&sql, &s->set->custom_settings);
+        ask_settings(s, &sql);
     for (size_t i = 0; i < sizeof questions / sizeof *questions; i++)
         if (l->asked & questions[i].left)
             ask(&sql, questions[i].sql);
-    CHECK(!sql.full); /* CUSTOM_SETTINGS_MAX names of CUSTOM_NAME_MAX bytes, twice */
+    CHECK(!sql.full); /* two times CUSTOM_SETTINGS_MAX names of CUSTOM_NAME_MAX bytes, each twice */
     struct put o = put_into(conn_out_reserve(s->server->conn, sql.n + 16), sql.n + 16);
     put_query(&o, put_slice(&sql));
     CHECK(!o.full);
@@ -511,6 +526,7 @@ static void settle_settings(struct session *s, struct look *l)
         return;
     }
     st->left &= (uint16_t)~LEFT_SETTINGS;
+    custom_settings_free(&st->custom);
     if (st->sole)
         label_steps_add(&s->set->label_steps, s->server->label, actual,
                         (struct slice){st->text, st->text_n});
@@ -524,6 +540,7 @@ void state_looked(struct session *s)
     struct look *l = st->look;
     st->look = NULL;
     server_chore_end(s->server);
+    st->doubt = l->failed;
     if (l->failed) { /* asked again after the next transaction */
         LOG(LOG_WARN, "session.look_failed", LF_U("client", s->serial));
     } else {
@@ -546,8 +563,10 @@ bool state_asks(struct session *s)
     if (st->touched && step(s)) {
         st->touched = 0;
         st->sole = false;
+        custom_settings_free(&st->custom);
     }
-    if (!st->touched || s->unnamed_kept) /* whose text only the server has: a query would end it */
+    if (!st->touched || st->doubt ||
+        s->unnamed_kept) /* whose text only the server has: a query would end it */
         return false;
     look(s);
     return true;
@@ -581,7 +600,8 @@ void state_lost(struct session *s)
     free(st->look);
     st->look = NULL;
     st->touched = st->left = st->prepared = 0;
-    st->sole = st->restored = st->rereads = false;
+    st->sole = st->restored = st->rereads = st->doubt = false;
+    custom_settings_free(&st->custom);
 }
 
 void state_free(struct session *s)

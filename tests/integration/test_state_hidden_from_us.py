@@ -18,12 +18,26 @@ def run(client, *sql):
         assert "E" not in types(client.query(one)), one
 
 
+# client_encoding, and a letter of it whose second byte is a backslash or a letter.
+TRAILS = [("SJIS", b"\x83\x5c"), ("BIG5", b"\xa5\x5c"), ("GBK", b"\x81\x5c"), ("UHC", b"\x81\x61"), ("GB18030", b"\x81\x5c")]
 LEAVES = [
     (b"LISTEN news", b"UNLISTEN *"),
     (b"SELECT pg_advisory_lock(1)", b"SELECT pg_advisory_unlock(1)"),
     (b"CREATE TEMP TABLE mine (n int)", b"DISCARD TEMP"),
     (b"PREPARE p AS SELECT 1", b"DEALLOCATE p"),
 ]
+
+
+@pytest.mark.parametrize("encoding,letter", TRAILS, ids=[t[0] for t in TRAILS])
+@pytest.mark.parametrize("extended", [False, True], ids=["query", "extended"])
+def test_an_encoding_that_cannot_be_read_hides_no_setting(weir, encoding, letter, extended):
+    one, other = login(weir.port, client_encoding=encoding), login(weir.port)
+    for sql in (b"SET work_mem = '5MB'", b"SET a.b = '" + letter + b"'"):
+        one.send(parse("", sql) + bind("", "") + execute() + sync() if extended else message("Q", cstr(sql)))
+        assert "E" not in types(one.read_until("Z")), sql
+    for _ in range(3):
+        assert one.rows("SELECT current_setting('work_mem'), length(current_setting('a.b'))") == [["5MB", "1"]]
+        assert other.rows("SELECT current_setting('work_mem'), coalesce(current_setting('a.b', true), '')") == [["4MB", ""]]
 
 
 @pytest.mark.parametrize("begins,ends", LEAVES, ids=[x[0].decode() for x in LEAVES])
@@ -72,3 +86,54 @@ def test_a_text_of_two_transactions_is_two_statements(weir):
         got += [m.row()[0] for m in one.read_until("Z") if m.type == "D"]
         run(one, "COMMIT")
     assert got == [b"\\", b"\\\\"]
+
+
+def test_words_with_dots_in_parameters_pin_nobody(weir):
+    """They look like names of settings, and set_config() might be given one."""
+    one, other = login(weir.port), login(weir.port)
+    for n in range(300):
+        one.send(parse("", "SELECT set_config('search_path', $1, false)") + bind("", "", [f"mail{n}.example.org"]) + execute() + sync())
+        assert "E" not in types(one.read_until("Z"))
+    assert one.rows("SHOW search_path") == [["mail299.example.org"]]
+    run(other, "SET my.own = 'x'")
+    assert one.rows("SELECT coalesce(current_setting('my.own', true), '')") == [[""]]
+    assert other.rows("SELECT current_setting('my.own')") == [["x"]]
+    assert "session.pinned" not in weir.log()
+
+
+def test_a_name_in_another_encoding_stops_no_question(weir):
+    one, other = login(weir.port, client_encoding="LATIN1"), login(weir.port)
+    one.send(message("Q", cstr(b"SELECT set_config('search_path', '\xe9.b', false)")))
+    assert "E" not in types(one.read_until("Z"))
+    run(other, "SET my.own = 'x'")
+    assert one.rows("SELECT length(current_setting('search_path'))") == [["3"]]
+    assert other.rows("SELECT current_setting('my.own')") == [["x"]]
+    assert "session.look_failed" not in weir.log()
+
+
+def test_a_custom_setting_of_a_login_is_nobody_elses(weir):
+    one, other = login(weir.port, options="-c of.login=one"), login(weir.port)
+    for client in (one, other, one):
+        run(client, "SET work_mem = '5MB'")
+    ask = "SELECT coalesce(current_setting('of.login', true), '')"
+    for _ in range(3):
+        assert one.rows(ask) == [["one"]]
+        run(one, "SET work_mem = '6MB'", "SET work_mem = '5MB'")
+        assert other.rows(ask) == [[""]]
+
+
+def test_a_question_that_fails_is_not_asked_again_at_once(cluster, pgweir):
+    """The client keeps its server until it has run something, and the question is answered."""
+    weir = pgweir(databases={"app": cluster.entry(["primary"])}, default_pool_size=1, workers=1, queue_timeout="300ms")
+    cluster.sql("primary", "ALTER FUNCTION pg_catalog.pg_listening_channels() RENAME TO pg_listening_channels_not")
+    try:
+        one, other = login(weir.port), login(weir.port)
+        run(one, "LISTEN news", "UNLISTEN news")
+        assert waits(other)
+        weir.wait_log(r"session\.look_failed")
+    finally:
+        cluster.sql("primary", "ALTER FUNCTION pg_catalog.pg_listening_channels_not() RENAME TO pg_listening_channels")
+    failed = weir.log().count("session.look_failed")
+    assert failed == 2, failed
+    assert one.rows("SELECT 1") == [["1"]]
+    assert other.rows("SELECT 1") == [["1"]]
