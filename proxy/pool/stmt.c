@@ -220,6 +220,17 @@ static void grow_names(struct stmt_names *names)
     *names = bigger;
 }
 
+bool stmt_names_each(const struct stmt_names *names, uint32_t *at, struct slice *name)
+{
+    while (*at < names->cap) {
+        const struct stmt_name_entry *e = &names->slots[(*at)++];
+        *name = (struct slice){(uint8_t *)e->name, e->name_n};
+        if (e->stmt)
+            return true;
+    }
+    return false;
+}
+
 struct slice stmt_names_find(const struct stmt_names *names, struct slice at_servers)
 {
     char buf[STMT_NAME_MAX];
@@ -351,6 +362,27 @@ void stmt_set_add(struct stmt_set *set, struct stmt *stmt)
     *bucket = h;
     list_push_front(&set->lru, &h->node);
     set->n++;
+}
+
+static void make_stale(struct stmt_held *h)
+{
+    h->generation = h->stmt->table->generation - 1;
+}
+
+void stmt_set_add_stale(struct stmt_set *set, struct stmt *stmt)
+{
+    bool had = stmt_set_has(set, stmt);
+    stmt_set_add(set, stmt);
+    struct stmt_held *h = *held_at(set, stmt);
+    if (!had && h)
+        make_stale(h);
+}
+
+void stmt_set_doubt(struct stmt_set *set)
+{
+    for (unsigned i = 0; i < STMT_SERVER_BUCKETS; i++)
+        for (struct stmt_held *h = set->buckets[i]; h; h = h->next)
+            make_stale(h);
 }
 
 void stmt_set_shape(struct stmt_set *set, const struct stmt *stmt, struct stmt_shape shape)

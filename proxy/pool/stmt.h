@@ -85,6 +85,8 @@ struct stmt_names {
     uint32_t n, cap; /* cap: 0 or a power of two */
 };
 struct stmt *stmt_names_get(const struct stmt_names *names, struct slice name);
+/* The next one; *at: 0 for the first. */
+bool stmt_names_each(const struct stmt_names *names, uint32_t *at, struct slice *name);
 /* A name whose statement is called this at servers, borrowed; SLICE_NONE: there is none. */
 struct slice stmt_names_find(const struct stmt_names *names, struct slice at_servers);
 /* Takes a reference of its own; replaces an earlier entry. */
@@ -115,6 +117,9 @@ bool stmt_set_has(struct stmt_set *set, const struct stmt *stmt); /* and marks i
 /* It has it, but from before the last stmt_table_replan(), or before the tables were altered. */
 bool stmt_set_is_stale(struct stmt_set *set, const struct stmt *stmt);
 void stmt_set_add(struct stmt_set *set, struct stmt *stmt);
+/* Maybe: it gets it anew before it is used. */
+void stmt_set_add_stale(struct stmt_set *set, struct stmt *stmt);
+void stmt_set_doubt(struct stmt_set *set); /* the same of all that it has */
 /* It has said what the rows are of the one that it has: just now, so it is not stale. */
 void stmt_set_shape(struct stmt_set *set, const struct stmt *stmt, struct stmt_shape shape);
 struct stmt_shape stmt_set_shape_of(struct stmt_set *set, const struct stmt *stmt);

@@ -199,34 +199,6 @@ static bool send_restoring(struct session *s, const struct message *m,
     return true;
 }
 
-static void send_execute(struct session *s, const struct message *m, const struct stmt *stmt)
-{
-    statement_send_execute(s, client_query_text(m), stmt);
-    client_drop(s, m->bytes);
-}
-
-/* PREPARE fails, in its place and with PostgreSQL's words, when the name is there. */
-static void send_taken(struct session *s, const struct message *m)
-{
-    struct slice sql = client_query_text(m);
-    conn_out_copy(s->server->conn, m->p, m->bytes);
-    statement_behind_taken(s, sql);
-    client_drop(s, m->bytes);
-}
-
-static void send_text(struct session *s, const struct message *m, const struct stmt *executed,
-                      bool taken)
-{
-    if (executed)
-        send_execute(s, m, executed);
-    else if (taken)
-        send_taken(s, m);
-    else if (m->bytes > MESSAGE_WHOLE_MAX)
-        client_stream(s, m->bytes, false);
-    else
-        client_forward(s, m->bytes);
-}
-
 static struct sql_facts query_facts(struct session *s, const struct message *m, bool collected)
 {
     struct sql_facts facts = s->segment;
@@ -240,47 +212,70 @@ static struct sql_facts query_facts(struct session *s, const struct message *m, 
     return facts;
 }
 
+/* What it EXECUTEs is what runs. *text: of that, when nothing else does. */
+static void join_executed(struct session *s, struct sql_facts *facts, struct slice *text)
+{
+    struct sql_env env = statement_sql_env(s);
+    bool alone = facts->class == SQL_EXECUTE && facts->statements == 1;
+    unsigned i = 0;
+    for (struct stmt *runs; (runs = statement_query_runs(s, &i)) != NULL;) {
+        const struct sql_facts *more = stmt_facts(runs, &env);
+        if (alone) {
+            *facts = *more;
+            *text = stmt_text(runs);
+            continue;
+        }
+        if (!client_must_refuse(s, more))
+            state_saw(s, more, stmt_text(runs), SLICE_NONE);
+        sql_facts_join(facts, more);
+    }
+}
+
+static void note_query(struct session *s, const struct sql_facts *facts, struct slice text,
+                       bool whole)
+{
+    client_note_facts(s, facts);
+    if (whole)
+        state_saw(s, facts, text, SLICE_NONE);
+    else
+        state_saw_unread(s);
+}
+
 static enum step send_query(struct session *s, const struct message *m, bool collected)
 {
     struct sql_facts facts = query_facts(s, m, collected);
     enum settings_rc ours = settings_may_be(&facts) ? settings_query(s, m, &facts) : SETTINGS_PASS;
     if (ours != SETTINGS_PASS)
         return ours == SETTINGS_WAIT ? STEP_WAIT : STEP_DONE;
-    if (facts.class == SQL_WAIT)
-        floors_waits_for(s, client_query_text(m));
     bool whole = m->bytes <= MESSAGE_WHOLE_MAX;
-    struct stmt *executed = whole ? statement_executed(s, &facts, client_query_text(m)) : NULL;
-    bool taken = whole && statement_prepares_taken(s, &facts, client_query_text(m));
-    if (executed && !statement_bring(s, executed))
+    struct slice text = whole ? client_query_text(m) : SLICE_NONE;
+    if (whole && statement_query(s, &facts, text) == STEP_WAIT)
         return STEP_WAIT;
-    if (executed) { /* that is what runs */
-        struct sql_env env = statement_sql_env(s);
-        facts = *stmt_facts(executed, &env);
-    }
+    if (facts.class == SQL_WAIT)
+        floors_waits_for(s, text);
+    join_executed(s, &facts, &text);
     bool refuse = client_must_refuse(s, &facts);
     if (!refuse)
-        client_note_facts(s, &facts);
-    if (!refuse && m->bytes <= MESSAGE_WHOLE_MAX)
-        state_saw(s, &facts, client_query_text(m), SLICE_NONE);
-    else if (!refuse)
-        state_saw_unread(s);
-    if (!collected && m->bytes <= MESSAGE_WHOLE_MAX)
-        explain_held(s, &facts, client_query_text(m));
+        note_query(s, &facts, text, whole);
+    if (!collected && whole)
+        explain_held(s, &facts, text);
     s->worker->stats.queries++;
     statement_forget_unnamed(s); /* a simple query destroys the unnamed statement */
     stmt_set_unnamed(&s->server->stmts, NULL);
-    bool replaced = !refuse && facts.class == SQL_DEALLOCATE && facts.statements == 1 &&
-                    statement_deallocates(s, client_query_text(m));
-    bool restores = !refuse && m->bytes <= MESSAGE_WHOLE_MAX && send_restoring(s, m, &facts);
+    statement_query_ahead(s);
+    bool restores = !refuse && whole && send_restoring(s, m, &facts);
     reply_push(s, restores ? REPLY_RESTORE : REPLY_QUERY);
     s->segment_serial++;
     s->segment_open = false;
     if (refuse)
         send_refusal(s, m->bytes);
-    else if (replaced || restores)
+    else if (restores)
         client_drop(s, m->bytes);
+    else if (whole)
+        client_forward(s, m->bytes);
     else
-        send_text(s, m, executed, taken);
+        client_stream(s, m->bytes, false);
+    statement_query_behind(s);
     return STEP_DONE;
 }
 
@@ -308,6 +303,8 @@ static void send_sync(struct session *s, const struct message *m)
     }
     client_forward(s, m->bytes);
     reply_say_fakes(s);
+    if (!s->copy_in)
+        statement_behind_sync(s);
 }
 
 /* DEALLOCATE ALL or DISCARD ALL is on its way in this very segment: what a name means is known when it
@@ -482,7 +479,11 @@ static enum step send_message(struct session *s)
         enum settings_rc ours = s->settings ? settings_message(s, &m) : SETTINGS_PASS;
         if (ours != SETTINGS_PASS)
             return ours == SETTINGS_WAIT ? STEP_WAIT : STEP_DONE;
+        struct slice body = {m.p + FRAME_HEAD_BYTES, m.bytes - FRAME_HEAD_BYTES};
+        bool deallocates = statement_execute(s, body);
         send_counted(s, &m, REPLY_EXECUTE);
+        if (deallocates)
+            statement_behind_execute(s);
         return STEP_DONE;
     case 'S':
         if (found == FOUND_PART)
@@ -811,6 +812,9 @@ static bool is_blocked(struct session *s)
         return true;
     /* DEALLOCATE ALL, DISCARD ALL: names are looked up again when it has been answered. */
     if (s->forget_names && !s->segment_open && s->replies.n > 0 && s->stream_left == 0)
+        return true;
+    /* What a Query does to names. */
+    if (s->query_names && !s->bringing && s->replies.n > 0 && s->stream_left == 0)
         return true;
     /* A SET: with what settings the next statement is read, is known when it has been answered. */
     if (s->state_of.touched && s->tx_status == 'I' && !s->segment_open && s->replies.n > 0 &&

@@ -556,6 +556,7 @@ static void forget_lease(struct session *s)
     s->skipping = s->copy_in = s->forget_names = s->segment_open = s->writes = false;
     s->on_replica = false;
     s->bringing = BRING_NONE;
+    statement_query_drop(s);
     s->tx_status = 'I';
     state_lost(s);
     tx_away(s);

@@ -177,8 +177,10 @@ static enum pass on_error(struct session *s, struct slice body)
         s->fatal_seen = true;
     settings_failed(s);
     state_error(s);
-    if (s->bringing)
-        s->bringing = BRING_FAILED;
+    if (expects_query(s))
+        statement_query_error(s, f.sqlstate);
+    if (s->forget_names) /* maybe it has run, and what failed is the commit behind it */
+        stmt_set_doubt(&s->server->stmts);
     if (slice_is(f.sqlstate, "0A000") && slice_is(f.routine, "RevalidateCachedQuery"))
         statement_replan(s);
     bool poisoned = !begins && say_poisoned(s, &f);
@@ -189,6 +191,8 @@ static enum pass on_error(struct session *s, struct slice body)
         tx_begin_fails(s);
     else
         skip_expected(s);
+    if (s->bringing && !begins)
+        statement_query_failed(s);
     return poisoned ? SWALLOW : PASS;
 }
 
@@ -269,19 +273,15 @@ static enum pass on_ready(struct session *s, struct slice body)
     bool ours = reply == REPLY_SYNC_INJECT;
     if (reply != REPLY_SYNC && !query && reply != REPLY_FUNCTION && !ours)
         return STOP;
-    if (ours && s->bringing != BRING_FAILED && !s->guard_failed) {
+    if (ours && !s->guard_failed) {
         s->tx_status = *body.p;
         return SWALLOW;
-    }
-    if (ours && s->bringing && !s->guard_failed) { /* the client has been told why */
-        s->bringing = BRING_NONE;
-        statement_forget_unnamed(s);
-        client_drop_query(s);
     }
     s->state_of.restored = false;
     if (query) { /* which destroyed what was parsed ahead of it */
         stmt_set_unnamed(&s->server->stmts, NULL);
         statement_forget_unnamed(s);
+        statement_query_drop(s);
     }
     s->copy_in = s->sync_ignored = s->copy_flushed = false;
     if (s->replies.n == 0) { /* the answer to DISCARD ALL too: nothing is sent behind it */
@@ -399,6 +399,8 @@ static enum pass on_message(struct session *s, uint8_t type, struct slice body)
                 note_command(s, (struct slice){body.p, body.n - 1});
             state_tag(s, (struct slice){body.p, body.n - 1});
         }
+        if (expects_query(s))
+            statement_query_tag(s);
         catalogs_answered(s, false);
         return result(s, true);
     case 'I': /* EmptyQueryResponse */

@@ -31,6 +31,7 @@
     3 /* servers that a segment may lose before it has been sent to one that answers */
 #define REPLIES_MAX 1024
 #define GUARD_HELD_MAX 8192
+#define TAKEN_NAME_MAX 63 /* PostgreSQL cuts longer ones */
 #define HELD_FOR_LONG_MAX \
     (BUF_HELD_MAX / 2) /* heap bytes of a worker over which no long message is waited for */
 #define HALF_CLOSE_LOOK_MS \
@@ -64,14 +65,14 @@ enum reply {
     REPLY_STALE,        /* an error, ours: the poison for rows that the client would read wrongly */
     REPLY_SETTING,      /* an error, ours: the poison for a setting of ours that fails */
     REPLY_SYNC,         /* 'Z' */
-    REPLY_SYNC_INJECT, /* 'Z', ours: swallowed; it ends the client's query if what it followed failed */
-    REPLY_QUERY,       /* ... 'Z' */
-    REPLY_RESTORE,     /* the same, of which only the first statement is the client's */
-    REPLY_FUNCTION     /* 'V' 'Z' */
+    REPLY_SYNC_INJECT,  /* 'Z', ours: swallowed */
+    REPLY_QUERY,        /* ... 'Z' */
+    REPLY_RESTORE,      /* the same, of which only the first statement is the client's */
+    REPLY_FUNCTION      /* 'V' 'Z' */
 };
 
-/* A statement is put on the server for a query that waits. */
-enum bringing { BRING_NONE, BRING_WAITS, BRING_FAILED };
+/* Statements are put on the server for a query that waits. */
+enum bringing { BRING_NONE, BRING_WAITS };
 
 struct reply_ring {
     uint8_t *p; /* enum reply */
@@ -88,6 +89,7 @@ struct pending {
     bool for_client;   /* the client's names change */
     bool unnamed_slot; /* the server's unnamed statement changes */
     bool closes;       /* ... the one that is named: stmt goes from the server */
+    bool was_there;    /* ... and was in the server's set */
     bool tells;        /* REPLY_DESCRIBE_TOLD: the client learns shape */
     bool portal;       /* ... of the unnamed portal, which stmt is bound to */
     struct stmt_shape shape;
@@ -128,6 +130,8 @@ struct tx {
     bool reads : 1;        /* ... only proven reads and an end of the transaction, BEGIN apart */
     bool leaves_state : 1; /* ... something that moving would lose */
     bool begin_due : 1;    /* our BEGIN goes ahead of the next message */
+    bool portal : 1; /* ... and leaves one, as the client's own, by the extended protocol, did */
+    bool begin_keeps : 1;  /* that BEGIN is under way */
     bool begin_failed : 1; /* up to ReadyForQuery */
     bool optimistic : 1;   /* on a replica for its reads only */
     bool stuck : 1;        /* it has left state behind: it cannot move */
@@ -175,6 +179,7 @@ struct state_of {
     uint64_t env[2];               /* the session, and how often that may have changed */
 };
 
+struct query_names;
 struct auth; /* while logging in */
 struct settings;
 
@@ -196,6 +201,11 @@ struct session {
     struct stmt_shape unnamed_told;
     struct stmt *bound; /* in the unnamed portal: the client has not been told what its rows are */
     struct stmt_shape shape; /* SHAPE_ANSWERED */
+    struct stmt *bound_sql;  /* a DEALLOCATE or PREPARE, in the portal of this name */
+    uint8_t bound_portal[TAKEN_NAME_MAX];
+    uint8_t taken[TAKEN_NAME_MAX]; /* a name that is closed behind the next Sync */
+    uint8_t bound_portal_n, taken_n;
+    struct query_names *query_names; /* in the Query that runs; NULL: none */
     struct pending *pending, *pending_last;
     struct pending *guarded,
         *guarded_last; /* guard: answered, and dropped again if it runs elsewhere */
@@ -244,7 +254,7 @@ struct session {
     bool admin : 1;
     bool session_pooling : 1;
     bool statement_pooling : 1;
-    uint8_t bringing : 2;  /* enum bringing */
+    uint8_t bringing : 1;  /* enum bringing */
     bool over_connect : 1; /* its settings are put over those of connect_query, if there is one */
     bool replication : 1;  /* its bytes pass unread, see replication.c */
     bool stream_drop : 1;  /* the streamed message goes nowhere */
@@ -456,18 +466,22 @@ struct slice statement_text(const struct session *s, struct slice name); /* SLIC
 bool statement_adopt(struct session *s, const uint8_t *p, size_t n, bool adopt);
 /* An error in whose text the server's name of a statement stands: told with the client's. False: it is none. */
 bool statement_tell_error(struct session *s, struct slice body, struct slice message);
-/* SQL that deallocates one of the client's statements, or tries to one of ours: the server got another query in its
- * place. */
-bool statement_deallocates(struct session *s, struct slice sql);
-/* The statement of the protocol that this query EXECUTEs, borrowed; or NULL. */
-struct stmt *statement_executed(struct session *s, const struct sql_facts *facts, struct slice sql);
-/* It is on the server; else it is on its way there, and the query has to wait. */
-bool statement_bring(struct session *s, struct stmt *stmt);
-/* The query, with the server's name of what it EXECUTEs. */
-void statement_send_execute(struct session *s, struct slice sql, const struct stmt *stmt);
-/* A query that PREPAREs under a name that the protocol has taken: around it, PostgreSQL has to know that. */
-bool statement_prepares_taken(struct session *s, const struct sql_facts *facts, struct slice sql);
-void statement_behind_taken(struct session *s, struct slice sql);
+/* An Execute is about to be sent. True: and then the other. */
+bool statement_execute(struct session *s, struct slice body);
+void statement_behind_execute(struct session *s);
+void statement_behind_sync(struct session *s); /* a Sync was sent */
+/* A Query that EXECUTEs, PREPAREs or DEALLOCATEs names of the protocol, or shows them. WAIT: they are on their way to
+ * the server; call again. Then _ahead() and _behind() put around it what it needs. */
+enum step statement_query(struct session *s, const struct sql_facts *facts, struct slice sql);
+void statement_query_ahead(struct session *s);
+void statement_query_behind(struct session *s);
+/* The next of the statements that it runs, borrowed; *i: 0 for the first. NULL: no more. */
+struct stmt *statement_query_runs(const struct session *s, unsigned *i);
+void statement_query_failed(
+    struct session *s); /* one of its names could not be brought: an error came */
+void statement_query_tag(struct session *s); /* CommandComplete */
+void statement_query_error(struct session *s, struct slice sqlstate);
+void statement_query_drop(struct session *s);
 /* The statement that is known by this name, borrowed; or NULL. */
 struct stmt *statement_find(const struct session *s, struct slice name);
 /* A Bind that fails at the server: its error is the place of ours. */

@@ -40,8 +40,7 @@ static void parse_named(struct session *s, struct slice name, struct stmt *stmt,
     bool prepared = ((s->state_of.left | s->state_of.touched) & LEFT_PREPARED) != 0;
     if (prepared && s->tx_status != 'E' && name.n <= DEALLOCATE_NAME_MAX) {
         statement_take_name(s, name); /* which SQL's PREPARE may have taken */
-        statement_send_close(s, name);
-        statement_expect(s, REPLY_CLOSE_INJECT, SLICE_NONE, NULL, 0);
+        statement_close_name(s, name);
     }
     statement_drop_stale(s, stmt);
     /* In a failed transaction the real Parse must go, so that its error comes where it belongs. */
@@ -229,8 +228,7 @@ void statement_bind(struct session *s, const uint8_t *p, size_t have, size_t tot
     bool fails = stands_in(s, name, facts, body);
     struct slice ours = fails ? slice_of(TAKEN) : statement_server_name(s, name, buf);
     note_bound(s, portal, name);
-    if (statement_find(s, name))
-        statement_bind_deallocate(s, statement_find(s, name));
+    statement_bind_sql(s, portal, statement_find(s, name));
     size_t names = portal.n + 1 + name.n + 1, new_names = portal.n + 1 + ours.n + 1;
     size_t body_bytes = total - FRAME_HEAD_BYTES - names + new_names;
     if (body_bytes > CLIENT_BODY_MAX) {

@@ -1,7 +1,8 @@
 /* proxy/session/statement_inside.h: what the files of prepared statements share. Not for others.
  *
  * Files   statement.c the client's messages, statement_names.c what its names mean, statement_server.c what the server
- *         gets for that, statement_shape.c what rows are, statement_sql.c the same names in SQL.
+ *         gets for that, statement_shape.c what rows are, statement_sql.c the same names in SQL
+ *         that the protocol prepares, statement_query.c ... in queries.
  */
 #ifndef SESSION_STATEMENT_INSIDE_H
 #define SESSION_STATEMENT_INSIDE_H
@@ -34,6 +35,8 @@ const struct stmt *statement_server_unnamed(const struct session *s);
 /* ---- statement_server.c ---- */
 void statement_put_head(uint8_t *p, uint8_t type, size_t body_bytes);
 void statement_send_close(struct session *s, struct slice name);
+void statement_send_parse(struct session *s, struct slice name, const struct stmt *stmt);
+void statement_close_name(struct session *s, struct slice name); /* and its answer is swallowed */
 void statement_send_describe(struct session *s, struct slice name);
 void statement_close_on_server(struct session *s, struct stmt *stmt);
 void statement_make_room(struct session *s);
@@ -55,7 +58,9 @@ void statement_note_shape(struct session *s,
 /* ---- statement_sql.c ---- */
 /* What the server gets in place of what the client prepared; with a reference. */
 struct stmt *statement_at_server(struct session *s, struct stmt *stmt);
-void statement_bind_deallocate(struct session *s, const struct stmt *stmt);
+/* It is bound to this portal; NULL: a name that is not known. */
+void statement_bind_sql(struct session *s, struct slice portal, struct stmt *stmt);
+void statement_drop_bound_sql(struct session *s);
 /* What an EXECUTE that is bound will run, borrowed; NULL: it is none. */
 struct stmt *statement_runs_another(struct session *s, const struct sql_facts *facts,
                                     struct slice text);

@@ -52,6 +52,8 @@ void statement_expect(struct session *s, enum reply reply, struct slice name, st
                           .unnamed_slot = (what & UNNAMED_SLOT) != 0,
                           .portal = (what & PORTAL) != 0,
                           .closes = reply == REPLY_CLOSE_INJECT,
+                          .was_there = reply == REPLY_CLOSE_INJECT && stmt &&
+                                       stmt_set_has(&s->server->stmts, stmt),
                           .tells = reply == REPLY_DESCRIBE_TOLD,
                           .segment = s->segment_serial};
     if (name.n)
@@ -95,6 +97,8 @@ void statement_drop_pending(struct session *s)
 {
     s->shape_look = SHAPE_IDLE;
     statement_set_bound(s, NULL);
+    statement_drop_bound_sql(s);
+    s->taken_n = 0;
     while (s->pending)
         free_pending(pop_pending(s));
     while (s->guarded)
@@ -129,8 +133,8 @@ void statement_dropped(struct session *s, enum reply reply)
     if (!has_pending(reply))
         return;
     struct pending *p = pop_pending(s);
-    if (p->on_server && p->stmt && reply == REPLY_CLOSE_INJECT) /* the server has skipped it */
-        stmt_set_add(&s->server->stmts, p->stmt);
+    if (p->was_there) /* the server has skipped its Close */
+        stmt_set_add_stale(&s->server->stmts, p->stmt);
     if (reply == REPLY_DESCRIBE_INJECT)
         s->shape_look = SHAPE_IDLE;
     free_pending(p);

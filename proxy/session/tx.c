@@ -10,7 +10,8 @@
 #include "base/check.h"
 #include "proxy/wire/take.h"
 
-#define BEGIN_ANSWERS 4
+#define BEGIN_ANSWERS 4 /* 3 if its portal is not closed */
+#define CLOSE_BYTES 7
 
 static const struct conf *conf_of(const struct session *s)
 {
@@ -275,7 +276,8 @@ void tx_begin_ahead(struct session *s)
 {
     static const uint8_t bind_execute_close[] = "B\0\0\0\x0c\0\0\0\0\0\0\0\0"
                                                 "E\0\0\0\x09\0\0\0\0\0"
-                                                "C\0\0\0\x06P"; /* no portal is left */
+                                                "C\0\0\0\x06P";
+    _Static_assert(sizeof bind_execute_close == 13 + 10 + CLOSE_BYTES, "the Close is the last");
     struct tx *tx = &s->tx;
     char text[TX_BEGIN_MAX];
     uint8_t bytes[TX_BEGIN_MAX + 16];
@@ -284,19 +286,25 @@ void tx_begin_ahead(struct session *s)
     put_parse(&o, SLICE_NONE, (struct slice){(const uint8_t *)text, n}, SLICE_NONE);
     CHECK(!o.full && tx_step(&tx->state, TX_EV_SENT) == TX_QUIET);
     conn_out_copy(s->server->conn, o.p, o.n);
-    conn_out_copy(s->server->conn, bind_execute_close, sizeof bind_execute_close);
+    conn_out_copy(s->server->conn, bind_execute_close,
+                  sizeof bind_execute_close - (tx->portal ? CLOSE_BYTES : 0));
     stmt_set_unnamed(&s->server->stmts, NULL); /* it holds our BEGIN */
     tx->begin_due = false;
     tx->begin_left = BEGIN_ANSWERS;
+    tx->begin_keeps = tx->portal;
+    tx->portal = false;
     tx->modes = tx_modes_over(tx->said, tx->modes); /* should it begin once more, elsewhere */
 }
 
 bool tx_begin_answered(struct session *s, uint8_t type)
 {
     static const char order[BEGIN_ANSWERS + 1] = "3C21";
-    if (type != (uint8_t)order[s->tx.begin_left - 1])
+    struct tx *tx = &s->tx;
+    if (type != (uint8_t)order[tx->begin_left - 1])
         return false;
-    s->tx.begin_left--;
+    tx->begin_left--;
+    if (tx->begin_left == 1 && tx->begin_keeps)
+        tx->begin_left = 0;
     return true;
 }
 
@@ -323,6 +331,7 @@ void tx_forget(struct tx *tx)
 {
     tx->modes = (struct tx_modes){0};
     tx->optimistic = tx->stuck = tx->shown = tx->moved = tx->checked = tx->begin_due = false;
+    tx->portal = false;
 }
 
 static void fails(struct session *s)

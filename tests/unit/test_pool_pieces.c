@@ -218,6 +218,16 @@ static void a_server_forgets_the_least_recently_used_first(void **state)
     stmt_table_replan(&t);
     assert_true(stmt_set_is_stale(&set, stmts[0]));
     assert_false(stmt_set_is_stale(&set, stmts[1])); /* which it has not */
+    stmt_set_add_stale(&set, stmts[0]);              /* which it has: nothing changes */
+    stmt_set_shape(&set, stmts[0], (struct stmt_shape){.rows = 5});
+    stmt_set_add_stale(&set, stmts[0]);
+    assert_false(stmt_set_is_stale(&set, stmts[0]));
+    struct stmt *more = intern(&t, "SELECT 'more'");
+    stmt_set_add_stale(&set, more);
+    assert_true(stmt_set_has(&set, more) && stmt_set_is_stale(&set, more));
+    stmt_unref(more);
+    stmt_set_doubt(&set);
+    assert_true(stmt_set_has(&set, stmts[0]) && stmt_set_is_stale(&set, stmts[0]));
     stmt_set_clear(&set);
     assert_null(stmt_set_oldest(&set));
     stmt_table_free(&t);
