@@ -451,7 +451,8 @@ def test_deallocate_all_takes_one_clients_names_away(two, sql):
 def test_names_of_ours_are_nobodys(two):
     one, other = two
     prepare(other, "s", "SELECT 7")
-    shared_name = one.rows("SELECT name FROM pg_prepared_statements")[0][0]
+    one.send(parse("", "SELECT name FROM pg_prepared_statements") + bind("", "") + execute() + sync())  # a Query shows the client's own
+    shared_name = one.read_until("Z")[2].row()[0].decode()
     assert error_of(one.query(f"DEALLOCATE {shared_name}")).sqlstate == "26000"
     assert [m.row() for m in run(other, "s") if m.type == "D"] == [[b"7"]]
 
