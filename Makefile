@@ -167,11 +167,12 @@ test-regress: ## PostgreSQL's regression and isolation suites, directly and thro
 	@/usr/bin/python3 tests/regress/run.py $(MODE) --tests "$(T)"
 
 .PHONY: test-clients
-test-clients: ## fourteen drivers and PostgreSQL's tools, directly and through pgweir (D=driver, S=scenario for some)
+test-clients: ## fourteen drivers and PostgreSQL's tools, directly and through pgweir (D=driver, S=scenario for some, MODE=session)
 	@scripts/setup build test share clients
 	@$(MAKE) --no-print-directory -s $(B)/pgweir-asan
 	@tests/clients/build $(D)
-	@/usr/bin/python3 tests/clients/matrix.py --drivers '$(D)' --scenarios '$(S)'
+	@/usr/bin/python3 tests/clients/matrix.py --drivers '$(D)' --scenarios '$(S)' --pool-mode $(or $(MODE),transaction) \
+		$(if $(RESULT),--result $(RESULT))
 
 test-container: ## build the image and prove compose up, a query, a read on the replica
 	@scripts/test-container
