@@ -614,10 +614,10 @@ void lease_end_if_idle(struct session *s)
     s->writes = s->second_try = false;
     s->avoid = 0;
     s->tries = 0;
-    if (s->session_pooling || state_asks(s))
+    if (!s->session_pooling && state_asks(s))
         return;
-    if (state_keeps_server(s)) {
-        sync_label(s, false);
+    if (s->session_pooling || state_keeps_server(s)) {
+        sync_label(s, false); /* DISCARD ALL takes what the login has set, too */
         return;
     }
     if (s->waiter.want == WANT_PRIMARY && !s->own_read)

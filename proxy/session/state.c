@@ -50,6 +50,7 @@ static const struct effect effects[] = {
     {SQL_F_HIDING, 0, LEFT_ASKABLE, 0},
 };
 
+#define SOILS (LEFT_SEED | LEFT_OTHER) /* such a server is for nobody else */
 #define LEAVES_OR_TAKES                                                                         \
     (SQL_F_SET | SQL_F_SET_FUNCTION | SQL_F_PREPARE | SQL_F_DEALLOCATE | SQL_F_DEALLOCATE_ALL | \
      SQL_F_CURSOR | SQL_F_LISTEN | SQL_F_ADVISORY | SQL_F_TEMP | SQL_F_DDL | SQL_F_DISCARD |    \
@@ -228,7 +229,11 @@ void state_saw(struct session *s, const struct sql_facts *facts, struct slice te
     if (!s->session_pooling)
         note_reading(s, facts, text, values);
     st->sees_no_data = sees_no_data(s, facts, text);
-    if (s->session_pooling || (!(flags & LEAVES_OR_TAKES) && !st->sole))
+    if (s->session_pooling) {
+        st->left |= stays(flags) & SOILS; /* what server_reset_query does not take away */
+        return;
+    }
+    if (!(flags & LEAVES_OR_TAKES) && !st->sole)
         return;
     if (is_step(s, facts))
         keep_text(st, text);
@@ -333,7 +338,7 @@ void state_tag(struct session *s, struct slice tag)
     /* Whatever runs in one transaction with it has run before it: PostgreSQL takes it alone only. */
     take_label(s, s->set->base);
     st->touched = st->prepared = 0;
-    st->left &= LEFT_SEED | LEFT_OTHER;
+    st->left &= SOILS;
 }
 
 /* A lone SET, answered. True: what it did is known. */
@@ -579,7 +584,7 @@ bool state_keeps_server(const struct session *s)
 
 bool state_is_soiled(const struct session *s)
 {
-    return (s->state_of.left & (LEFT_SEED | LEFT_OTHER)) != 0;
+    return (s->state_of.left & SOILS) != 0;
 }
 
 /* ---- the way SQL is read meanwhile ---- */

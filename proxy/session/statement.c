@@ -59,6 +59,18 @@ static void parse_named(struct session *s, struct slice name, struct stmt *stmt,
     forward_parse(s, name, stmt_name(stmt, buf), n);
 }
 
+/* Names live on one server: that of the session, or, when rewriting is off, the one that got them. */
+static bool names_stay(const struct session *s)
+{
+    return s->session_pooling || s->worker->hub.snapshot->conf->max_prepared_statements == 0;
+}
+
+static void keep_server(struct session *s)
+{
+    if (!s->session_pooling) /* which does so anyway */
+        state_pin(s, LEFT_STATEMENT);
+}
+
 void statement_parse(struct session *s, const uint8_t *p, size_t n)
 {
     struct slice body = {p + FRAME_HEAD_BYTES, n - FRAME_HEAD_BYTES}, name, text;
@@ -69,14 +81,14 @@ void statement_parse(struct session *s, const uint8_t *p, size_t n)
         client_forward(s, n);
         return;
     }
-    uint32_t most = s->worker->hub.snapshot->conf->max_prepared_statements;
-    if (name.n > 0 && most == 0 && s->on_replica) { /* it would keep the client there for ever */
+    bool as_it_is = names_stay(s);
+    if (name.n > 0 && as_it_is && s->on_replica) { /* it would keep the client there for ever */
         statement_send_poison(s, REPLY_REFUSED, name);
         client_drop(s, n);
         return;
     }
-    if (name.n > 0 && most == 0) { /* rewriting is off: the name lives on one server */
-        state_pin(s, LEFT_STATEMENT);
+    if (name.n > 0 && as_it_is) {
+        keep_server(s);
         statement_expect(s, REPLY_PARSE, SLICE_NONE, NULL, 0);
         client_forward(s, n);
         return;
@@ -110,7 +122,7 @@ void statement_parse_long(struct session *s, const uint8_t *p, size_t have, size
         client_stream(s, total, true);
         return;
     }
-    state_pin(s, LEFT_STATEMENT);
+    keep_server(s);
     statement_expect(s, REPLY_PARSE, SLICE_NONE, NULL, name.n == 0 ? UNNAMED_SLOT : 0);
     if (name.n == 0) {
         statement_forget_unnamed(s);
