@@ -108,6 +108,10 @@ static void read_label(struct label *label)
         tx_modes_set(&label->tx, slice_of(at), slice_of(value));
         if (strcmp(at, "idle_in_transaction_session_timeout") == 0)
             label->idle_in_tx_ms = time_ms(value);
+        if (strcmp(at, "idle_session_timeout") == 0)
+            label->idle_ms = time_ms(value);
+        if (strcmp(at, "search_path") == 0)
+            label->temp_first = strncmp(value, "pg_temp", 7) == 0;
         at = value + strlen(value) + 1;
     }
 }
@@ -165,6 +169,19 @@ struct label *label_over(struct list *labels, struct label *label, const struct 
         const char *value = at + strlen(at) + 1;
         if (!label_draft_set(&draft, slice_of(at), slice_of(value)))
             return NULL;
+        at = value + strlen(value) + 1;
+    }
+    return label_find(labels, &draft);
+}
+
+struct label *label_without(struct list *labels, const struct label *label, const char *name)
+{
+    struct label_draft draft = {0};
+    const char *at = (const char *)label->text, *end = at + label->bytes;
+    while (at < end) {
+        const char *value = at + strlen(at) + 1;
+        if (strcmp(at, name) != 0)
+            CHECK(label_draft_set(&draft, slice_of(at), slice_of(value)));
         at = value + strlen(value) + 1;
     }
     return label_find(labels, &draft);

@@ -26,6 +26,8 @@ struct label {
     uint8_t
         *greeting; /* ParameterStatus messages of a server with this label; NULL: not known yet */
     uint64_t idle_in_tx_ms; /* idle_in_transaction_session_timeout; 0: none */
+    uint64_t idle_ms;       /* idle_session_timeout: never on a server that nobody uses */
+    bool temp_first;        /* search_path: objects are made, and looked for, in the temporary schema */
     struct tx_modes tx;     /* default_transaction_...: what a transaction is that says nothing */
     uint8_t text[];         /* "name\0value\0", sorted by name (names in lower case) */
 };
@@ -47,6 +49,9 @@ void label_unref(struct label *label);
 
 /* What is in `label`, and of `under` what it does not name. NULL: too many, or too long. */
 struct label *label_over(struct list *labels, struct label *label, const struct label *under);
+
+/* All but that setting, its name in lower case. */
+struct label *label_without(struct list *labels, const struct label *label, const char *name);
 
 /* The label with this text: another worker's. */
 struct label *label_of_text(struct list *labels, struct slice text);

@@ -429,6 +429,31 @@ bool pool_should_close(const struct server *s)
     return is_expired(s) && list_empty(&set->writers) && list_empty(&set->readers);
 }
 
+/* Nobody has it, and it is not offered before it has answered. */
+static void clean(struct server *s, const char *sql)
+{
+    uint8_t bytes[64];
+    struct put o = put_into(bytes, sizeof bytes);
+    put_query(&o, slice_of(sql));
+    CHECK(!o.full);
+    stmt_set_unnamed(&s->stmts, NULL);
+    s->resetting = true;
+    server_chore_begin(s);
+    if (s->state != SERVER_CLEANING)
+        pool_server_state(s, SERVER_CLEANING);
+    conn_out_copy(s->conn, o.p, o.n);
+}
+
+/* What ends an idle session must not be in force on a server that waits for the next one. */
+static void reset_idle_timeout(struct server *s)
+{
+    static const char name[] = "idle_session_timeout";
+    struct label *label = label_without(&s->pool->set->labels, s->label, name);
+    label_unref(s->label);
+    s->label = label;
+    clean(s, "RESET idle_session_timeout");
+}
+
 /* A server that nobody uses: to a waiter, to another worker, to the idle list, or away. */
 void pool_offer(struct server *s)
 {
@@ -447,14 +472,12 @@ void pool_offer(struct server *s)
         return;
     }
     if (s->stale_stmts) {
-        static const uint8_t text[] = "Q\0\0\0\x13"
-                                      "DEALLOCATE ALL";
         s->stale_stmts = false;
-        s->resetting = true;
-        server_chore_begin(s);
-        if (s->state != SERVER_CLEANING)
-            pool_server_state(s, SERVER_CLEANING);
-        conn_out_copy(s->conn, text, sizeof text);
+        clean(s, "DEALLOCATE ALL");
+        return;
+    }
+    if (s->label && s->label->idle_ms) {
+        reset_idle_timeout(s);
         return;
     }
     s->idle_ms = s->conn->loop->now_ms;
@@ -494,6 +517,7 @@ void pool_release_after(struct server *s, const char *sql)
     struct put o = put_into(bytes, sizeof bytes);
     put_query(&o, slice_of(sql));
     end_lease(s);
+    stmt_set_unnamed(&s->stmts, NULL);
     if (o.full) {
         server_close(s, "reset_query_too_long");
         return;

@@ -144,6 +144,8 @@ void client_note_facts(struct session *s, const struct sql_facts *facts)
         settings_savepoint(s);
     if (facts->class >= SQL_WRITER_FUNCTION || flags & (SQL_F_EXECUTE | SQL_F_CURSOR))
         server_note_sequences(s->server, s->serial);
+    if (facts->class >= SQL_NOTIFY || flags & (SQL_F_EXECUTE | SQL_F_CURSOR))
+        cluster_note_backend(s->set->cluster, s->server->backend_pid, s->pid);
     if (flags & SQL_F_COMMIT || (s->tx_status == 'I' && !(flags & (SQL_F_READ | SQL_F_BEGIN))))
         s->writes = true;
 }

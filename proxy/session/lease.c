@@ -193,6 +193,19 @@ void lease_over_connect(struct session *s)
     s->state_of.startup = label_ref(label);
 }
 
+/* True: it is gone, or this client's for good. */
+static bool is_too_used(struct session *s, struct server *server)
+{
+    if (server->in_recovery || !state_wants_new_server(s))
+        return false;
+    if (server->lease_serial > 1) {
+        pool_discard(server, "a_new_one_is_wanted");
+        return true;
+    }
+    state_pin(s, LEFT_OTHER);
+    return false;
+}
+
 static enum step attach(struct session *s, struct server *server)
 {
     lease_over_connect(s);
@@ -275,8 +288,10 @@ enum step lease_for_segment(struct session *s)
     s->asked_ns = s->worker->loop->now_ns;
     enum want want = want_of(s, &route);
     s->waiter.sequences_of = s->segment.flags & SQL_F_SEQUENCE ? s->serial : 0;
-    struct server *server =
-        pool_lease(s->set, &s->waiter, want, route.nodes, s->label, patience_ms(s, want));
+    struct server *server;
+    do { /* as many as are idle */
+        server = pool_lease(s->set, &s->waiter, want, route.nodes, s->label, patience_ms(s, want));
+    } while (server && is_too_used(s, server));
     if (!server)
         return STEP_WAIT;
     log_if_asked(s, &route, server);
@@ -353,9 +368,12 @@ static bool is_still_fresh(struct session *s, const struct server *server)
 static void on_granted(struct waiter *waiter, struct server *server)
 {
     struct session *s = waiter->owner;
-    if (!is_still_fresh(s, server)) {
+    bool fresh = is_still_fresh(s, server), gone = fresh && is_too_used(s, server);
+    if (!fresh) {
         s->avoid |= 1U << server->pool->node;
         pool_release(server);
+    }
+    if (!fresh || gone) {
         if (lease_for_segment(s) == STEP_DONE)
             session_run(s);
         return;
@@ -629,6 +647,7 @@ void lease_end_if_idle(struct session *s)
         pool_release_dirty(server);
     else
         pool_release(server);
+    tx_idles(s);
     if (s->conn->paused) /* until the server would read on, and it need not any more */
         conn_resume(s->conn);
 }

@@ -382,6 +382,28 @@ static bool note_status(struct session *s, struct slice body)
     return true;
 }
 
+/* A notification names a server's process. Who sent it by a client of ours is called what that client was told at its
+ * login: it tells its own by that. */
+static enum pass on_notification(struct session *s, struct slice body)
+{
+    uint8_t head[FRAME_HEAD_BYTES + 4];
+    struct put o = put_into(head, sizeof head);
+    if (body.n < 4)
+        return STOP;
+    uint32_t backend = slice_u32(body.p);
+    uint32_t client = backend == s->server->backend_pid
+                          ? s->pid
+                          : cluster_client_of(s->set->cluster, backend);
+    if (!client)
+        return PASS;
+    put_u8(&o, 'A');
+    put_u32(&o, (uint32_t)(4 + body.n));
+    put_u32(&o, client);
+    reply_say(s, o.p, o.n);
+    reply_say(s, body.p + 4, body.n - 4);
+    return SWALLOW;
+}
+
 static enum pass on_message(struct session *s, uint8_t type, struct slice body)
 {
     if (s->tx.begin_left > 0 && !strchr("ENAS", type))
@@ -436,7 +458,7 @@ static enum pass on_message(struct session *s, uint8_t type, struct slice body)
     case 'N': /* of a statement that its client has prepared before, it was told then */
         return expects(s, REPLY_PARSE_INJECT) ? SWALLOW : PASS;
     case 'A':
-        return PASS;
+        return on_notification(s, body);
     default:
         return STOP;
     }
@@ -480,6 +502,8 @@ static enum pass on_sync_message(struct session *s, uint8_t type, struct slice b
     case 'Z':
         s->syncing = false;
         return body.n == 1 && *body.p == 'I' ? SWALLOW : STOP;
+    case 'A':
+        return on_notification(s, body);
     case 'T':
     case 'D':
     case 'C':
@@ -493,8 +517,8 @@ static enum pass on_sync_message(struct session *s, uint8_t type, struct slice b
 static enum pass on_look_message(struct session *s, uint8_t type, struct slice body)
 {
     switch (state_look_message(s, type, body)) {
-    case LOOK_PASS:
-        return PASS;
+    case LOOK_NOTIFICATION:
+        return on_notification(s, body);
     case LOOK_STOP:
         return STOP;
     case LOOK_MORE:
@@ -511,7 +535,7 @@ static bool looked_into(const struct session *s, uint8_t type)
     if ((type == 'T' || type == 't') &&
         (expects(s, REPLY_DESCRIBE_TOLD) || expects(s, REPLY_DESCRIBE_INJECT)))
         return true;
-    return type == 'Z' || type == 'E' || type == 'S' || (type == 'D' && s->state_of.look) ||
+    return type == 'Z' || type == 'E' || type == 'S' || type == 'A' || (type == 'D' && s->state_of.look) ||
            (type == 'C' && (s->forget_names || s->state_of.touched || settings_watch(s)));
 }
 

@@ -363,7 +363,7 @@ void tx_attached(struct session *s);
 void tx_begin_ahead(struct session *s);
 bool tx_begin_answered(struct session *s, uint8_t type);
 void tx_begin_fails(struct session *s);
-void tx_idles(struct session *s);       /* the client has been told ReadyForQuery */
+void tx_idles(struct session *s);       /* the client may do as it likes: its idle timeouts begin */
 void tx_ready(struct session *s);       /* ReadyForQuery came */
 void tx_after_ready(struct session *s); /* ... and its server was given back, if it was */
 void tx_refused(struct session *s);     /* no server: before the client's ReadyForQuery */
@@ -395,10 +395,13 @@ void state_answered(struct session *s);              /* ReadyForQuery, and nothi
 void state_tag(struct session *s, struct slice tag); /* CommandComplete */
 /* The transaction has ended, and all is answered: the server has to be asked what is left. True: it has been. */
 bool state_asks(struct session *s);
-enum look_rc { LOOK_MORE, LOOK_PASS, LOOK_ENDED, LOOK_STOP };
-/* Its answer. PASS: for the client; STOP: not an answer to that question. */
+enum look_rc { LOOK_MORE, LOOK_NOTIFICATION, LOOK_ENDED, LOOK_STOP };
+/* Its answer. NOTIFICATION: of another matter; STOP: not an answer to that question. */
 enum look_rc state_look_message(struct session *s, uint8_t type, struct slice body);
 void state_looked(struct session *s);
+/* What the segment that was collected does, or is told, depends on what the server's session has done before: whether
+ * there is a temporary schema yet, whether PL/pgSQL has been loaded. */
+bool state_wants_new_server(struct session *s);
 bool state_keeps_server(const struct session *s);
 bool state_is_soiled(const struct session *s); /* no reset query cleans that server */
 void state_discard(struct session *s);         /* DISCARD ALL, and no server is held */

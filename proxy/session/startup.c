@@ -302,5 +302,6 @@ void startup_greet(struct session *s)
             LF_S("db", s->console ? "pgweir" : s->set->database),
             LF_S("user", s->console ? "" : s->set->user), LF_S("tls", s->conn->tls ? "yes" : "no"));
     session_state(s, SESSION_READY);
+    tx_idles(s);
     conn_in_again(s->conn);
 }

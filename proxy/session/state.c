@@ -289,6 +289,33 @@ void state_pin(struct session *s, uint16_t left)
     pin(s, left, 0);
 }
 
+/* Any name goes with that prefix, until the library is there and knows them all. */
+static bool is_strange_to_plpgsql(const char *name)
+{
+    static const char prefix[] = "plpgsql.";
+    static const char *const known[] = {"check_asserts", "extra_errors", "extra_warnings",
+                                        "print_strict_params", "variable_conflict"};
+    if (strncmp(name, prefix, sizeof prefix - 1) != 0)
+        return false;
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+        if (strcmp(name + sizeof prefix - 1, known[i]) == 0)
+            return false;
+    return true;
+}
+
+bool state_wants_new_server(struct session *s)
+{
+    struct reset set;
+    if (s->state != SESSION_READY || s->session_pooling)
+        return false;
+    if (s->label->temp_first)
+        return true;
+    if (s->segment.class != SQL_SESSION_STATE || s->segment.statements != 1)
+        return false;
+    reset_read(client_segment_text(s), !s->odd_strings, &set);
+    return is_strange_to_plpgsql(set.name);
+}
+
 /* ---- what comes back ---- */
 
 bool state_saw_no_data(struct session *s)
@@ -514,7 +541,7 @@ enum look_rc state_look_message(struct session *s, uint8_t type, struct slice bo
     case 'T':
         return LOOK_MORE;
     case 'A':
-        return LOOK_PASS;
+        return LOOK_NOTIFICATION;
     case 'Z':
         return body.n == 1 && *body.p == 'I' ? LOOK_ENDED : LOOK_STOP;
     default:

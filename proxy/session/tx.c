@@ -38,10 +38,16 @@ static uint64_t idle_timeout_ms(const struct session *s)
     return !ours || (theirs && theirs < ours) ? theirs : ours;
 }
 
+/* A server that is held sees to that itself, too. */
+static uint64_t session_timeout_ms(const struct session *s)
+{
+    return s->server || !s->label ? 0 : s->label->idle_ms;
+}
+
 void tx_idles(struct session *s)
 {
     struct loop *loop = s->worker->loop;
-    uint64_t timeout_ms = s->tx_status == 'I' ? 0 : idle_timeout_ms(s);
+    uint64_t timeout_ms = s->tx_status == 'I' ? session_timeout_ms(s) : idle_timeout_ms(s);
     if (timeout_ms > 0)
         timer_start(&loop->timers, &s->tx.idle_timer, loop->now_ms + timeout_ms);
     else
@@ -53,7 +59,13 @@ static void on_idle_timer(struct timer *timer)
     struct session *s = LIST_ENTRY(timer, struct session, tx.idle_timer);
     bool busy = s->replies.n > 0 || s->segment_open || s->copy_in ||
                 s->floor_wait != FLOOR_WAIT_NONE || waiter_waits(&s->waiter) || s->syncing;
-    if (s->state == SESSION_READY && s->tx_status != 'I' && !busy)
+    if (s->state != SESSION_READY || busy)
+        return;
+    if (s->tx_status == 'I' && s->server) /* the next lease's end starts it again */
+        return;
+    if (s->tx_status == 'I')
+        session_fatal(s, "57P05", "terminating connection due to idle-session timeout", NULL, NULL);
+    else
         session_fatal(s, "25P03", "terminating connection due to idle-in-transaction timeout",
                       "idle_transaction_timeout of pgweir, or idle_in_transaction_session_timeout.",
                       NULL);

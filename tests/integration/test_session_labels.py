@@ -84,6 +84,46 @@ def test_a_setting_follows_its_client(cluster, weir, statements, name, value, ho
     shared(one, other)
 
 
+@pytest.mark.parametrize("how", ["startup", "set", "set in a transaction"])
+def test_an_idle_session_is_ended_and_its_server_is_not(weir, how):
+    other = login(weir.port)
+    pid = other.rows("SELECT pg_backend_pid()")
+    one = login(weir.port, **({"idle_session_timeout": "400"} if how == "startup" else {}))
+    if how != "startup":
+        one.query("SET idle_session_timeout = '400ms'" if how == "set" else "BEGIN; SET idle_session_timeout = '400ms'; COMMIT")
+    for _ in range(3):
+        assert one.rows("SHOW idle_session_timeout") == [["400ms"]]
+        assert other.rows("SHOW idle_session_timeout") == [["0"]]
+        one.query("SELECT pg_sleep(0.3)")  # it does something
+    one.query("BEGIN")
+    one.query("ROLLBACK")
+    told = [m.fields() for m in one.expect_closed() if m.type == "E"]
+    assert [(f["S"], f["C"], f["M"]) for f in told] == [("FATAL", "57P05", "terminating connection due to idle-session timeout")]
+    assert other.rows("SELECT pg_backend_pid()") == pid
+
+
+def test_a_pinned_session_that_idles_is_ended_by_its_server(weir, two):
+    one, other = two
+    one.query("LISTEN news")
+    one.query("SET idle_session_timeout = '200ms'")
+    assert [m.fields()["C"] for m in one.expect_closed() if m.type == "E"] == ["57P05"]
+    assert other.rows("SELECT 1") == [["1"]]
+
+
+def test_who_notified_is_called_by_what_it_was_told(cluster, pgweir):
+    weir = pgweir(databases={"app": cluster.entry(["primary"])}, default_pool_size=2, workers=2)
+    one, other = login(weir.port), login(weir.port)
+    direct = login(cluster.ports["primary"])
+    one.query("LISTEN news")
+    seen = [m for m in one.query("NOTIFY news") if m.type == "A"]
+    for sender in (other, direct):
+        sender.query("SELECT pg_notify('news', '')")
+        wait_until(lambda: not one.silent(0.05))
+        seen += [m for m in one.query("SELECT 1") if m.type == "A"]
+    assert [m.body[:4] for m in seen] == [c.key[:4] for c in (one, other, direct)]
+    assert all(m.body[4:] == b"news\0\0" for m in seen)
+
+
 def test_a_superuser_sets_what_only_it_may_and_becomes_another_role(weir):
     one, other = (weir.raw().login("postgres", "app", "postgres") for _ in range(2))
     for sql in ("SET log_min_duration_statement = 12345", "SET SESSION AUTHORIZATION app_md5", "SET work_mem = '5MB'"):
