@@ -94,8 +94,8 @@ void cluster_note_backend(struct cluster *cluster, uint32_t backend, uint32_t cl
 
 uint32_t cluster_client_of(const struct cluster *cluster, uint32_t backend)
 {
-    uint64_t w = atomic_load_explicit(&cluster->backends[backend % CLUSTER_BACKENDS],
-                                      memory_order_relaxed);
+    uint64_t w =
+        atomic_load_explicit(&cluster->backends[backend % CLUSTER_BACKENDS], memory_order_relaxed);
     return w >> 32 == backend ? (uint32_t)w : 0;
 }
 

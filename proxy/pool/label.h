@@ -27,9 +27,9 @@ struct label {
         *greeting; /* ParameterStatus messages of a server with this label; NULL: not known yet */
     uint64_t idle_in_tx_ms; /* idle_in_transaction_session_timeout; 0: none */
     uint64_t idle_ms;       /* idle_session_timeout: never on a server that nobody uses */
-    bool temp_first;        /* search_path: objects are made, and looked for, in the temporary schema */
-    struct tx_modes tx;     /* default_transaction_...: what a transaction is that says nothing */
-    uint8_t text[];         /* "name\0value\0", sorted by name (names in lower case) */
+    bool temp_first;    /* search_path: objects are made, and looked for, in the temporary schema */
+    struct tx_modes tx; /* default_transaction_...: what a transaction is that says nothing */
+    uint8_t text[];     /* "name\0value\0", sorted by name (names in lower case) */
 };
 
 /* A set being collected. A later value of a name replaces the earlier one. */

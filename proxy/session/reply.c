@@ -391,9 +391,8 @@ static enum pass on_notification(struct session *s, struct slice body)
     if (body.n < 4)
         return STOP;
     uint32_t backend = slice_u32(body.p);
-    uint32_t client = backend == s->server->backend_pid
-                          ? s->pid
-                          : cluster_client_of(s->set->cluster, backend);
+    uint32_t client =
+        backend == s->server->backend_pid ? s->pid : cluster_client_of(s->set->cluster, backend);
     if (!client)
         return PASS;
     put_u8(&o, 'A');
@@ -535,7 +534,8 @@ static bool looked_into(const struct session *s, uint8_t type)
     if ((type == 'T' || type == 't') &&
         (expects(s, REPLY_DESCRIBE_TOLD) || expects(s, REPLY_DESCRIBE_INJECT)))
         return true;
-    return type == 'Z' || type == 'E' || type == 'S' || type == 'A' || (type == 'D' && s->state_of.look) ||
+    return type == 'Z' || type == 'E' || type == 'S' || type == 'A' ||
+           (type == 'D' && s->state_of.look) ||
            (type == 'C' && (s->forget_names || s->state_of.touched || settings_watch(s)));
 }
 

@@ -277,6 +277,7 @@ struct session {
         sync_ignored : 1; /* a Sync went to a server that reads COPY data: nothing answers it ... */
     bool copy_flushed : 1; /* a Flush of ours went out: what follows depends on the answers */
     bool ddl_ran : 1;      /* the catalog may have changed; stale when the answer comes */
+    bool ddl_seen : 1;     /* ... by DDL */
     bool alters : 1;       /* ... and tables: servers get their statements anew */
     bool copy_asked : 1;   /* ... unless the COPY had failed before: the server is being asked */
     bool copy_due : 1;     /* ... not yet: in the middle of a message */

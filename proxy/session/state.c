@@ -221,6 +221,13 @@ static void note_reading(struct session *s, const struct sql_facts *facts, struc
     st->env[1]++;
 }
 
+/* It may run defaults, triggers and the like that no catalog knows yet. */
+static bool is_behind_ddl(const struct session *s, const struct sql_facts *facts)
+{
+    bool with_others = facts->statements > 1 && facts->flags & SQL_F_DDL;
+    return with_others || (s->ddl_seen && !(facts->flags & (SQL_F_DDL | SQL_F_COMMIT)));
+}
+
 void state_saw(struct session *s, const struct sql_facts *facts, struct slice text,
                struct slice values)
 {
@@ -233,14 +240,15 @@ void state_saw(struct session *s, const struct sql_facts *facts, struct slice te
         st->left |= stays(flags) & SOILS; /* what server_reset_query does not take away */
         return;
     }
-    if (!(flags & LEAVES_OR_TAKES) && !st->sole)
+    bool unknown = is_behind_ddl(s, facts);
+    if (!(flags & LEAVES_OR_TAKES) && !st->sole && !unknown)
         return;
     if (is_step(s, facts))
         keep_text(st, text);
     else
         st->sole = false;
     st->failed = st->ran = false;
-    st->touched |= touches(s, flags);
+    st->touched |= unknown ? LEFT_ASKABLE : touches(s, flags);
     st->fingerprint = facts->fingerprint;
     if (flags & SQL_F_PREPARE)
         st->prepared |= prepared_touches(s, text);

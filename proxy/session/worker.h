@@ -18,7 +18,7 @@
 /* One of these bits is set in each: no process of Linux (pid_max is 1 << 22) has such a number, so that a client
  * never takes a stranger's notification for its own. */
 #define WORKER_PID_VIRTUAL (7U << 22)
-#define LEFT_N 10          /* reasons to keep a server: the bits of enum left */
+#define LEFT_N 10 /* reasons to keep a server: the bits of enum left */
 #define LOGINS_MAX \
     4096 /* sockets of a worker that have not logged in; one more is closed at once */
 #define WORKER_PIDS_MAX 64 /* workers that can be told apart in a cancel key */

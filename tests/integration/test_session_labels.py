@@ -110,6 +110,20 @@ def test_a_pinned_session_that_idles_is_ended_by_its_server(weir, two):
     assert other.rows("SELECT 1") == [["1"]]
 
 
+def test_what_a_used_server_would_not_do_gets_a_new_one(two):
+    one, other = two
+    other.query("CREATE TEMP TABLE mine (n int); DROP TABLE mine; DO 'BEGIN NULL; END'")
+    assert other.rows("SELECT pg_my_temp_schema() <> 0") == [["t"]]
+    assert "E" not in types(one.query("SET plpgsql.extra_foo_warnings = true"))
+    assert one.rows("SHOW plpgsql.extra_foo_warnings") == [["true"]]
+    assert "N" in types(one.query("DO 'BEGIN NULL; END'"))  # "removing it"
+    one.close()
+    other.query("SET search_path = pg_temp, public")
+    assert other.rows("SELECT pg_my_temp_schema()") == [["0"]]
+    pid = other.rows("SELECT pg_backend_pid()")
+    assert other.rows("SELECT current_schema() ~ 'pg_temp', pg_backend_pid()") == [["t", pid[0][0]]]
+
+
 def test_who_notified_is_called_by_what_it_was_told(cluster, pgweir):
     weir = pgweir(databases={"app": cluster.entry(["primary"])}, default_pool_size=2, workers=2)
     one, other = login(weir.port), login(weir.port)
@@ -274,6 +288,29 @@ def test_a_trigger_that_sets_something_makes_writes_asked_about(hiding, weir):
         return one.rows(ask) == [["7"]] and other.rows(ask) != [["7"]]
     wait_until(follows)
     assert one.rows(ask) == [["7"]] and other.rows(ask) != [["7"]]
+
+
+YOUNG = [
+    ["CREATE TABLE young (n int, m bigint DEFAULT hide_lock(1)); INSERT INTO young VALUES (1)"],
+    ["CREATE TABLE young (n int, m bigint DEFAULT hide_lock(1))", "INSERT INTO young VALUES (1)"],
+    ["BEGIN", "CREATE TABLE young (n int, m bigint DEFAULT hide_lock(1))", "INSERT INTO young VALUES (1)", "COMMIT"],
+    ["CREATE DOMAIN young AS int CHECK (hide_lock(1) = VALUE); SELECT 1::young"],
+]
+
+
+@pytest.mark.parametrize("statements", YOUNG, ids=[" | ".join(s)[:60] for s in YOUNG])
+def test_what_ddl_has_just_brought_is_asked_about(hiding, pgweir, statements):
+    weir = pgweir(databases={"app": hiding.entry(["primary"])}, default_pool_size=1, workers=1, queue_timeout="300ms")
+    weir.wait_log(r"catalog\.loaded")
+    one, other = (weir.raw().login("postgres", "app", "postgres") for _ in range(2))
+    try:
+        for sql in statements:
+            assert "E" not in types(one.query(sql)), sql
+        assert waits(weir, other)
+        one.query("SELECT pg_advisory_unlock(1)")
+        shared(other, one)
+    finally:
+        hiding.sql("primary", "DROP TABLE IF EXISTS young" if "TABLE" in str(statements) else "DROP DOMAIN IF EXISTS young")
 
 
 def test_functions_that_leave_nothing_are_not_asked_about(hiding, weir):
