@@ -819,8 +819,8 @@ static bool is_blocked(struct session *s)
     if (s->query_names && !s->bringing && s->replies.n > 0 && s->stream_left == 0)
         return true;
     /* A SET: with what settings the next statement is read, is known when it has been answered. */
-    if (s->state_of.touched && s->tx_status == 'I' && !s->segment_open && s->replies.n > 0 &&
-        s->stream_left == 0)
+    if (s->state_of.touched && s->tx_status == 'I' && !s->segment_open && !s->copy_in &&
+        s->replies.n > 0 && s->stream_left == 0)
         return true;
     /* On a replica the next segment waits for the answer to this one: it may belong elsewhere. */
     if (s->on_replica && !s->segment_open && s->replies.n > 0 && s->stream_left == 0)

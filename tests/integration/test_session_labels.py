@@ -3,7 +3,7 @@ once nothing of it is left."""
 import pytest
 from conftest import wait_until
 from protocol import error_of, login, types
-from rawpg import PgError, bind, execute, parse, query, sync
+from rawpg import PgError, bind, execute, message as any_message, parse, query, sync
 
 
 @pytest.fixture
@@ -311,6 +311,16 @@ def test_what_ddl_has_just_brought_is_asked_about(hiding, pgweir, statements):
         shared(other, one)
     finally:
         hiding.sql("primary", "DROP TABLE IF EXISTS young" if "TABLE" in str(statements) else "DROP DOMAIN IF EXISTS young")
+
+
+def test_copy_into_a_table_whose_trigger_leaves_something(hiding, weir):
+    hiding.sql("primary", "CREATE TRIGGER hide_it BEFORE INSERT ON hide_table FOR EACH ROW EXECUTE FUNCTION hide_by_trigger()")
+    weir.sql("CREATE TABLE IF NOT EXISTS hide_table (n int)")  # DDL: what is known of the catalog is loaded again
+    one = login(weir.port)
+    one.send(query("COPY hide_table FROM STDIN"))
+    one.read_until("G")
+    one.send(any_message("d", b"5\n") + any_message("c") + query("SELECT current_setting('hide.by')"))
+    assert types(one.read_until("Z")) == "CZ" and types(one.read_until("Z")) == "TDCZ"
 
 
 def test_functions_that_leave_nothing_are_not_asked_about(hiding, weir):
