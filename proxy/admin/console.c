@@ -2,6 +2,7 @@
 
 #include "base/check.h"
 #include "proxy/admin/gather.h"
+#include "proxy/admin/leavers.h"
 #include "proxy/admin/pins.h"
 #include "proxy/admin/routes.h"
 #include "proxy/admin/rows.h"
@@ -271,6 +272,7 @@ static const struct command {
     {"show routes", "SHOW ROUTES", show_routes},
     {"show primary_reads", "SHOW PRIMARY_READS", show_primary_reads},
     {"show pins", "SHOW PINS", show_pins},
+    {"show leavers", "SHOW LEAVERS", show_leavers},
     {"show pools", "SHOW POOLS", show_pools},
     {"show config", "SHOW CONFIG", show_config},
     {"show help", "SHOW HELP", help},

@@ -441,6 +441,13 @@ static void send_function_call(struct session *s, const struct message *m)
         client_stream(s, m->bytes, false);
 }
 
+/* Terminate comes in its turn: what was asked before it is answered first. */
+static void leave(struct session *s)
+{
+    if (!session_owes(s))
+        session_close(s, "client_left");
+}
+
 static enum step send_message(struct session *s)
 {
     struct message m;
@@ -499,7 +506,7 @@ static enum step send_message(struct session *s)
         reply_say_fakes(s);
         return STEP_DONE;
     default: /* 'X' */
-        session_close(s, "client_left");
+        leave(s);
         return STEP_WAIT;
     }
     wait_for(s, m.bytes);
@@ -692,7 +699,7 @@ static enum collected collect_one(struct session *s, struct collecting *c)
     if (found == FOUND_NOTHING)
         return COLLECT_WAIT; /* the rest is still under way */
     if (c->bytes == 0 && m.type == 'X') {
-        session_close(s, "client_left");
+        leave(s);
         return COLLECT_WAIT;
     }
     if (c->bytes == 0 && (s->skip_to_sync || strchr("dcf", m.type)))
@@ -764,7 +771,7 @@ static enum step console_message(struct session *s)
         return STEP_WAIT;
     }
     if (m.type == 'X') {
-        session_close(s, "client_left");
+        leave(s);
         return STEP_WAIT;
     }
     if (m.type == 'Q') {
@@ -865,4 +872,6 @@ void session_run(struct session *s)
         if (run_one(s) == STEP_WAIT)
             break;
     s->running = false;
+    if (s->conn->ended && s->state == SESSION_READY)
+        session_ended(s);
 }

@@ -345,6 +345,7 @@ void lease_after_sync(struct session *s)
     if (s->waiter.want == WANT_READ)
         pool_asked(s->server);
     session_run(s);
+    session_cancel_due(s);
 }
 
 void lease_after_look(struct session *s)
@@ -352,6 +353,7 @@ void lease_after_look(struct session *s)
     state_looked(s);
     lease_end_if_idle(s);
     session_run(s);
+    session_cancel_due(s);
 }
 
 /* The node may have been restarted while the read waited, and then be behind what it was chosen for. */
@@ -593,7 +595,7 @@ enum step lease_move(struct session *s)
     struct server *server = s->server;
     s->server = NULL;
     forget_lease(s);
-    pool_release_after(server, "ROLLBACK");
+    pool_release_after(server, CLEAN_ROLLBACK);
     return lease_for_segment(s);
 }
 
@@ -617,6 +619,7 @@ void lease_rerun(struct session *s, bool was_sent)
     if (s->conn->paused)
         conn_resume(s->conn);
     session_run(s);
+    session_cancel_due(s);
 }
 
 /* Half of a message may be on its way, after a COPY that failed: the next client's bytes must not
@@ -644,7 +647,7 @@ void lease_end_if_idle(struct session *s)
     s->on_replica = false;
     const struct conf *conf = conf_of(s);
     if (conf->server_reset_query_always && conf->server_reset_query[0])
-        pool_release_dirty(server);
+        pool_release_after(server, CLEAN_RESET);
     else
         pool_release(server);
     tx_idles(s);
@@ -652,33 +655,64 @@ void lease_end_if_idle(struct session *s)
         conn_resume(s->conn);
 }
 
+/* ---- leaving ---- */
+
+/* Nothing is asked, nothing is open but a transaction. */
+static bool is_at_rest(const struct session *s)
+{
+    return s->replies.n == 0 && s->tx.begin_left == 0 && !s->copy_in && !s->segment_open &&
+           !s->skipping && s->stream_left == 0 && !s->syncing && !s->guard_failed &&
+           s->server->conn->in.bytes == 0 && s->server_body_left == 0 && !s->copy_asked &&
+           !s->illegal && !s->state_of.look;
+}
+
+/* It ends by itself, or cannot go on: half a message has been sent, or its session has state that nothing cleans. */
+static bool is_lost(const struct session *s)
+{
+    bool half_sent = s->stream_left > 0 && !s->stream_drop;
+    bool fills = s->copy_in && s->stream_left <= DRAIN_FILL_MAX;
+    return s->fatal_seen || s->illegal || state_is_soiled(s) || (half_sent && !fills);
+}
+
+static struct drain_plan plan_of(const struct session *s, unsigned clean)
+{
+    return (struct drain_plan){
+        .body_left = s->server_body_left,
+        .fill = s->stream_drop ? 0 : s->stream_left,
+        .runs = s->replies.n > 0,
+        .open = s->segment_open,
+        .names_change = s->pending || s->guarded || s->forget_names || s->bringing,
+        .ddl = s->ddl_ran,
+        .clean = clean,
+    };
+}
+
+/* The client has gone: what it leaves on its server ends there, and the server is kept if that can be. */
 void lease_abandon(struct session *s)
 {
     struct server *server = s->server;
+    uint64_t *leaves = s->worker->hub.leaves;
     if (s->replication) {
         s->server = NULL;
         pool_discard(server, "client_left");
         return;
     }
-    bool at_rest = s->replies.n == 0 && s->tx.begin_left == 0 && !s->copy_in && !s->segment_open &&
-                   !s->skipping && s->stream_left == 0 && !s->syncing && !s->guard_failed &&
-                   server->conn->in.bytes == 0 && s->server_body_left == 0;
-    at_rest = at_rest && !s->copy_asked && !s->illegal && !s->state_of.look;
+    bool at_rest = is_at_rest(s), in_tx = s->tx_status != 'I';
+    bool lost = is_lost(s) || (!at_rest && conf_of(s)->abandon_timeout_ms == 0);
+    unsigned clean = state_keeps_server(s) || s->session_pooling ? CLEAN_RESET : 0;
+    struct drain_plan plan = plan_of(s, clean);
     s->server = NULL;
-    bool in_tx = s->tx_status != 'I', soiled = state_is_soiled(s), kept = state_keeps_server(s);
     forget_lease(s);
-    if (!at_rest) {
-        cancel_abandoned(server); /* it may run for hours otherwise */
+    if (lost) {
+        leaves[LEAVE_CLOSED]++;
+        if (!at_rest)
+            cancel_abandoned(server); /* it may run for hours otherwise */
         pool_discard(server, "client_left");
-    } else if (soiled) {
-        pool_discard(server, "tainted");
-    } else if (kept || s->session_pooling) {
-        if (in_tx)
-            pool_discard(server, "client_left_in_transaction");
-        else
-            pool_release_dirty(server);
-    } else if (in_tx) {
-        pool_release_after(server, "ROLLBACK");
+    } else if (!at_rest) {
+        pool_release_left(server, &plan);
+    } else if (in_tx || clean) {
+        leaves[LEAVE_ROLLED_BACK] += in_tx;
+        pool_release_after(server, clean | (in_tx ? CLEAN_ROLLBACK : 0));
     } else {
         pool_release(server);
     }

@@ -33,6 +33,15 @@ void reply_push(struct session *s, enum reply reply)
     r->n++;
 }
 
+bool reply_will_be_ready(const struct session *s)
+{
+    const struct reply_ring *r = &s->replies;
+    for (uint16_t i = 0; i < r->n; i++)
+        if (r->p[(r->head + i) & (r->cap - 1)] >= REPLY_SYNC)
+            return true;
+    return false;
+}
+
 static bool expects(const struct session *s, enum reply reply)
 {
     return s->replies.n > 0 && s->replies.p[s->replies.head] == reply;
@@ -287,6 +296,7 @@ static enum pass on_ready(struct session *s, struct slice body)
     if (s->replies.n == 0) { /* the answer to DISCARD ALL too: nothing is sent behind it */
         s->forget_names = false;
         state_answered(s);
+        s->server->work++;
     }
     s->tx_status = *body.p;
     if (s->tx_status == 'I')
@@ -589,7 +599,7 @@ static void after_ready(struct session *s)
         if (s->tx_status == 'I' && !s->fatal_seen)
             pool_release(server);
         else if (!s->fatal_seen)
-            pool_release_after(server, "ROLLBACK");
+            pool_release_after(server, CLEAN_ROLLBACK);
         else
             pool_discard(server, "replica_refused");
         lease_rerun(s, true);
@@ -686,6 +696,4 @@ void reply_input(struct session *s)
         conn_pause(from);
     if (s->state == SESSION_READY)
         session_run(s);
-    if (s->conn->ended && s->state == SESSION_READY && s->replies.n == 0)
-        session_close(s, "client_left");
 }

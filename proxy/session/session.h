@@ -35,9 +35,7 @@
 #define HELD_FOR_LONG_MAX \
     (BUF_HELD_MAX / 2) /* heap bytes of a worker over which no long message is waited for */
 #define HALF_CLOSE_LOOK_MS \
-    100 /* how often it is looked whether somebody waits for such a client's server */
-#define HALF_CLOSE_GRACE_MS \
-    5000 /* a client that stopped sending still gets its answers for so long */
+    100 /* when a client that stopped sending is looked for again; then after twice as long, and so on */
 
 enum session_state {
     SESSION_STARTUP,
@@ -64,6 +62,7 @@ enum reply {
     REPLY_REFUSED,      /* an error, ours: the poison for what must not run on a replica */
     REPLY_STALE,        /* an error, ours: the poison for rows that the client would read wrongly */
     REPLY_SETTING,      /* an error, ours: the poison for a setting of ours that fails */
+    /* From here on ReadyForQuery comes. */
     REPLY_SYNC,         /* 'Z' */
     REPLY_SYNC_INJECT,  /* 'Z', ours: swallowed */
     REPLY_QUERY,        /* ... 'Z' */
@@ -223,7 +222,8 @@ struct session {
     uint32_t asked_timeline;
     uint32_t floor_moved_epoch; /* the cluster's view of that time */
     uint64_t primary_until;  /* its newest sample when it was used last, but for reads; 0: never */
-    uint64_t half_closed_ms; /* when the client stopped sending; 0: it has not */
+    struct cancel_wish *cancel_due; /* to be done when what it is to end has been sent */
+    uint32_t half_closed_ms; /* the client stopped sending: when it is looked for again; else 0 */
     uint64_t serial;
     uint64_t asked_ns; /* when the segment was routed */
     struct tx tx;
@@ -315,6 +315,12 @@ void session_drain(struct session *s); /* shutdown: close at the next transactio
 struct cancel_wish;
 /* False: there is nothing to wait for, wish->ended() will not be called. */
 bool session_cancel(struct session *s, struct cancel_wish *wish);
+/* What was in the way of a cancel is over. */
+void session_cancel_due(struct session *s);
+/* Something that the client has asked is going to be answered without another byte of it. */
+bool session_owes(const struct session *s);
+/* The client sends no more: it stays for what it is owed. */
+void session_ended(struct session *s);
 
 /* ---- startup.c, auth.c ---- */
 void startup_input(struct session *s);
@@ -583,6 +589,7 @@ void catalogs_answered(struct session *s, bool ends);
 
 /* ---- reply.c ---- */
 void reply_push(struct session *s, enum reply reply);
+bool reply_will_be_ready(const struct session *s); /* a ReadyForQuery is expected */
 void reply_say(struct session *s, const void *bytes, size_t n); /* now, to the client */
 void reply_input(struct session *s);
 void reply_say_fakes(struct session *s); /* what we have to say ourselves, when it is its turn */

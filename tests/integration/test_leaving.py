@@ -1,0 +1,196 @@
+"""Clients that leave, each way and in each state: what they left ends, and their server stays."""
+import socket
+
+import pytest
+from conftest import wait_until
+from protocol import login
+from rawpg import bind, copy_data, execute, flush, parse, query, sync
+
+MARK = "of one who leaves"  # in each query that runs while its client leaves
+SLEEP = f"SELECT pg_sleep(60), '{MARK}'"
+ROWS = f"SELECT repeat('x', 1000), generate_series(1, 100000000) /* {MARK} */"
+TABLE = "CREATE TABLE IF NOT EXISTS leaving (n int)"
+
+
+# What a client has done when it leaves
+
+def idle_in_transaction(c):
+    c.query("BEGIN; INSERT INTO leaving VALUES (1)")
+
+
+def idle_with_a_setting(c):
+    c.query("BEGIN; INSERT INTO leaving VALUES (1); SET work_mem = '11MB'")
+
+
+def failed_transaction(c):
+    c.query("BEGIN; INSERT INTO leaving VALUES (1)")
+    c.query("SELECT 1/0")
+
+
+def failed_with_a_setting(c):
+    c.query("BEGIN; SET work_mem = '11MB'; INSERT INTO leaving VALUES (1)")
+    c.query("SELECT 1/0")
+
+
+def active_query(c):
+    c.send(query(SLEEP))
+
+
+def active_in_transaction(c):
+    c.query("BEGIN; INSERT INTO leaving VALUES (1)")
+    c.send(query(SLEEP))
+
+
+def active_write(c):
+    c.send(query(f"INSERT INTO leaving SELECT 1 FROM ({SLEEP}) x"))
+
+
+def active_extended(c):
+    c.send(parse("named", SLEEP) + bind("", "named") + execute() + sync())
+
+
+def pipeline(c):
+    c.send((parse("", "INSERT INTO leaving VALUES (1)") + bind("", "") + execute()) +
+           parse("", SLEEP) + bind("", "") + execute() + sync() + query("SELECT 1"))
+
+
+def open_segment(c):
+    """The INSERT is answered, its Sync has not come: PostgreSQL would not commit it."""
+    c.send(parse("", "INSERT INTO leaving VALUES (1)") + bind("", "") + execute() + flush())
+    c.read_until("C")
+
+
+def open_segment_runs(c):
+    c.send(parse("", "INSERT INTO leaving VALUES (1)") + bind("", "") + execute() +
+           parse("", SLEEP) + bind("", "") + execute() + flush())
+
+
+def failed_segment(c):
+    c.send(parse("", "INSERT INTO leaving VALUES (1)") + bind("", "") + execute() + parse("", "SELEC") + flush())
+    c.read_until("E")
+
+
+def portal_suspended(c):
+    c.query("BEGIN; INSERT INTO leaving VALUES (1)")
+    c.send(parse("", "SELECT generate_series(1, 10)") + bind("p", "") + execute("p", 2) + flush())
+    c.read_until("s")
+
+
+def portal_after_sync(c):
+    c.query("BEGIN; INSERT INTO leaving VALUES (1)")
+    c.send(parse("", "SELECT generate_series(1, 10)") + bind("p", "") + execute("p", 2) + sync())
+    c.read_until("Z")
+
+
+def copy_in(c):
+    c.send(query("COPY leaving FROM STDIN"))
+    c.read_until("G")
+    c.send(copy_data(b"1\n2\n"))
+
+
+def copy_in_asked(c):
+    c.send(query("COPY leaving FROM STDIN"))
+
+
+def copy_in_extended(c):
+    c.send(parse("", "COPY leaving FROM STDIN") + bind("", "") + execute() + sync())
+    c.read_until("G")
+    c.send(copy_data(b"1\n2\n"))
+
+
+def copy_in_half_a_message(c):
+    c.send(query("COPY leaving FROM STDIN"))
+    c.read_until("G")
+    c.send(copy_data(b"1\n2\n") + copy_data(b"3\n" * 40000)[:60000])
+
+
+def copy_out(c):
+    c.send(query(f"COPY ({ROWS}) TO STDOUT"))
+    c.read_until("d")
+
+
+def mid_result(c):
+    c.send(query(ROWS))
+    c.read_until("D")
+
+
+def mid_result_in_transaction(c):
+    c.query("BEGIN; INSERT INTO leaving VALUES (1)")
+    c.send(query(ROWS))
+    c.read_until("D")
+
+
+def mid_result_extended(c):
+    c.send(parse("", ROWS) + bind("", "") + execute() + sync())
+    c.read_until("D")
+
+
+ROLLED_BACK, DRAINED = "rolled_back", "drained"
+STATES = {
+    idle_in_transaction: ROLLED_BACK, idle_with_a_setting: ROLLED_BACK, failed_transaction: ROLLED_BACK,
+    failed_with_a_setting: ROLLED_BACK, portal_after_sync: ROLLED_BACK,
+    active_query: DRAINED, active_in_transaction: DRAINED, active_write: DRAINED, active_extended: DRAINED,
+    pipeline: DRAINED, open_segment: DRAINED, open_segment_runs: DRAINED, failed_segment: DRAINED,
+    portal_suspended: DRAINED, copy_in: DRAINED, copy_in_asked: DRAINED, copy_in_extended: DRAINED,
+    copy_in_half_a_message: DRAINED, copy_out: DRAINED, mid_result: DRAINED, mid_result_in_transaction: DRAINED,
+    mid_result_extended: DRAINED,
+}
+RUNNING = {active_query, active_in_transaction, active_write, active_extended, pipeline, open_segment_runs}
+
+
+# Ways to leave
+
+def close(c):
+    c.close()
+
+
+def reset(c):
+    c.reset()
+
+
+def says_so(c):
+    c.terminate()
+
+
+def half_close(c):
+    """Its answer may still come: then it reads that, and leaves."""
+    c.sock.shutdown(socket.SHUT_WR)
+
+
+WAYS = [close, reset, says_so, half_close]
+
+
+def leavers(weir):
+    return {r["server"]: r["total"] for r in weir.show("LEAVERS")}
+
+
+@pytest.fixture(scope="module", name="weir")
+def one_server(session_cluster, shared_pgweir):
+    session_cluster.sql("primary", TABLE)
+    session_cluster.sql("primary", "GRANT ALL ON leaving TO PUBLIC")
+    return shared_pgweir(databases={"app": session_cluster.entry(["primary"])}, default_pool_size=1, workers=1)
+
+
+@pytest.mark.parametrize("way", WAYS, ids=lambda f: f.__name__)
+@pytest.mark.parametrize("state", STATES, ids=lambda f: f.__name__)
+def test_what_was_left_ends_and_the_server_stays(cluster, weir, state, way):
+    with login(weir.port) as other:
+        pid = other.rows("SELECT pg_backend_pid()")
+        before, since = leavers(weir), len(weir.log())
+        c = login(weir.port)
+        state(c)
+        if state in RUNNING:
+            cluster.wait_active(MARK)
+        way(c)
+        if way is half_close and state in RUNNING - {open_segment_runs}:
+            assert c.silent(0.3) or b"S" in c.inbox[:1]  # it is owed the answer
+            c.close()
+        elif way is half_close:
+            c.close() if state in (copy_out, mid_result, mid_result_in_transaction, mid_result_extended) else c.expect_closed(5)
+        assert other.rows("SELECT pg_backend_pid()") == pid
+        wait_until(lambda: cluster.active(MARK) == 0, 5)
+        assert other.rows("SELECT count(*) FROM leaving") == [["0"]]
+        assert other.rows("SHOW work_mem") == [["4MB"]]
+        after = leavers(weir)
+        assert {k: after[k] - before[k] for k in after if after[k] != before[k]} == {STATES[state]: 1}, weir.log()[since:]
+        assert "unexpected" not in weir.log()[since:]
