@@ -142,10 +142,10 @@ test-leaks: ## the audit of released servers: what one client left must not be t
 	@$(MAKE) --no-print-directory -s $(B)/pgweir-asan
 	@tests/differ/leaks.py --seconds $(or $(S),60)
 
-test-cancels: ## N=10000 random cancels by 64 clients over 4 servers: nobody else is hit, none comes late
+test-cancels: ## N=10000 random cancels by 64 clients over 4 servers, by W=1 and 2 workers: nobody else is hit, none comes late
 	@scripts/setup build test
 	@$(MAKE) --no-print-directory -s $(B)/pgweir-asan
-	@tests/differ/cancels.py --count $(or $(N),10000)
+	@set -e; for w in $(or $(W),1 2); do tests/differ/cancels.py --count $(or $(N),10000) --workers $$w; done
 
 .PHONY: test-share
 test-share: ## Django, SQLAlchemy and node-postgres through pgweir: which share of their reads replicas serve

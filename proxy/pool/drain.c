@@ -13,7 +13,8 @@
 #include <stdlib.h>
 
 #define NAME_MAX_BYTES 40
-#define LOOK_MAX (64U << 10) /* of a message that is looked into; a longer one is not what we wait for */
+#define LOOK_MAX \
+    (64U << 10) /* of a message that is looked into; a longer one is not what we wait for */
 
 struct drain {
     struct server *server;

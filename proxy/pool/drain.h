@@ -28,9 +28,9 @@ struct drain_plan {
     uint32_t fill;      /* bytes of a CopyData that have not been sent */
     bool runs;          /* something of the client's may run: it is cancelled */
     bool open;          /* a segment without its Sync has been sent */
-    bool names_change;  /* prepared statements come or go: which are there is not known afterwards */
-    bool ddl;           /* what runs changes the catalog */
-    unsigned clean;     /* afterwards: CLEAN_RESET, or 0 */
+    bool names_change; /* prepared statements come or go: which are there is not known afterwards */
+    bool ddl;          /* what runs changes the catalog */
+    unsigned clean;    /* afterwards: CLEAN_RESET, or 0 */
 };
 
 /* ---- inside pool/ ---- */

@@ -48,10 +48,11 @@ struct hub {
     uint64_t random;
     uint32_t server_n;
     uint64_t label_syncs, moves, dials, dial_failures, sheds;
-    uint64_t leaves[LEAVE_N]; /* what became of servers whose clients left in the middle of something */
+    uint64_t
+        leaves[LEAVE_N]; /* what became of servers whose clients left in the middle of something */
     struct list cancels, cancels_waiting; /* struct cancel: with a connection; for one */
     uint32_t cancel_n;                    /* of the first */
-    struct timer sweep; /* old and idle servers are closed */
+    struct timer sweep;                   /* old and idle servers are closed */
     bool stopping;
     struct hub_reports reports;
 };

@@ -70,8 +70,9 @@ struct server {
     const struct lessee_ops *lessee_ops;
     void *lessee;
     struct server_login *login;
-    struct drain *drain;         /* CLEANING: its client left in the middle of something */
-    struct node_address address; /* where its postmaster is, also when the host's name means another one by now */
+    struct drain *drain; /* CLEANING: its client left in the middle of something */
+    struct node_address
+        address; /* where its postmaster is, also when the host's name means another one by now */
     struct label *label;   /* in force; NULL: not known */
     struct stmt_set stmts; /* prepared on it under our names */
     struct told *told;     /* what it reports; NULL: pool_told() looks */

@@ -128,13 +128,23 @@ static void session_free(struct session *s)
 
 /* ---- conn upcalls ---- */
 
-bool session_owes(const struct session *s)
+/* Its next message is here, and waits for answers to those before it, or for room. */
+static bool has_more(struct session *s)
 {
+    struct message m;
+    bool full = conn_out_full(s->conn) || (s->server && conn_out_full(s->server->conn));
+    if (s->conn->in.bytes == 0 || full)
+        return s->conn->in.bytes > 0;
+    return s->replies.n > 0 && client_look(s, 0, &m) == FOUND_MESSAGE && m.type != 'X';
+}
+
+bool session_owes(struct session *s)
+{
+    if (has_more(s))
+        return true;
     if (s->copy_in || s->stream_left > 0) /* what would end it will not come */
         return false;
-    bool more = s->conn->in.bytes > 0 && (conn_out_full(s->conn) ||
-                                          (s->server && conn_out_full(s->server->conn)));
-    return more || waiter_waits(&s->waiter) || s->floor_wait != FLOOR_WAIT_NONE || s->syncing ||
+    return waiter_waits(&s->waiter) || s->floor_wait != FLOOR_WAIT_NONE || s->syncing ||
            s->state_of.look || s->guard_failed || s->tx.begin_failed || s->copy_asked ||
            s->illegal || s->console_busy || reply_will_be_ready(s);
 }

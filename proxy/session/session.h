@@ -221,7 +221,7 @@ struct session {
     uint64_t asked_lsn;       /* of tokens: holds with every consistency; 0: none */
     uint32_t asked_timeline;
     uint32_t floor_moved_epoch; /* the cluster's view of that time */
-    uint64_t primary_until;  /* its newest sample when it was used last, but for reads; 0: never */
+    uint64_t primary_until; /* its newest sample when it was used last, but for reads; 0: never */
     struct cancel_wish *cancel_due; /* to be done when what it is to end has been sent */
     uint32_t half_closed_ms; /* the client stopped sending: when it is looked for again; else 0 */
     uint64_t serial;
@@ -318,7 +318,7 @@ bool session_cancel(struct session *s, struct cancel_wish *wish);
 /* What was in the way of a cancel is over. */
 void session_cancel_due(struct session *s);
 /* Something that the client has asked is going to be answered without another byte of it. */
-bool session_owes(const struct session *s);
+bool session_owes(struct session *s);
 /* The client sends no more: it stays for what it is owed. */
 void session_ended(struct session *s);
 
@@ -589,7 +589,7 @@ void catalogs_answered(struct session *s, bool ends);
 
 /* ---- reply.c ---- */
 void reply_push(struct session *s, enum reply reply);
-bool reply_will_be_ready(const struct session *s); /* a ReadyForQuery is expected */
+bool reply_will_be_ready(const struct session *s);              /* a ReadyForQuery is expected */
 void reply_say(struct session *s, const void *bytes, size_t n); /* now, to the client */
 void reply_input(struct session *s);
 void reply_say_fakes(struct session *s); /* what we have to say ourselves, when it is its turn */

@@ -1,10 +1,13 @@
 """Clients that leave, each way and in each state: what they left ends, and their server stays."""
+import contextlib
+import os
+import signal
 import socket
 
 import pytest
 from conftest import wait_until
 from protocol import login
-from rawpg import bind, copy_data, execute, flush, parse, query, sync
+from rawpg import bind, copy_data, cstr, execute, flush, message, parse, query, startup, sync
 
 MARK = "of one who leaves"  # in each query that runs while its client leaves
 SLEEP = f"SELECT pg_sleep(60), '{MARK}'"
@@ -194,3 +197,108 @@ def test_what_was_left_ends_and_the_server_stays(cluster, weir, state, way):
         after = leavers(weir)
         assert {k: after[k] - before[k] for k in after if after[k] != before[k]} == {STATES[state]: 1}, weir.log()[since:]
         assert "unexpected" not in weir.log()[since:]
+
+
+# While its statement waits in pgweir
+
+INSERT = query("INSERT INTO leaving VALUES (1)")
+
+
+def rows_of(weir):
+    with login(weir.port) as c:
+        return c.rows("SELECT count(*) FROM leaving")[0][0]
+
+
+def waits(weir):
+    return sum(int(p["cl_waiting"]) for p in weir.show("POOLS"))
+
+
+@contextlib.contextmanager
+def stopped(pid):
+    """A backend that does not answer meanwhile."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+@pytest.mark.parametrize("way", WAYS, ids=lambda f: f.__name__)
+def test_in_the_queue(weir, way):
+    """One who is gone is not served; one who only sends no more gets his answer, as PostgreSQL gives it."""
+    holder, c = login(weir.port), login(weir.port)
+    pid = holder.rows("SELECT pg_backend_pid()")
+    holder.query("BEGIN; SELECT 1")
+    c.send(INSERT)
+    wait_until(lambda: waits(weir) == 1)
+    way(c)
+    if way is half_close:
+        wait_until(lambda: not c.silent(0.01) and c.inbox[:1] == b"S")  # it is looked for
+        assert waits(weir) == 1
+        holder.query("COMMIT")
+        assert [m.text for m in c.read_until("Z") if m.type == "C"] == ["INSERT 0 1"]
+        assert c.expect_closed() == []
+    else:
+        wait_until(lambda: waits(weir) == 0)
+        holder.query("COMMIT")
+    assert rows_of(weir) == ("1" if way is half_close else "0")
+    assert holder.rows("DELETE FROM leaving") == []
+    assert holder.rows("SELECT pg_backend_pid()") == pid
+
+
+@pytest.mark.parametrize("way", WAYS, ids=lambda f: f.__name__)
+def test_while_the_server_gets_its_settings(weir, way):
+    holder = login(weir.port)
+    c = login(weir.port, application_name="another one")
+    ((pid,),) = holder.rows("SELECT pg_backend_pid()")
+    before = leavers(weir)
+    with stopped(int(pid)):
+        c.send(INSERT)
+        wait_until(lambda: sum(int(p["sv_active"]) for p in weir.show("POOLS")) == 1)
+        way(c)
+        if way is not half_close:
+            wait_until(lambda: sum(int(p["sv_active"]) for p in weir.show("POOLS")) == 0)
+    if way is half_close:
+        assert [m.text for m in c.read_until("Z") if m.type == "C"] == ["INSERT 0 1"]
+    assert holder.rows("SELECT count(*), pg_backend_pid() FROM leaving") == [["1" if way is half_close else "0", pid]]
+    assert holder.rows("SHOW application_name") == [[""]]
+    assert leavers(weir)["drained"] - before["drained"] == (way is not half_close)
+    holder.query("DELETE FROM leaving")
+
+
+@pytest.mark.parametrize("way", WAYS, ids=lambda f: f.__name__)
+def test_during_the_login(cluster, pgweir, way):
+    """Its greeting needs a server with its settings: that is asked, and does not answer."""
+    weir = pgweir(databases={"app": cluster.entry(["primary"])}, default_pool_size=1, workers=1, auth_type="plain")
+    holder, c = login(weir.port), weir.raw()
+    ((pid,),) = holder.rows("SELECT pg_backend_pid()")
+    with stopped(int(pid)):
+        c.send(startup("app_scram", "app", application_name="a new one"))
+        c.read()
+        c.send(message("p", cstr("secret")))
+        wait_until(lambda: sum(int(p["sv_active"]) for p in weir.show("POOLS")) == 1)
+        way(c)
+        wait_until(lambda: sum(int(p["sv_active"]) for p in weir.show("POOLS")) == 0)
+    assert holder.rows("SELECT pg_backend_pid()") == [[pid]]
+
+
+@pytest.mark.parametrize("way", WAYS, ids=lambda f: f.__name__)
+def test_while_a_read_waits_for_a_replica(cluster, pgweir, way):
+    weir = pgweir(default_pool_size=1, workers=1, floor_wait="10s", primary_hold="0", max_lag=0)
+    weir.wait_reads_on_replica()
+    c = login(weir.port)
+    cluster.pause("replica1")
+    if "replica2" in cluster.nodes:
+        cluster.pause("replica2")
+    c.query("INSERT INTO leaving VALUES (1)")
+    c.send(query("SELECT count(*) FROM leaving"))
+    assert c.silent(0.2)
+    way(c)
+    if way is not half_close:
+        weir.wait_log("client.logout.*reason=(client_left|connection_error)")
+    cluster.settle()
+    if way is half_close:
+        answers = [m for m in c.read_until("Z", 15) if m.type != "S"]
+        assert [m.type for m in answers] == ["T", "D", "C", "Z"]
+        assert c.expect_closed() == []
+    cluster.sql("primary", "DELETE FROM leaving")
