@@ -258,6 +258,22 @@ void cancel_forget(struct server *s)
     forget_of(&hub->cancels_waiting, s);
 }
 
+struct cancel_counts cancel_count(const struct pool_set *set)
+{
+    struct cancel_counts counts = {0};
+    struct list *lists[] = {&set->hub->cancels, &set->hub->cancels_waiting};
+    for (int i = 0; i < 2; i++)
+        for (struct list *n = lists[i]->next; n != lists[i]; n = n->next) {
+            const struct cancel *c = LIST_ENTRY(n, const struct cancel, node);
+            if (c->server->pool->set != set)
+                continue;
+            for (const struct cancel_wish *w = c->wishes; w; w = w->next)
+                *(i == 0 ? &counts.sent : &counts.waiting) += 1;
+            counts.conns += i == 0;
+        }
+    return counts;
+}
+
 void cancel_stop_all(struct hub *hub)
 {
     for (struct list *n = hub->cancels.next; n != &hub->cancels; n = n->next)

@@ -30,5 +30,10 @@ void cancel_abandoned(struct server *server);
 /* All cancels for this server which have not been sent are not wanted any more. */
 void cancel_forget(struct server *server);
 void cancel_stop_all(struct hub *hub); /* at the end of the worker */
+/* Requests of clients that are on their way, and that wait; connections for them. */
+struct cancel_counts {
+    uint32_t sent, waiting, conns;
+};
+struct cancel_counts cancel_count(const struct pool_set *set);
 
 #endif

@@ -681,7 +681,8 @@ static struct drain_plan plan_of(const struct session *s, unsigned clean)
         .fill = s->stream_drop ? 0 : s->stream_left,
         .runs = s->replies.n > 0,
         .open = s->segment_open,
-        .names_change = s->pending || s->guarded || s->forget_names || s->bringing,
+        .names_change = s->pending || s->guarded || s->forget_names || s->bringing ||
+                        s->query_names || s->taken_n > 0,
         .ddl = s->ddl_ran,
         .clean = clean,
     };

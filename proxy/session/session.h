@@ -63,11 +63,11 @@ enum reply {
     REPLY_STALE,        /* an error, ours: the poison for rows that the client would read wrongly */
     REPLY_SETTING,      /* an error, ours: the poison for a setting of ours that fails */
     /* From here on ReadyForQuery comes. */
-    REPLY_SYNC,         /* 'Z' */
-    REPLY_SYNC_INJECT,  /* 'Z', ours: swallowed */
-    REPLY_QUERY,        /* ... 'Z' */
-    REPLY_RESTORE,      /* the same, of which only the first statement is the client's */
-    REPLY_FUNCTION      /* 'V' 'Z' */
+    REPLY_SYNC,        /* 'Z' */
+    REPLY_SYNC_INJECT, /* 'Z', ours: swallowed */
+    REPLY_QUERY,       /* ... 'Z' */
+    REPLY_RESTORE,     /* the same, of which only the first statement is the client's */
+    REPLY_FUNCTION     /* 'V' 'Z' */
 };
 
 /* Statements are put on the server for a query that waits. */

@@ -165,6 +165,8 @@ def test_cancels_have_a_budget_of_their_own(cluster, pgweir):
         for c in short:
             late.append(weir.raw())
             late[-1].send(struct.pack("!II", 8 + len(c.key), CANCEL_REQUEST) + c.key)
+        wait_until(lambda: weir.show("POOLS")[0]["cl_active_cancel_req"] == 64)
+        assert weir.show("POOLS")[0]["sv_active_cancel"] == 64
         for c in short:
             assert types(c.read_until("Z", 10)) == "TDCZ"
             c.send(query("SELECT pg_sleep(0.2)"))

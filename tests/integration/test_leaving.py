@@ -167,6 +167,16 @@ def leavers(weir):
     return {r["server"]: r["total"] for r in weir.show("LEAVERS")}
 
 
+@contextlib.contextmanager
+def stopped(pid):
+    """A backend that does not answer meanwhile."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
 @pytest.fixture(scope="module", name="weir")
 def one_server(session_cluster, shared_pgweir):
     session_cluster.sql("primary", TABLE)
@@ -199,6 +209,36 @@ def test_what_was_left_ends_and_the_server_stays(cluster, weir, state, way):
         assert "unexpected" not in weir.log()[since:]
 
 
+def test_past_the_limits_the_server_is_closed(cluster, pgweir):
+    """One that does not answer, a row that is too long to be thrown away, half a message."""
+    weir = pgweir(databases={"app": cluster.entry(["primary"])}, default_pool_size=1, workers=1, abandon_timeout="300ms")
+    other = login(weir.port)
+    for n, what in enumerate(("no answer", "too long", "half", "at once")):
+        if what == "too long":
+            weir.reload(abandon_timeout="60s")
+        elif what == "at once":
+            weir.reload(abandon_timeout="0")
+        if "to" in what or "once" in what:
+            wait_until(lambda: {r["key"]: r["value"] for r in weir.show("CONFIG")}["abandon_timeout"] == str(weir.options["abandon_timeout"]).rstrip("s"))
+        ((pid,),) = other.rows("SELECT pg_backend_pid()")
+        c = login(weir.port)
+        c.send({"no answer": query(SLEEP), "at once": query(SLEEP), "too long": query("SELECT repeat('x', 200000000)"),
+                "half": query("SELECT 1") + query("x" * 2000000)[:-1000]}[what])
+        if what == "too long":
+            c.read_bytes(100000)
+        elif what == "half":
+            c.read_until("Z")
+            wait_until(lambda: sum(int(p["sv_active"]) for p in weir.show("POOLS")) == 1)
+        else:
+            cluster.wait_active(MARK)
+        with stopped(int(pid)) if what == "no answer" else contextlib.nullcontext():
+            c.reset()
+            wait_until(lambda: leavers(weir)["closed"] == n + 1)
+        assert other.rows("SELECT pg_backend_pid()") != [[pid]]
+        wait_until(lambda: cluster.active(MARK) == 0, 5)
+    assert leavers(weir) == {"rolled_back": 0, "drained": 0, "closed": 4}
+
+
 # While its statement waits in pgweir
 
 INSERT = query("INSERT INTO leaving VALUES (1)")
@@ -211,16 +251,6 @@ def rows_of(weir):
 
 def waits(weir):
     return sum(int(p["cl_waiting"]) for p in weir.show("POOLS"))
-
-
-@contextlib.contextmanager
-def stopped(pid):
-    """A backend that does not answer meanwhile."""
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(pid, signal.SIGCONT)
 
 
 @pytest.mark.parametrize("way", WAYS, ids=lambda f: f.__name__)
