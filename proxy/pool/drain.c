@@ -35,7 +35,7 @@ static void note_ddl(struct server *s)
     atomic_fetch_add(&set->cluster->altered, 1);
     if (!set->catalog.slot)
         return;
-    catalog_slot_changed(set->catalog.slot);
+    catalog_slot_changed(set->catalog.slot, true);
     hub_want_catalog(set->hub, set, true);
 }
 
