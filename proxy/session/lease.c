@@ -315,6 +315,7 @@ static void finish_greeting(struct session *s)
     struct put o = put_into(bytes, sizeof bytes);
     server_greeting(server, &o);
     if (s->replication) { /* it keeps the server */
+        s->sender_rests = true;
         label_set_greeting(s->label, put_slice(&o));
         startup_greet(s);
         return;
@@ -695,6 +696,8 @@ void lease_abandon(struct session *s)
     uint64_t *leaves = s->worker->hub.leaves;
     if (s->replication) {
         s->server = NULL;
+        if (!s->sender_rests)
+            cancel_abandoned(server); /* it may run for hours otherwise */
         pool_discard(server, "client_left");
         return;
     }

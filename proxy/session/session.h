@@ -257,6 +257,7 @@ struct session {
     uint8_t bringing : 1;  /* enum bringing */
     bool over_connect : 1; /* its settings are put over those of connect_query, if there is one */
     bool replication : 1;  /* its bytes pass unread, see replication.c */
+    bool sender_rests : 1; /* ... the last of them was ReadyForQuery */
     bool stream_drop : 1;  /* the streamed message goes nowhere */
     bool server_drop : 1;  /* the streamed server message goes nowhere */
     bool guard : 1;        /* nothing of the answer has left us */
