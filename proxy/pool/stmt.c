@@ -1,6 +1,7 @@
 #include "proxy/pool/stmt.h"
 
 #include "base/check.h"
+#include "router/reader.h"
 
 #include <stdlib.h>
 
@@ -101,6 +102,20 @@ const struct sql_facts *stmt_facts(struct stmt *s, const struct sql_env *sql_env
     return &s->facts;
 }
 
+static bool is_query(struct slice text, bool standard_conforming_strings)
+{
+    static const char *const words[] = {"select", "insert", "update", "delete",
+                                        "values", "table",  "with",   "merge"};
+    struct reader r;
+    reader_begin(&r, text, standard_conforming_strings);
+    while (reader_is_mark(&r, '('))
+        reader_next(&r);
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++)
+        if (reader_is_word(&r, words[i]))
+            return true;
+    return false;
+}
+
 struct stmt *stmt_intern(struct stmt_table *table, struct slice text, struct slice oids,
                          struct slice env, const struct sql_env *sql_env)
 {
@@ -126,6 +141,7 @@ struct stmt *stmt_intern(struct stmt_table *table, struct slice text, struct sli
     copy_in(s->bytes + text.n, oids);
     copy_in(s->bytes + text.n + oids.n, env);
     classify(s, sql_env);
+    s->is_query = is_query(text, sql_env->standard_conforming_strings);
     hint_read(stmt_text(s), sql_env->standard_conforming_strings, &s->hint);
     *bucket = s;
     table->n++;
@@ -291,13 +307,6 @@ void stmt_names_tell(struct stmt_names *names, struct slice name, struct stmt_sh
     struct stmt_name_entry *e = names->n ? name_slot(names, name, name_hash(name)) : NULL;
     if (e && e->stmt)
         e->told = shape;
-}
-
-void stmt_names_tell_all(struct stmt_names *names, const struct stmt *stmt, struct stmt_shape shape)
-{
-    for (uint32_t i = 0; i < names->cap; i++)
-        if (names->slots[i].stmt == stmt && !names->slots[i].told.rows)
-            names->slots[i].told = shape;
 }
 
 struct stmt_shape stmt_names_told(const struct stmt_names *names, struct slice name)

@@ -46,7 +46,8 @@ struct stmt {
     uint64_t catalog;       /* the id of the catalog that facts were made with; 0: none */
     struct sql_facts facts; /* by stmt_facts() */
     struct hint hint;       /* its token points into bytes */
-    uint8_t bytes[];        /* text, oids (raw, as on the wire), env */
+    bool is_query;   /* SELECT, INSERT and the like: PostgreSQL analyses it when it is parsed */
+    uint8_t bytes[]; /* text, oids (raw, as on the wire), env */
 };
 
 struct stmt_table {
@@ -94,9 +95,6 @@ void stmt_names_put(struct stmt_names *names, struct slice name, struct stmt *st
 void stmt_names_remove(struct stmt_names *names, struct slice name);
 /* The client has been told what the rows of this name are. */
 void stmt_names_tell(struct stmt_names *names, struct slice name, struct stmt_shape shape);
-/* ... of all names of this statement of which it did not know. */
-void stmt_names_tell_all(struct stmt_names *names, const struct stmt *stmt,
-                         struct stmt_shape shape);
 /* All zero: it has not been told, or there is no such name. */
 struct stmt_shape stmt_names_told(const struct stmt_names *names, struct slice name);
 void stmt_names_clear(struct stmt_names *names);

@@ -298,6 +298,7 @@ static void send_sync(struct session *s, const struct message *m)
     if (s->copy_in) {
         s->sync_ignored = true;
     } else {
+        statement_before_sync(s);
         s->skipping = false;
         reply_push(s, REPLY_SYNC);
         s->segment_serial++;
@@ -345,14 +346,13 @@ static enum step send_statement_message(struct session *s, const struct message 
     if (statement_is_unsettled(s, m->type, p, have) || names_may_go(s))
         return STEP_WAIT;
     s->segment_open = true;
-    enum shape_rc shape = m->type == 'B' ? statement_shape(s, p, have) : SHAPE_FITS;
+    enum shape_rc shape = strchr("BD", m->type) ? statement_shape(s, m->type, p, have) : SHAPE_FITS;
     if (shape == SHAPE_WAIT)
         return STEP_WAIT;
     if (shape == SHAPE_CHANGED) {
-        statement_poison(s, REPLY_STALE);
-        client_stream(s, n, true);
+        statement_stale(s, m->type, p, n);
     } else if (m->type == 'P' && whole)
-        statement_parse(s, p, n);
+        statement_parse(s, n);
     else if (m->type == 'P')
         statement_parse_long(s, p, have, n);
     else if (m->type == 'B')
@@ -751,7 +751,9 @@ static enum step collect(struct session *s)
     s->segment_cut = got == COLLECT_CUT;
     if (s->server)
         return tx_held_segment(s, c.ours && !c.not_ours);
-    return lease_for_segment(s);
+    enum step step = lease_for_segment(s);
+    bool waits = step == STEP_WAIT && got == COLLECT_WHOLE;
+    return waits && answers_while_waiting(s, &c) ? STEP_DONE : step;
 }
 
 /* ---- the console ---- */

@@ -57,6 +57,11 @@ static bool expects_sync(const struct session *s)
     return expects(s, REPLY_SYNC) || expects(s, REPLY_SYNC_INJECT);
 }
 
+static bool expects_our_describe(const struct session *s)
+{
+    return expects(s, REPLY_DESCRIBE_INJECT) || expects(s, REPLY_DESCRIBE_LEARN);
+}
+
 static enum reply pop(struct session *s)
 {
     struct reply_ring *r = &s->replies;
@@ -79,14 +84,12 @@ void reply_say(struct session *s, const void *bytes, size_t n)
 
 void reply_say_fakes(struct session *s)
 {
-    static const uint8_t parse_complete[] = {'1', 0, 0, 0, 4}, close_complete[] = {'3', 0, 0, 0, 4};
+    static const uint8_t close_complete[] = {'3', 0, 0, 0, 4};
     if (s->server_body_left > 0)
         return; /* not in the middle of another message */
-    while (expects(s, REPLY_PARSE_FAKE) || expects(s, REPLY_CLOSE_FAKE)) {
-        enum reply reply = pop(s);
-        statement_complete(s, reply);
-        reply_say(s, reply == REPLY_PARSE_FAKE ? parse_complete : close_complete,
-                  sizeof parse_complete);
+    while (expects(s, REPLY_CLOSE_FAKE)) {
+        statement_complete(s, pop(s));
+        reply_say(s, close_complete, sizeof close_complete);
     }
 }
 
@@ -155,7 +158,8 @@ static bool say_poisoned(struct session *s, const struct error_fields *f)
 static bool shows_name(const struct session *s, const struct error_fields *f)
 {
     return expects(s, REPLY_DUPLICATE) ||
-           (expects(s, REPLY_BIND) && slice_is(f->sqlstate, "08P01"));
+           (expects(s, REPLY_BIND) && slice_is(f->sqlstate, "08P01")) ||
+           (expects(s, REPLY_EXECUTE) && slice_is(f->sqlstate, "42601"));
 }
 
 enum pass { PASS, SWALLOW, STOP };
@@ -341,23 +345,23 @@ static void note_command(struct session *s, struct slice tag)
 /* What rows are, or that there are none. */
 static enum pass described(struct session *s, uint8_t type, struct slice body)
 {
-    bool ours = expects(s, REPLY_DESCRIBE_INJECT);
+    bool ours = expects_our_describe(s), types = expects(s, REPLY_DESCRIBE_TYPES);
     if (ours || expects(s, REPLY_DESCRIBE_TOLD)) {
         statement_described(s, type, body);
         statement_complete(s, pop(s));
-    } else if (expects(s, REPLY_DESCRIBE)) {
+    } else if (expects(s, REPLY_DESCRIBE) || types) {
         pop(s);
     }
-    return ours || s->state_of.restored ? SWALLOW : PASS;
+    return ours || types || s->state_of.restored ? SWALLOW : PASS;
 }
 
 /* ... and parameters: what rows are follows. */
 static enum pass described_types(struct session *s, struct slice body)
 {
-    bool ours = expects(s, REPLY_DESCRIBE_INJECT);
+    bool ours = expects_our_describe(s);
     if (ours || expects(s, REPLY_DESCRIBE_TOLD))
         statement_described_types(s, body);
-    else if (!expects(s, REPLY_DESCRIBE))
+    else if (!expects(s, REPLY_DESCRIBE) && !expects(s, REPLY_DESCRIBE_TYPES))
         return STOP;
     return ours ? SWALLOW : PASS;
 }
@@ -542,7 +546,7 @@ static enum pass on_look_message(struct session *s, uint8_t type, struct slice b
 static bool looked_into(const struct session *s, uint8_t type)
 {
     if ((type == 'T' || type == 't') &&
-        (expects(s, REPLY_DESCRIBE_TOLD) || expects(s, REPLY_DESCRIBE_INJECT)))
+        (expects(s, REPLY_DESCRIBE_TOLD) || expects_our_describe(s)))
         return true;
     return type == 'Z' || type == 'E' || type == 'S' || type == 'A' ||
            (type == 'D' && s->state_of.look) ||

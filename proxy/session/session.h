@@ -49,11 +49,12 @@ enum session_state {
 enum reply {
     REPLY_PARSE,        /* '1', forwarded; the statement change behind it becomes true */
     REPLY_PARSE_INJECT, /* '1', ours: swallowed */
-    REPLY_PARSE_FAKE,   /* nothing comes; say ParseComplete */
     REPLY_BIND,
     REPLY_DESCRIBE,
     REPLY_DESCRIBE_TOLD, /* the same, whose answer tells the client what the statement's rows are */
-    REPLY_DESCRIBE_INJECT, /* ... ours: swallowed */
+    REPLY_DESCRIBE_TYPES,  /* ... of which the client gets the parameters only */
+    REPLY_DESCRIBE_LEARN,  /* ... ours: swallowed; what the rows were when the client parsed it */
+    REPLY_DESCRIBE_INJECT, /* ... ours: swallowed; a Bind waits for it */
     REPLY_EXECUTE,
     REPLY_CLOSE,
     REPLY_CLOSE_INJECT, /* '3', ours: swallowed */
@@ -89,13 +90,12 @@ struct pending {
     bool unnamed_slot; /* the server's unnamed statement changes */
     bool closes;       /* ... the one that is named: stmt goes from the server */
     bool was_there;    /* ... and was in the server's set */
-    bool tells;        /* REPLY_DESCRIBE_TOLD: the client learns shape */
-    bool portal;       /* ... of the unnamed portal, which stmt is bound to */
+    bool tells;        /* REPLY_DESCRIBE_TOLD, _LEARN: the client reads rows by shape */
     struct stmt_shape shape;
     uint8_t name[];
 };
 
-/* What the rows of a statement are is looked at before a Bind, see statement_shape(). */
+/* What the rows of a statement are is looked at before a Bind or Describe, see statement_shape(). */
 enum shape_look {
     SHAPE_IDLE,
     SHAPE_ASKED,   /* the server is being asked: the Bind waits */
@@ -198,7 +198,6 @@ struct session {
     struct stmt_names names;
     struct stmt *unnamed;
     struct stmt_shape unnamed_told;
-    struct stmt *bound; /* in the unnamed portal: the client has not been told what its rows are */
     struct stmt_shape shape; /* SHAPE_ANSWERED */
     struct stmt *bound_sql;  /* a DEALLOCATE or PREPARE, in the portal of this name */
     uint8_t bound_portal[TAKEN_NAME_MAX];
@@ -240,16 +239,17 @@ struct session {
     uint32_t pid;
     uint8_t key[PUT_CLIENT_KEY_MAX];
     uint8_t key_n;
-    uint8_t state;       /* enum session_state */
-    uint8_t tx_status;   /* of the last ReadyForQuery */
-    uint8_t tries;       /* servers that were lost before a segment of ours was answered */
-    uint8_t reason;      /* enum route_reason of the lease */
-    uint8_t consistency; /* pgweir.consistency: 1 + enum conf_consistency; 0: as configured */
-    uint8_t floor_wait;  /* enum floor_wait */
-    uint8_t hint;        /* enum hint_route of the segment */
-    uint8_t policy;      /* enum route_policy of the database and the user */
-    uint8_t shape_look;  /* enum shape_look */
-    bool counted : 1;    /* in fleet->client_n */
+    uint8_t state;        /* enum session_state */
+    uint8_t tx_status;    /* of the last ReadyForQuery */
+    uint8_t tries;        /* servers that were lost before a segment of ours was answered */
+    uint8_t reason;       /* enum route_reason of the lease */
+    uint8_t consistency;  /* pgweir.consistency: 1 + enum conf_consistency; 0: as configured */
+    uint8_t floor_wait;   /* enum floor_wait */
+    uint8_t hint;         /* enum hint_route of the segment */
+    uint8_t policy;       /* enum route_policy of the database and the user */
+    uint8_t shape_look;   /* enum shape_look */
+    bool unnamed_new : 1; /* parsed in this segment, and nothing asked or executed since */
+    bool counted : 1;     /* in fleet->client_n */
     bool console : 1;
     bool admin : 1;
     bool session_pooling : 1;
@@ -451,9 +451,11 @@ extern const char client_refusal_message[], client_refusal_hint[];
 /* ---- answers.c ---- */
 /* The collected segment needs no server: it has been answered. */
 bool answers_segment(struct session *s, const struct collecting *c);
+/* It would, but waits for one, and need not. */
+bool answers_while_waiting(struct session *s, const struct collecting *c);
 
 /* ---- statement*.c ---- */
-void statement_parse(struct session *s, const uint8_t *p, size_t n);
+void statement_parse(struct session *s, size_t n); /* the input begins with it */
 /* One that is too long to be shared, of which `have` bytes are here. */
 void statement_parse_long(struct session *s, const uint8_t *p, size_t have, size_t total);
 /* It names a statement whose Parse, in an earlier segment, has not been answered yet. */
@@ -461,9 +463,11 @@ bool statement_is_unsettled(const struct session *s, uint8_t type, const uint8_t
 void statement_bind(struct session *s, const uint8_t *p, size_t have, size_t total);
 void statement_describe(struct session *s, const uint8_t *p, size_t n);
 enum shape_rc { SHAPE_FITS, SHAPE_WAIT, SHAPE_CHANGED };
-/* A Bind, of which `have` bytes are here: the client reads the rows by what it was told of them, maybe by another
+/* A Bind or Describe, of which `have` bytes are here: the client reads the rows by what it was told of them, maybe by another
  * server and before the table was altered. WAIT: this server has been asked; call again. */
-enum shape_rc statement_shape(struct session *s, const uint8_t *p, size_t have);
+enum shape_rc statement_shape(struct session *s, uint8_t type, const uint8_t *p, size_t have);
+/* CHANGED: what PostgreSQL says in place of the answer. n: bytes of the message. */
+void statement_stale(struct session *s, uint8_t type, const uint8_t *p, size_t n);
 /* The answer to a Describe that is expected. */
 void statement_described_types(struct session *s, struct slice body);
 void statement_described(struct session *s, uint8_t type, struct slice body);
@@ -480,6 +484,7 @@ bool statement_tell_error(struct session *s, struct slice body, struct slice mes
 /* An Execute is about to be sent. True: and then the other. */
 bool statement_execute(struct session *s, struct slice body);
 void statement_behind_execute(struct session *s);
+void statement_before_sync(struct session *s);
 void statement_behind_sync(struct session *s); /* a Sync was sent */
 /* A Query that EXECUTEs, PREPAREs or DEALLOCATEs names of the protocol, or shows them. WAIT: they are on their way to
  * the server; call again. Then _ahead() and _behind() put around it what it needs. */

@@ -17,7 +17,7 @@
 #define NOTHING_PARAMS_MAX 64
 
 /* ---- statement_names.c ---- */
-enum { FOR_CLIENT = 1, ON_SERVER = 2, UNNAMED_SLOT = 4, PORTAL = 8 };
+enum { FOR_CLIENT = 1, ON_SERVER = 2, UNNAMED_SLOT = 4 };
 /* reply_push() of one that has a change behind it; what: of these. */
 void statement_expect(struct session *s, enum reply reply, struct slice name, struct stmt *stmt,
                       int what);
@@ -25,7 +25,6 @@ static inline struct slice pending_name(const struct pending *p)
 {
     return (struct slice){p->name, p->name_n};
 }
-void statement_set_bound(struct session *s, struct stmt *stmt);
 void statement_set_name(struct session *s, struct slice name, struct stmt *stmt);
 /* The server has it once all that was sent has been answered. */
 bool statement_on_server(struct session *s, const struct stmt *stmt);
@@ -54,6 +53,11 @@ void statement_send_poison(struct session *s, enum reply reply, struct slice nam
 /* ---- statement_shape.c ---- */
 void statement_note_shape(struct session *s,
                           const struct pending *p); /* the answer to a Describe */
+
+/* The statement, called so at the server, was parsed there just now: what its rows are by then. */
+void statement_learn(struct session *s, struct slice name, struct slice ours, struct stmt *stmt);
+/* The client has the name without PostgreSQL's word, or has not been told: the server gets the statement anew. */
+bool statement_is_first_use(const struct session *s, struct slice name, const struct stmt *stmt);
 
 /* ---- statement_sql.c ---- */
 /* What the server gets in place of what the client prepared; with a reference. */

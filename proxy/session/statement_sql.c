@@ -142,6 +142,7 @@ static void execute_prepare(struct session *s)
 bool statement_execute(struct session *s, struct slice body)
 {
     struct slice portal, bound = {s->bound_portal, s->bound_portal_n};
+    s->unnamed_new = false;
     if (!s->bound_sql || s->skipping || s->tx_status == 'E' || !take_cstr(&body, &portal) ||
         !slice_equals(portal, bound))
         return false;

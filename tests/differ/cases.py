@@ -177,6 +177,11 @@ FOUND = {
         step(P("s1", "SELECT * FROM u"), S()), other("DROP TABLE u"), step(Q("EXECUTE s1")), step(P("", "SELECT 1"), B(), E(), Q("EXECUTE s1")), step(Q("BEGIN")), step(Q("EXECUTE s1")), step(Q("ROLLBACK"))],
     "PREPARE of a name that Parse used, extended": [
         step(P("s1", "SELECT 1"), S()), step(P("", "PREPARE s1 AS SELECT 2"), B(), E(), P("", "SELECT 1"), S()), again(), step(Q("BEGIN")), step(P("", "PREPARE s1 AS SELECT 2"), B(), E(), S()), step(Q("ROLLBACK")), again()],
+    "DEALLOCATE, extended, behind a Parse that fails": [step(P("s1", "SELECT n FROM generate_series(1, $1) n", (25,)), S(), P("", "DEALLOCATE s1"), B(), E(), S())],
+    "EXECUTE, extended, with the wrong number of parameters": [step(P("s1", "INSERT INTO t (id) VALUES ($1) RETURNING *", (0,))), step(P("s2", "EXECUTE s1"), B("p1", "s2"), E("p1"), S())],
+    "the unnamed statement, executed, after DDL": [step(P("", "SELECT * FROM u"), B(), E(), S()), other("ALTER TABLE u DROP COLUMN b"), step(B(), E(), S())],
+    "the unnamed statement whose table its segment drops": [step(P("", "SELECT * FROM u"), P("s1", "DROP TABLE u"), B("", "s1"), E(), S()), step(B(), E(), S())],
+    "Describe after DDL": [step(P("s1", "SELECT * FROM u"), S()), other("ALTER TABLE u DROP COLUMN b"), step(D("S", "s1"), S()), step(P("s2", "SELECT * FROM u"), S()), step(D("S", "s2"), S()), again("s2"), again()],
     "a DEALLOCATE that is bound and not executed": [step(P("s1", "deallocate/**/S1")), step(B("p1", "s1"), S()), step(E("p1", 1), S()), step(D("S", "s1"), S()), step(B("p1", "s1"), E("p1"), S()), again()],
     "the portal of a BEGIN": [
         step(P("", "BEGIN"), B(), E(), S()), step(D("P"), S()), step(E(), S()), step(E(), S()), step(Q("ROLLBACK")), step(P("b", "BEGIN"), B("", "b"), E(), S()), step(C("P"), E(), S()), step(Q("ROLLBACK")),
@@ -272,16 +277,12 @@ CASES = {name: Case(*what) if isinstance(what, tuple) else Case(what) for name, 
 
 # cause -> cases; known.def says what most causes are.
 CAUSES = {
-    "stale-statement": [
-        "P3 Close and Parse heal a plan that DDL broke",
-        "P3 another name for the same text is not broken"],
+    "unnamed-healed": ["the unnamed statement, executed, after DDL"],
     "reset-baseline": ["RESET goes back to what the client's options said"],
     "describe-in-failed-tx": ["25P02 of a Describe"],
     "illegal-in-copy": ["a Query behind data and Sync ends a COPY in"],
     "illegal-alone-source": ["an unknown message type alone"],
     "currval": ["currval in the next transaction", "lastval in the next transaction"],
-    "unnamed-healed": ["the unnamed statement after DDL"],
-    "parse-not-analysed": ["a Parse takes a snapshot", "a name that is not UTF-8"],
     "shows-pgweir": ["pg_settings says where a value comes from"],
     "replica-after-end": [
         "replica: END, Flush, a write, READ ONLY before", "replica: END and CALL in one segment, READ ONLY and failed before"],

@@ -3,7 +3,7 @@ once nothing of it is left."""
 import pytest
 from conftest import wait_until
 from protocol import error_of, login, types
-from rawpg import PgError, bind, execute, message as any_message, parse, query, sync
+from rawpg import PgError, bind, close, execute, message as any_message, parse, query, sync
 
 
 @pytest.fixture
@@ -545,7 +545,7 @@ def test_names_of_ours_are_nobodys(two):
 
 
 def test_a_plan_that_does_not_fit_any_more_is_made_anew(cluster, two):
-    """PostgreSQL's error comes once; behind a pooler it came for ever, to all clients."""
+    """PostgreSQL's error comes to who has parsed before; behind a pooler it came for ever, to all clients."""
     one, other = two
     cluster.sql("primary", "DROP TABLE IF EXISTS altered; CREATE TABLE altered (a int); GRANT ALL ON altered TO PUBLIC;"
                            "INSERT INTO altered VALUES (1)")
@@ -553,8 +553,12 @@ def test_a_plan_that_does_not_fit_any_more_is_made_anew(cluster, two):
         prepare(c, "s", "SELECT * FROM altered")
         assert len(run(c, "s")) == 4
     cluster.sql("primary", "ALTER TABLE altered ADD b int DEFAULT 2")
-    assert error_of(run(one, "s")).sqlstate == "0A000"
     for c in (one, other, one):
+        assert error_of(run(c, "s")).sqlstate == "0A000"
+    for c in (one, other, one):
+        c.send(close("S", "s") + sync())
+        c.read_until("Z")
+        prepare(c, "s", "SELECT * FROM altered")
         assert [m.row() for m in run(c, "s") if m.type == "D"] == [[b"1", b"2"]]
     one.send(parse("t", "SELECT * FROM altered") + bind("", "t") + execute() + sync())
     assert [m.row() for m in one.read_until("Z") if m.type == "D"] == [[b"1", b"2"]]
