@@ -214,7 +214,10 @@ enum step statement_query(struct session *s, const struct sql_facts *facts, stru
     if (!needs_texts(q))
         return STEP_DONE;
     bring_texts(s, q);
-    return STEP_WAIT;
+    if (s->replies.n > 0)
+        return STEP_WAIT;
+    s->bringing = BRING_NONE; /* there was nothing to bring or to close */
+    return STEP_DONE;
 }
 
 void statement_query_failed(struct session *s)
