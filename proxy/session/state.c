@@ -439,7 +439,9 @@ static void ask_custom(struct put *o, const struct custom_settings *custom)
 static void ask_settings(struct session *s, struct put *o)
 {
     struct state_of *st = &s->state_of;
-    ask(o, "SELECT 's',name,setting FROM pg_catalog.pg_settings WHERE source='session'");
+    /* not those of the transaction, nor a seed, which cannot be told */
+    ask(o, "SELECT 's',name,setting FROM pg_catalog.pg_settings WHERE source='session' AND name"
+           " NOT IN ('transaction_isolation','transaction_read_only','transaction_deferrable','seed')");
     ask(o, "SELECT 's','role',pg_catalog.current_setting('role')");
     ask(o, "SELECT 's','session_authorization',session_user::pg_catalog.text");
     if (!custom_settings_of_label(&st->custom, s->server->label))

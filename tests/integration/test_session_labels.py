@@ -423,6 +423,24 @@ def test_a_known_set_is_not_asked_about_again(weir, two):
     assert looks <= 8, looks
 
 
+def test_what_is_of_a_transaction_is_no_setting(weir, two):
+    one, other = two
+    for sql in ("BEGIN READ ONLY; SET TRANSACTION READ ONLY; COMMIT", "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY",
+                "SET work_mem = '5MB'"):
+        one.query(sql)
+    for _ in range(3):
+        assert one.rows("SHOW transaction_read_only") == [["on"]] and other.rows("SHOW transaction_read_only") == [["off"]]
+
+
+def test_what_was_set_back_is_nothing(weir, two):
+    one, other = two
+    for sql in ("BEGIN READ ONLY; SET TRANSACTION READ ONLY; COMMIT", "SET work_mem = '5MB'", "RESET work_mem"):
+        one.query(sql)
+    shared(one, other)
+    weir.stop()
+    assert " label_syncs=0 " in weir.log() and " looks=0" not in weir.log()
+
+
 def test_a_pipeline_of_settings(two):
     one, other = two
     one.send(query("SET work_mem = '5MB'") + query("SHOW work_mem") + query("SET work_mem = '6MB'") + query("SHOW work_mem")
