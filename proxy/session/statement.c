@@ -19,7 +19,7 @@ static void parse_unnamed(struct session *s, struct stmt *stmt, size_t n)
 void statement_before_sync(struct session *s)
 {
     struct stmt *stmt = statement_find(s, SLICE_NONE);
-    if (s->unnamed_new && stmt && !s->skipping)
+    if (s->unnamed_new && stmt && !s->skipping && statement_server_unnamed(s) == stmt)
         statement_learn(s, SLICE_NONE, SLICE_NONE, stmt);
     s->unnamed_new = false;
 }

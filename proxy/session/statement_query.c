@@ -67,12 +67,21 @@ static struct used_name *use(const struct session *s, struct query_names *q, str
     return u;
 }
 
+/* What it runs may be an EXECUTE too, and so on, at last of one that is there already. */
 static void use_with_text(const struct session *s, struct query_names *q, struct slice name)
 {
-    struct used_name *u = use(s, q, name);
-    struct stmt *stmt = u && !u->stmt ? statement_find(s, name) : NULL;
-    if (stmt)
+    struct named next;
+    for (;;) {
+        struct used_name *u = use(s, q, name);
+        struct stmt *stmt = u && !u->stmt ? statement_find(s, name) : NULL;
+        if (!stmt)
+            return;
         u->stmt = stmt_ref(stmt);
+        named_read(stmt_text(stmt), !s->odd_strings, &next);
+        if (next.kind != NAMED_EXECUTE)
+            return;
+        name = (struct slice){next.name, next.name_n};
+    }
 }
 
 static void read_deallocate(const struct session *s, struct query_names *q, struct slice sql)

@@ -7,6 +7,8 @@
 
 #include <stdlib.h>
 
+#define EXECUTE_DEPTH_MAX 8
+
 static struct stmt *find_sql(const struct session *s, const struct named *named)
 {
     return statement_find(s, (struct slice){named->name, named->name_n});
@@ -32,23 +34,26 @@ static struct stmt *intern_like(struct session *s, const struct stmt *stmt, stru
     return stmt_intern(&s->worker->hub.stmts, text, stmt_oids(stmt), state_parse_env(s), &env);
 }
 
-/* EXECUTE: the same of the server's name, which has to be there. What an EXECUTE executes is not looked up again. */
-static struct stmt *execute_at_server(struct session *s, struct stmt *stmt)
+/* EXECUTE: the same of the server's name, which has to be there. It may execute another EXECUTE, but not for ever. */
+static struct stmt *execute_at_server(struct session *s, struct stmt *stmt, unsigned depth)
 {
     struct named named;
     char buf[STMT_NAME_MAX];
     named_read(stmt_text(stmt), !s->odd_strings, &named);
     struct slice name = {named.name, named.name_n};
     struct stmt *runs = named.kind == NAMED_EXECUTE ? find_sql(s, &named) : NULL;
-    if (runs && runs->facts.class == SQL_EXECUTE)
+    bool ours = !runs && named.kind == NAMED_EXECUTE && statement_name_is_ours(name);
+    if ((!runs && !ours) || depth == EXECUTE_DEPTH_MAX)
         return stmt_ref(stmt);
-    if (!runs && !(named.kind == NAMED_EXECUTE && statement_name_is_ours(name)))
-        return stmt_ref(stmt);
+    if (runs)
+        runs = runs->facts.class == SQL_EXECUTE ? execute_at_server(s, runs, depth + 1)
+                                                : stmt_ref(runs);
     if (runs)
         statement_ensure_named(s, runs);
     struct put text =
         rename_in(stmt_text(stmt), named.written, runs ? stmt_name(runs, buf) : slice_of(POISON));
     struct stmt *other = intern_like(s, stmt, put_slice(&text));
+    stmt_unref(runs);
     free(text.p);
     return other;
 }
@@ -73,7 +78,7 @@ struct stmt *statement_at_server(struct session *s, struct stmt *stmt)
     if (s->tx_status == 'E' || stmt->facts.statements != 1)
         return stmt_ref(stmt);
     if (stmt->facts.class == SQL_EXECUTE)
-        return execute_at_server(s, stmt);
+        return execute_at_server(s, stmt, 0);
     if (stmt->facts.class != SQL_DEALLOCATE)
         return stmt_ref(stmt);
     struct slice name = deallocated(s, stmt, &d);
@@ -171,13 +176,21 @@ void statement_behind_sync(struct session *s)
     reply_push(s, REPLY_SYNC_INJECT);
 }
 
-/* What an EXECUTE that is bound will run. */
+/* What an EXECUTE that is bound will run, at last. */
 struct stmt *statement_runs_another(struct session *s, const struct sql_facts *facts,
                                     struct slice text)
 {
     struct named named;
+    struct stmt *runs = NULL;
     if (facts->class != SQL_EXECUTE || facts->statements != 1)
         return NULL;
-    named_read(text, !s->odd_strings, &named);
-    return named.kind == NAMED_EXECUTE ? find_sql(s, &named) : NULL;
+    for (unsigned depth = 0; depth <= EXECUTE_DEPTH_MAX; depth++) {
+        named_read(text, !s->odd_strings, &named);
+        struct stmt *next = named.kind == NAMED_EXECUTE ? find_sql(s, &named) : NULL;
+        if (!next)
+            break;
+        runs = next;
+        text = stmt_text(runs);
+    }
+    return runs;
 }

@@ -177,10 +177,13 @@ FOUND = {
         step(P("s1", "SELECT * FROM u"), S()), other("DROP TABLE u"), step(Q("EXECUTE s1")), step(P("", "SELECT 1"), B(), E(), Q("EXECUTE s1")), step(Q("BEGIN")), step(Q("EXECUTE s1")), step(Q("ROLLBACK"))],
     "PREPARE of a name that Parse used, extended": [
         step(P("s1", "SELECT 1"), S()), step(P("", "PREPARE s1 AS SELECT 2"), B(), E(), P("", "SELECT 1"), S()), again(), step(Q("BEGIN")), step(P("", "PREPARE s1 AS SELECT 2"), B(), E(), S()), step(Q("ROLLBACK")), again()],
+    "EXECUTE of an EXECUTE": [
+        step(P("s1", "SELECT 7"), S()), step(P("s2", "EXECUTE s1"), S()), step(Q("EXECUTE s2")), step(P("", "EXECUTE s2"), B(), D("P"), E(), S()), step(P("s3", "EXECUTE s2"), S()), step(Q("EXECUTE s3")), again("s3")],
     "DEALLOCATE, extended, behind a Parse that fails": [step(P("s1", "SELECT n FROM generate_series(1, $1) n", (25,)), S(), P("", "DEALLOCATE s1"), B(), E(), S())],
     "EXECUTE, extended, with the wrong number of parameters": [step(P("s1", "INSERT INTO t (id) VALUES ($1) RETURNING *", (0,))), step(P("s2", "EXECUTE s1"), B("p1", "s2"), E("p1"), S())],
     "the unnamed statement, executed, after DDL": [step(P("", "SELECT * FROM u"), B(), E(), S()), other("ALTER TABLE u DROP COLUMN b"), step(B(), E(), S())],
     "the unnamed statement whose table its segment drops": [step(P("", "SELECT * FROM u"), P("s1", "DROP TABLE u"), B("", "s1"), E(), S()), step(B(), E(), S())],
+    "a call behind the Parse of the unnamed statement": [step(P("", "SELECT 1"), F(870, ["ABC"], (0,), 1), P("a b", "SELECT fails()"), S()), step(B(), E(), S())],
     "Describe after DDL": [step(P("s1", "SELECT * FROM u"), S()), other("ALTER TABLE u DROP COLUMN b"), step(D("S", "s1"), S()), step(P("s2", "SELECT * FROM u"), S()), step(D("S", "s2"), S()), again("s2"), again()],
     "a DEALLOCATE that is bound and not executed": [step(P("s1", "deallocate/**/S1")), step(B("p1", "s1"), S()), step(E("p1", 1), S()), step(D("S", "s1"), S()), step(B("p1", "s1"), E("p1"), S()), again()],
     "the portal of a BEGIN": [
@@ -277,13 +280,18 @@ CASES = {name: Case(*what) if isinstance(what, tuple) else Case(what) for name, 
 
 # cause -> cases; known.def says what most causes are.
 CAUSES = {
+    # To know its rows it would have to be described at each Parse, which nearly every query of a driver has; behind an Execute that could fail and undo the work.
     "unnamed-healed": ["the unnamed statement, executed, after DDL"],
     "reset-baseline": ["RESET goes back to what the client's options said"],
+    # In a failed transaction the server takes no Parse of a statement that it lacks.
     "describe-in-failed-tx": ["25P02 of a Describe"],
+    # Whether the COPY goes on is asked with a Close, which the server of a COPY that goes on refuses as it would the Query.
     "illegal-in-copy": ["a Query behind data and Sync ends a COPY in"],
+    # No server is taken to let it say so.
     "illegal-alone-source": ["an unknown message type alone"],
     "currval": ["currval in the next transaction", "lastval in the next transaction"],
     "shows-pgweir": ["pg_settings says where a value comes from"],
+    # A segment runs on one server: the rest of one that went out by a Flush, or began in a failed transaction, cannot go elsewhere.
     "replica-after-end": [
         "replica: END, Flush, a write, READ ONLY before", "replica: END and CALL in one segment, READ ONLY and failed before"],
     "custom-setting": ["a custom setting is unknown to others"],
