@@ -75,9 +75,9 @@ $(B)/unit/%: $(B)/asan/tests/unit/%.o $(UNIT_LIB:%.c=$(B)/asan/%.o) $(ASAN_OBJ)
 	$(CC) $(SAN) -o $@ $^ $(LIBS) -lcmocka
 
 # Fuzz targets with libFuzzer, and the same targets replaying their corpus without it.
-$(B)/fuzz/fuzz_%: $(B)/fuzz/tests/fuzz/fuzz_%.o $(FUZZ_OBJ)
+$(B)/fuzz/fuzz_%: $(B)/fuzz/tests/fuzz/fuzz_%.o $(B)/fuzz/tests/unit/port_sim.o $(FUZZ_OBJ)
 	$(CLANG) -fsanitize=fuzzer,address,undefined -o $@ $^ $(LIBS)
-$(B)/replay/fuzz_%: $(B)/asan/tests/fuzz/fuzz_%.o $(B)/asan/tests/fuzz/replay.o $(ASAN_OBJ)
+$(B)/replay/fuzz_%: $(B)/asan/tests/fuzz/fuzz_%.o $(B)/asan/tests/fuzz/replay.o $(B)/asan/tests/unit/port_sim.o $(ASAN_OBJ)
 	@mkdir -p $(@D)
 	$(CC) $(SAN) -o $@ $^ $(LIBS)
 
@@ -96,11 +96,13 @@ test-all: test-unit test-oracle test-fuzz-corpus test-integration
 # The I/O tests must notice when the core is broken on purpose.
 IO_ASAN_OBJ := $(patsubst %.c,$(B)/asan/%.o,$(wildcard base/*.c proxy/io/*.c) tests/unit/port_sim.c tests/unit/test_io_conn.c)
 SIM_ASAN_OBJ := $(ASAN_OBJ) $(patsubst %,$(B)/asan/tests/unit/%.o,port_sim fake_pg test_session_sim)
+POOL_ASAN_OBJ := $(ASAN_OBJ) $(patsubst %,$(B)/asan/tests/%.o,unit/port_sim unit/test_pool_pieces unit/test_pool_labels fuzz/fuzz_session fuzz/replay)
 ROUTER_REL_OBJ := $(patsubst %.c,$(B)/rel/%.o,$(wildcard base/*.c router/*.c tests/unit/test_router_*.c))
 .PHONY: test-mutants
-test-mutants: $(IO_ASAN_OBJ) $(SIM_ASAN_OBJ) $(ROUTER_REL_OBJ)
+test-mutants: $(IO_ASAN_OBJ) $(SIM_ASAN_OBJ) $(POOL_ASAN_OBJ) $(ROUTER_REL_OBJ)
 	@tests/unit/mutants_router '$(CC) -O0 -std=gnu17 -w $(CPPFLAGS)' '-lcmocka' $(ROUTER_REL_OBJ)
 	@tests/unit/mutants '$(CC) -O1 -std=gnu17 -w $(SAN) $(CPPFLAGS)' '$(LIBS) -lcmocka' $(IO_ASAN_OBJ)
+	@tests/unit/mutants_pool '$(CC) -O1 -std=gnu17 -w $(SAN) $(CPPFLAGS)' '$(LIBS) -lcmocka' $(POOL_ASAN_OBJ)
 	@tests/unit/mutants_session '$(CC) -O1 -std=gnu17 -w $(SAN) $(CPPFLAGS)' '$(LIBS) -lcmocka' $(SIM_ASAN_OBJ)
 
 IO_TSAN_OBJ := $(patsubst %.c,$(B)/tsan/%.o,$(wildcard base/*.c proxy/io/*.c) tests/unit/test_io_mail.c)

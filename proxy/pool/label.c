@@ -313,6 +313,14 @@ static size_t dotted_name(struct slice text)
     return dots > 0 && text.p[n - 1] != '.' ? n : 0;
 }
 
+const char *custom_settings_next(const struct custom_settings *custom, const char *name)
+{
+    if (custom->n == 0)
+        return NULL;
+    name = name ? name + strlen(name) + 1 : custom->text;
+    return name == custom->text + custom->bytes ? NULL : name;
+}
+
 static bool add_custom(struct custom_settings *custom, struct slice name)
 {
     char lower[CUSTOM_NAME_MAX + 1];
@@ -322,7 +330,7 @@ static bool add_custom(struct custom_settings *custom, struct slice name)
             lower[n++] =
                 (char)(name.p[i] >= 'A' && name.p[i] <= 'Z' ? name.p[i] | 0x20 : name.p[i]);
     lower[n++] = '\0';
-    for (const char *at = custom->text; at < custom->text + custom->bytes; at += strlen(at) + 1)
+    for (const char *at = NULL; (at = custom_settings_next(custom, at));)
         if (strcmp(at, lower) == 0)
             return true;
     if (custom->n == CUSTOM_SETTINGS_MAX)

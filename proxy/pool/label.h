@@ -72,6 +72,8 @@ bool custom_settings_read(struct custom_settings *custom, struct slice text);
 /* The names in a label. */
 bool custom_settings_of_label(struct custom_settings *custom, const struct label *label);
 void custom_settings_free(struct custom_settings *custom);
+/* The name behind this one; of NULL the first. NULL: there is none. */
+const char *custom_settings_next(const struct custom_settings *custom, const char *name);
 
 /* ---- what a statement makes of a label ---- */
 
@@ -99,6 +101,10 @@ void label_set_greeting(struct label *label, struct slice messages);
 
 /* What pgweir asks of a server on its own account runs on a standby too, whatever default_transaction_isolation is. */
 #define LABEL_SQL_FIRST "SET TRANSACTION ISOLATION LEVEL READ COMMITTED;"
+/* What the session has set: not the modes of the transaction that asks, nor a seed, which cannot be told. */
+#define LABEL_SQL_SETTINGS                                                              \
+    "name,setting FROM pg_catalog.pg_settings WHERE source='session' AND name NOT IN (" \
+    "'transaction_isolation','transaction_read_only','transaction_deferrable','seed')"
 /* A string constant that is read the same way under any setting. */
 void label_put_literal(struct put *out, const char *text);
 /* SQL behind other SQL that sets one of its settings. */

@@ -71,6 +71,12 @@ static void grow(struct stmt_table *t)
     t->bucket_n = bucket_n;
 }
 
+static bool is_read_alike(const struct stmt *s, const struct sql_env *sql_env)
+{
+    return s->standard_strings == sql_env->standard_conforming_strings &&
+           s->ascii_trail_bytes == sql_env->ascii_trail_bytes;
+}
+
 static bool is_same(const struct stmt *s, struct slice text, struct slice oids, struct slice env)
 {
     return slice_equals(stmt_text(s), text) && slice_equals(stmt_oids(s), oids) &&
@@ -90,8 +96,11 @@ static uint64_t catalog_number(const struct sql_env *sql_env)
 
 static void classify(struct stmt *s, const struct sql_env *sql_env)
 {
+    const struct sql_env own = {.standard_conforming_strings = s->standard_strings,
+                                .ascii_trail_bytes = s->ascii_trail_bytes,
+                                .catalog = sql_env->catalog};
     s->catalog = catalog_number(sql_env);
-    sql_classify(stmt_text(s), sql_env, &s->facts);
+    sql_classify(stmt_text(s), &own, &s->facts);
     sql_facts_declare(&s->facts, stmt_oids(s), sql_env->catalog);
 }
 
@@ -122,7 +131,7 @@ struct stmt *stmt_intern(struct stmt_table *table, struct slice text, struct sli
     CHECK(text.n <= STMT_TEXT_MAX);
     uint64_t hash = hash_bytes(hash_bytes(hash_bytes(0xCBF29CE484222325ULL, text), oids), env);
     for (struct stmt *s = table->buckets[hash & (table->bucket_n - 1)]; s; s = s->next)
-        if (s->hash == hash && is_same(s, text, oids, env))
+        if (s->hash == hash && is_same(s, text, oids, env) && is_read_alike(s, sql_env))
             return stmt_ref(s);
     if (table->n >= table->bucket_n)
         grow(table);
@@ -134,6 +143,8 @@ struct stmt *stmt_intern(struct stmt_table *table, struct slice text, struct sli
                        .hash = hash,
                        .id = table->next_id++,
                        .refs = 1,
+                       .standard_strings = sql_env->standard_conforming_strings,
+                       .ascii_trail_bytes = sql_env->ascii_trail_bytes,
                        .text_n = (uint32_t)text.n,
                        .oids_n = (uint32_t)oids.n,
                        .env_n = (uint32_t)env.n};

@@ -1,6 +1,6 @@
 /* proxy/pool/stmt.h: prepared statements, shared by exact text, known by name to clients and servers.
  *
- * What    a struct stmt is one (text, parameter types, settings that change parsing). Servers know
+ * What    a struct stmt is one (text, parameter types, settings that change parsing, how we read it). Servers know
  *         it by a name of ours, stmt_name(). Clients know it by theirs: struct stmt_names maps
  *         them.
  * Source  spec/pooling.md 2.3.
@@ -45,9 +45,11 @@ struct stmt {
     uint32_t text_n, oids_n, env_n;
     uint64_t catalog;       /* the id of the catalog that facts were made with; 0: none */
     struct sql_facts facts; /* by stmt_facts() */
-    struct hint hint;       /* its token points into bytes */
-    bool is_query;   /* SELECT, INSERT and the like: PostgreSQL analyses it when it is parsed */
-    uint8_t bytes[]; /* text, oids (raw, as on the wire), env */
+    bool standard_strings;  /* how its text is read: of two roles or databases, in two ways */
+    bool ascii_trail_bytes;
+    struct hint hint; /* its token points into bytes */
+    bool is_query;    /* SELECT, INSERT and the like: PostgreSQL analyses it when it is parsed */
+    uint8_t bytes[];  /* text, oids (raw, as on the wire), env */
 };
 
 struct stmt_table {

@@ -21,6 +21,8 @@
 #include <strings.h>
 
 #define LOOK_SQL_MAX (256U << 10)
+/* RESET leaves custom settings empty; more of those than this are not kept. */
+#define EMPTY_KEPT_MAX (LABEL_ENTRIES_MAX / 2)
 
 /* ---- which statements ---- */
 
@@ -426,7 +428,7 @@ static void ask(struct put *o, const char *sql)
 
 static void ask_custom(struct put *o, const struct custom_settings *custom)
 {
-    for (const char *at = custom->text; at < custom->text + custom->bytes; at += strlen(at) + 1) {
+    for (const char *at = NULL; (at = custom_settings_next(custom, at));) {
         ask(o, "SELECT 's',");
         label_put_literal(o, at);
         put_bytes(o, slice_of(",pg_catalog.current_setting("));
@@ -439,9 +441,7 @@ static void ask_custom(struct put *o, const struct custom_settings *custom)
 static void ask_settings(struct session *s, struct put *o)
 {
     struct state_of *st = &s->state_of;
-    /* not those of the transaction, nor a seed, which cannot be told */
-    ask(o, "SELECT 's',name,setting FROM pg_catalog.pg_settings WHERE source='session' AND name"
-           " NOT IN ('transaction_isolation','transaction_read_only','transaction_deferrable','seed')");
+    ask(o, "SELECT 's'," LABEL_SQL_SETTINGS);
     ask(o, "SELECT 's','role',pg_catalog.current_setting('role')");
     ask(o, "SELECT 's','session_authorization',session_user::pg_catalog.text");
     if (!custom_settings_of_label(&st->custom, s->server->label))
@@ -512,6 +512,8 @@ static void take_setting(const struct session *s, struct look *l, struct slice n
                     ? slice_is(value, "none")
                     : slice_is(name, "session_authorization") && slice_is(value, s->set->user);
     if (none)
+        return;
+    if (value.n == 0 && memchr(name.p, '.', name.n) && l->draft.n >= EMPTY_KEPT_MAX)
         return;
     name = keep(l, name);
     value = keep(l, value);

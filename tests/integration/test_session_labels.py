@@ -651,3 +651,15 @@ def test_a_setting_beyond_ascii_follows_a_client_of_another_encoding(two):
 
 def message(text):
     return (len(text) + 5).to_bytes(4, "big") + text + b"\0"
+
+
+def test_who_has_set_nothing_or_everything_back_has_the_same_label(weir, two):
+    """What pgweir asks in is a transaction with modes of its own: they are none of the client's."""
+    one, other = two
+    one.query("SET work_mem = '5MB'")
+    one.query("RESET work_mem")
+    one.query("DO $$ BEGIN END $$")
+    for _ in range(5):
+        shared(one, other)
+    weir.stop()
+    assert int(weir.log().split(" label_syncs=")[1].split()[0]) == 0

@@ -1,7 +1,11 @@
 """What a client leaves on a server by SQL that pgweir cannot read, or reads in another way than PostgreSQL does."""
+import os
+import signal
+
 import pytest
+from conftest import wait_until
 from protocol import error_of, login, types
-from rawpg import bind, cstr, execute, message, parse, query, sync
+from rawpg import Closed, PgError, bind, cstr, execute, message, parse, query, sync
 
 
 @pytest.fixture
@@ -137,3 +141,49 @@ def test_a_question_that_fails_is_not_asked_again_at_once(cluster, pgweir):
     assert failed == 2, failed
     assert one.rows("SELECT 1") == [["1"]]
     assert other.rows("SELECT 1") == [["1"]]
+
+@pytest.mark.parametrize("what", ["number", "bytes", "one"])
+def test_more_than_a_label_holds_keeps_the_server_until_it_is_less(weir, what):
+    one, other = login(weir.port), login(weir.port)
+    sets = {"number": [(f"my.s{i}", "x") for i in range(70)], "bytes": [(f"my.b{i}", "x" * 3000) for i in range(4)],
+            "one": [("my.one", "x" * 100000)]}[what]
+    for name, value in sets:
+        run(one, f"SET {name} = '{value}'")
+    assert waits(other)
+    ask = "SELECT concat(" + ", ".join(f"length(current_setting('{name}'))" for name, _ in sets) + ")"
+    lengths = "".join(str(len(value)) for _, value in sets)
+    assert one.rows(ask) == [[lengths]]
+    run(one, "RESET ALL")
+    assert other.rows("SELECT coalesce(current_setting('my.one', true), '')") == [[""]]
+    assert one.rows("SELECT 1") == [["1"]]
+    run(one, *(f"SET {name} = '{value}'" for name, value in sets))
+    one.close()
+    assert wait_until(lambda: other.rows(f"SELECT coalesce(current_setting('{sets[0][0]}', true), '')")) == [[""]]
+
+
+def test_a_server_that_ends_while_it_gets_its_settings_costs_its_client_nothing(cluster, weir):
+    """What the client asked has not been sent yet: another server runs it."""
+    one, other = login(weir.port), login(weir.port)
+    run(one, "SET work_mem = '5MB'")
+    pid = int(one.rows("SELECT pg_backend_pid()")[0][0])
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        other.send(query("SELECT current_setting('work_mem')"))
+        cluster.sql("primary", f"SELECT pg_terminate_backend({pid})")
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    assert [m.row()[0] for m in other.read_until("Z") if m.type == "D"] == [b"4MB"]
+    assert one.rows("SHOW work_mem") == [["5MB"]]
+
+
+def test_a_server_that_ends_while_it_is_asked_what_is_left(cluster, weir):
+    """Whether the client's setting has come to be is not known then: it hears that its server is lost."""
+    one, other = login(weir.port), login(weir.port)
+    pid = int(one.rows("SELECT pg_backend_pid()")[0][0])
+    run(one, "BEGIN")
+    run(one, "SET work_mem = '5MB'")
+    cluster.sql("primary", f"SELECT pg_terminate_backend({pid})")
+    with pytest.raises((Closed, PgError)):
+        one.rows("COMMIT")
+        one.rows("SHOW work_mem")
+    assert other.rows("SHOW work_mem") == [["4MB"]]
