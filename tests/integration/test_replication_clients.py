@@ -10,7 +10,7 @@ from pathlib import Path
 import psycopg2
 import pytest
 from conftest import PASSWORDS, RELEASE, free_port, wait_until
-from rawpg import PROTOCOL_3_0, PROTOCOL_3_2, RawPg, bind, copy_data, copy_done, execute, parse, query, sync
+from rawpg import PROTOCOL_3_0, PROTOCOL_3_2, PgError, RawPg, bind, copy_data, copy_done, execute, parse, query, sync
 
 WHO = "weir_sender"
 SENDER = "SELECT count(*) FROM pg_stat_activity WHERE application_name = %s AND backend_type = 'walsender'"
@@ -95,6 +95,17 @@ def test_a_cancel_finds_its_wal_sender(cluster, pgweir, protocol, workers):
     client.cancel()
     assert [m.fields()["C"] for m in client.read_until("Z") if m.type == "E"] == ["57014"]
     assert client.rows("SELECT 1") == [["1"]]
+
+
+def test_which_cluster_a_physical_client_gets(cluster, pgweir):
+    """libpq calls the database "replication" when it wants none."""
+    def login_as_libpq(weir):
+        return RawPg(weir.port).login("postgres", "replication", PASSWORDS["postgres"], replication="true", application_name=WHO)
+    several = {"app": cluster.entry(["primary"]), "other": cluster.entry(["replica1"])}
+    with pytest.raises(PgError, match='database "replication" does not exist'):
+        login_as_libpq(pgweir(databases=several))
+    client = login_as_libpq(pgweir(databases={"other": several["other"], "replication": several["app"]}))
+    assert senders(cluster) == 1 and client.rows("SHOW wal_level")
 
 
 # What ends them, and what does not
