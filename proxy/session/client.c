@@ -432,6 +432,7 @@ static void send_function_call(struct session *s, const struct message *m)
 {
     s->writes = s->writes || s->tx_status == 'I';
     state_saw_unread(s);
+    s->unnamed_new = false;
     reply_push(s, REPLY_FUNCTION);
     s->segment_serial++;
     s->segment_open = false;

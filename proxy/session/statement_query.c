@@ -67,23 +67,6 @@ static struct used_name *use(const struct session *s, struct query_names *q, str
     return u;
 }
 
-/* What it runs may be an EXECUTE too, and so on, at last of one that is there already. */
-static void use_with_text(const struct session *s, struct query_names *q, struct slice name)
-{
-    struct named next;
-    for (;;) {
-        struct used_name *u = use(s, q, name);
-        struct stmt *stmt = u && !u->stmt ? statement_find(s, name) : NULL;
-        if (!stmt)
-            return;
-        u->stmt = stmt_ref(stmt);
-        named_read(stmt_text(stmt), !s->odd_strings, &next);
-        if (next.kind != NAMED_EXECUTE)
-            return;
-        name = (struct slice){next.name, next.name_n};
-    }
-}
-
 static void read_deallocate(const struct session *s, struct query_names *q, struct slice sql)
 {
     struct deallocate d;
@@ -95,6 +78,24 @@ static void read_deallocate(const struct session *s, struct query_names *q, stru
     struct used_name *u = use(s, q, (struct slice){d.name, d.name_n});
     if (u)
         u->gone_at = q->statements;
+}
+
+/* What it runs may be an EXECUTE too, and so on, at last of one that is there already; or a DEALLOCATE. */
+static void use_with_text(const struct session *s, struct query_names *q, struct slice name)
+{
+    struct named next;
+    for (;;) {
+        struct used_name *u = use(s, q, name);
+        struct stmt *stmt = u && !u->stmt ? statement_find(s, name) : NULL;
+        if (!stmt)
+            return;
+        u->stmt = stmt_ref(stmt);
+        read_deallocate(s, q, stmt_text(stmt));
+        named_read(stmt_text(stmt), !s->odd_strings, &next);
+        if (next.kind != NAMED_EXECUTE)
+            return;
+        name = (struct slice){next.name, next.name_n};
+    }
 }
 
 /* EXECUTE is in EXPLAIN and CREATE TABLE too. Where the word means something else, a statement more is there. */
