@@ -163,7 +163,7 @@ static void look_for_half_closed(struct session *s)
             conn_out_copy(s->conn, o.p, o.n);
     }
     timer_start(&loop->timers, &s->timer, loop->now_ms + s->half_closed_ms);
-    s->half_closed_ms *= 2;
+    s->half_closed_ms *= s->half_closed_ms < HALF_CLOSE_LOOK_MAX_MS ? 2 : 1;
 }
 
 /* PostgreSQL answers all that it was asked, too. */
@@ -318,6 +318,10 @@ static bool cancel(struct session *s, struct cancel_wish *wish)
         pool_withdraw(&s->waiter);
         floors_stop(s);
         lease_refuse(s, "57014", "canceling statement due to user request", NULL, NULL);
+        return false;
+    }
+    if (s->floor_wait == FLOOR_WAIT_TOKEN) {
+        floors_cancel_token(s);
         return false;
     }
     /* What the server runs is ours, and the client's next statement is here. */

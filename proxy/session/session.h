@@ -36,6 +36,7 @@
     (BUF_HELD_MAX / 2) /* heap bytes of a worker over which no long message is waited for */
 #define HALF_CLOSE_LOOK_MS \
     100 /* when a client that stopped sending is looked for again; then after twice as long, and so on */
+#define HALF_CLOSE_LOOK_MAX_MS 60000
 
 enum session_state {
     SESSION_STARTUP,
@@ -293,6 +294,7 @@ struct session {
     bool odd_strings : 1;  /* standard_conforming_strings is off */
     bool odd_encoding : 1; /* trail bytes of the client's encoding can be ASCII */
     bool own_read : 1;     /* a read that no budget holds back, see lease.c */
+    bool token_cancelled : 1; /* the client cancelled while a token was waited for */
     bool floor_ignored : 1; /* the segment's read may be older than what the client has seen */
     bool illegal : 1; /* a byte went out that ends the server's session, and with it this one */
     bool running : 1; /* inside session_run(): it is not entered twice */
@@ -563,8 +565,14 @@ bool floors_raise_token(struct session *s, struct slice token);
 void floors_waits_for(struct session *s, struct slice sql);
 /* What the client has seen, as a token. WAIT: not known yet; session_run() is called again when it is, or
  * when probe_timeout has passed: then LATE. */
-enum floors_token { FLOORS_TOKEN_READY, FLOORS_TOKEN_WAIT, FLOORS_TOKEN_LATE };
+enum floors_token {
+    FLOORS_TOKEN_READY,
+    FLOORS_TOKEN_WAIT,
+    FLOORS_TOKEN_LATE,
+    FLOORS_TOKEN_CANCELLED
+};
 enum floors_token floors_token(struct session *s, char text[FLOOR_TOKEN_BYTES]);
+void floors_cancel_token(struct session *s); /* that wait is over */
 
 /* ---- explain.c ---- */
 /* The segment that was collected goes there. */

@@ -130,6 +130,23 @@ def test_a_read_that_waits_for_a_replica_is_cancelled(cluster, pgweir):
     cluster.sql("primary", "DROP TABLE cancel_waits")
 
 
+def test_who_waits_for_a_token_is_cancelled(cluster, pgweir):
+    """SHOW pgweir.lsn_token needs a sample of the primary."""
+    weir = pgweir(lag_poll_interval="60s", probe_timeout="60s")
+    c = login(weir.port)
+    c.query("SELECT txid_current()")
+    cluster.freeze("primary")
+    for segment in (query("SHOW pgweir.lsn_token"), parse("", "SHOW pgweir.lsn_token") + bind("", "") + execute() + sync()):
+        c.send(segment)
+        if segment[:1] == b"P":
+            c.read_until("2")
+        assert c.silent(0.2)
+        c.cancel()
+        assert error_of(c.read_until("Z", 5)).sqlstate == "57014" and c.status == "I"
+    cluster.thaw("primary")
+    assert len(c.rows("SHOW pgweir.lsn_token")) == 1
+
+
 def connections_to(port, pid):
     """Of this process, to this port."""
     inodes = set()

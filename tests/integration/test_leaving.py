@@ -332,3 +332,40 @@ def test_while_a_read_waits_for_a_replica(cluster, pgweir, way):
         assert [m.type for m in answers] == ["T", "D", "C", "Z"]
         assert c.expect_closed() == []
     cluster.sql("primary", "DELETE FROM leaving")
+
+
+# All that was asked is answered before that
+
+PBE = parse("", "SELECT 1") + bind("", "") + execute()
+ASKED = {
+    "nothing": b"",
+    "queries": query("SELECT 1") + query("SELECT pg_sleep(0.05), 2") + query("SELECT 1/0") + query("SELECT 3"),
+    "pipeline": (PBE + sync()) * 5 + parse("", "SELEC") + PBE + sync() + PBE + sync(),
+    "slow": parse("", "SELECT pg_sleep(0.3)") + bind("", "") + execute() + sync(),
+    "transaction": query("BEGIN") + query("INSERT INTO leaving VALUES (1)") + query("SELECT count(*) FROM leaving"),
+    "committed": query("BEGIN; DELETE FROM leaving") + PBE + sync() + query("COMMIT"),
+    "settings": query("SET work_mem = '5MB'") + query("SHOW work_mem") + query("DISCARD ALL") + query("SHOW work_mem"),
+    "copy in": query("COPY leaving FROM STDIN") + copy_data(b"1\n") * 3 + message("c") + query("DELETE FROM leaving"),
+    "copy in, extended": parse("", "COPY leaving FROM STDIN") + bind("", "") + execute() + sync() + copy_data(b"1\n") +
+                         message("c") + sync() + query("DELETE FROM leaving"),
+    "copy out": query("COPY (SELECT generate_series(1, 50000)) TO STDOUT") + query("SELECT 1"),
+    "large": query("SELECT repeat('x', 100), generate_series(1, 50000)") + query("SELECT 1"),
+    "half a message": query("SELECT 1") + query("SELECT 2")[:-4],
+}
+
+
+@pytest.mark.parametrize("end", [lambda c: c.sock.shutdown(socket.SHUT_WR), lambda c: c.send(message("X"))],
+                         ids=["half_close", "terminate"])
+@pytest.mark.parametrize("name", ASKED)
+def test_who_stops_is_told_what_postgres_tells(cluster, weir, name, end):
+    told = []
+    for port in (cluster.ports["primary"], weir.port):
+        with login(port) as c:
+            c.send(ASKED[name])
+            if name != "half a message":
+                end(c)
+            else:
+                c.sock.shutdown(socket.SHUT_WR)
+            told.append([(m.type, m.body if m.type != "E" else m.fields()["C"]) for m in c.expect_closed(10) if m.type != "S"])
+    assert told[1] == told[0]
+    assert rows_of(weir) == "0"
