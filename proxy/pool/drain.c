@@ -18,11 +18,12 @@
 
 struct drain {
     struct server *server;
-    struct timer deadline;
-    uint64_t bytes;     /* thrown away */
+    struct timer deadline, again;
+    uint64_t bytes; /* thrown away */
+    uint32_t again_ms;
     uint32_t body_left; /* of a message that goes nowhere */
     unsigned clean;
-    bool asked, answered, ddl;
+    bool runs, asked, answered, ddl;
     char name[NAME_MAX_BYTES];
 };
 
@@ -45,6 +46,7 @@ static void end(struct server *s, enum leave how)
     s->drain = NULL;
     s->pool->set->hub->leaves[how]++;
     timer_stop(&s->pool->set->hub->loop->timers, &d->deadline);
+    timer_stop(&s->pool->set->hub->loop->timers, &d->again);
     if (d->ddl)
         note_ddl(s);
     free(d);
@@ -124,6 +126,8 @@ void drain_ask(struct server *s)
     if (d->asked)
         return;
     d->asked = true;
+    if (d->runs)
+        timer_start(&s->conn->loop->timers, &d->again, s->conn->loop->now_ms + d->again_ms);
     random_bytes(&secret, sizeof secret);
     snprintf(d->name, sizeof d->name, "_pgweir_left_%016" PRIx64, secret);
     put_bind(&o, d->name);
@@ -132,14 +136,32 @@ void drain_ask(struct server *s)
     conn_out_copy(s->conn, o.p, o.n);
 }
 
+/* The cancel may have come ahead of what it was to end. Another one may hit our question, so that is asked anew too. */
+static void on_again(struct timer *timer)
+{
+    struct drain *d = LIST_ENTRY(timer, struct drain, again);
+    struct server *s = d->server;
+    d->asked = d->answered = false;
+    d->again_ms *= 2;
+    cancel_abandoned(s);
+    pool_clean(s);
+}
+
 void drain_begin(struct server *s, const struct drain_plan *plan)
 {
     struct loop *loop = s->pool->set->hub->loop;
     struct drain *d = calloc(1, sizeof *d);
     CHECK(d != NULL);
     *d = (struct drain){
-        .server = s, .body_left = plan->body_left, .clean = plan->clean, .ddl = plan->ddl};
+        .server = s,
+        .body_left = plan->body_left,
+        .clean = plan->clean,
+        .ddl = plan->ddl,
+        .runs = plan->runs,
+        .again_ms = DRAIN_AGAIN_MS,
+    };
     timer_init(&d->deadline, on_deadline);
+    timer_init(&d->again, on_again);
     timer_start(&loop->timers, &d->deadline,
                 loop->now_ms + s->pool->set->snapshot->conf->abandon_timeout_ms);
     s->drain = d;

@@ -17,6 +17,8 @@
 
 #define DRAIN_BYTES_MAX (64U << 20)
 #define DRAIN_FILL_MAX (1U << 20)
+#define DRAIN_AGAIN_MS \
+    100 /* when what runs is cancelled again; then after twice as long, and so on */
 
 struct server;
 

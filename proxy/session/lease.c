@@ -667,12 +667,18 @@ static bool is_at_rest(const struct session *s)
            !s->illegal && !s->state_of.look;
 }
 
-/* It ends by itself, or cannot go on: half a message has been sent, or its session has state that nothing cleans. */
-static bool is_lost(const struct session *s)
+/* Why the server cannot go on; NULL: it can. */
+static const char *why_lost(const struct session *s, bool at_rest)
 {
     bool half_sent = s->stream_left > 0 && !s->stream_drop;
     bool fills = s->copy_in && s->stream_left <= DRAIN_FILL_MAX;
-    return s->fatal_seen || s->illegal || state_is_soiled(s) || (half_sent && !fills);
+    if (s->fatal_seen || s->illegal)
+        return "ends"; /* by itself */
+    if (state_is_soiled(s))
+        return "tainted"; /* by state that nothing cleans */
+    if (half_sent && !fills)
+        return "half_a_message";
+    return !at_rest && conf_of(s)->abandon_timeout_ms == 0 ? "client_left" : NULL;
 }
 
 static struct drain_plan plan_of(const struct session *s, unsigned clean)
@@ -702,7 +708,7 @@ void lease_abandon(struct session *s)
         return;
     }
     bool at_rest = is_at_rest(s), in_tx = s->tx_status != 'I';
-    bool lost = is_lost(s) || (!at_rest && conf_of(s)->abandon_timeout_ms == 0);
+    const char *lost = why_lost(s, at_rest);
     unsigned clean = state_keeps_server(s) || s->session_pooling ? CLEAN_RESET : 0;
     struct drain_plan plan = plan_of(s, clean);
     s->server = NULL;
@@ -711,7 +717,7 @@ void lease_abandon(struct session *s)
         leaves[LEAVE_CLOSED]++;
         if (!at_rest)
             cancel_abandoned(server); /* it may run for hours otherwise */
-        pool_discard(server, "client_left");
+        pool_discard(server, lost);
     } else if (!at_rest) {
         pool_release_left(server, &plan);
     } else if (in_tx || clean) {

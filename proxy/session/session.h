@@ -295,7 +295,7 @@ struct session {
     bool odd_encoding : 1; /* trail bytes of the client's encoding can be ASCII */
     bool own_read : 1;     /* a read that no budget holds back, see lease.c */
     bool token_cancelled : 1; /* the client cancelled while a token was waited for */
-    bool floor_ignored : 1; /* the segment's read may be older than what the client has seen */
+    bool floor_ignored : 1;   /* the segment's read may be older than what the client has seen */
     bool illegal : 1; /* a byte went out that ends the server's session, and with it this one */
     bool running : 1; /* inside session_run(): it is not entered twice */
 };

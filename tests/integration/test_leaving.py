@@ -1,8 +1,10 @@
 """Clients that leave, each way and in each state: what they left ends, and their server stays."""
 import contextlib
 import os
+import random
 import signal
 import socket
+import time
 
 import pytest
 from conftest import wait_until
@@ -177,10 +179,14 @@ def stopped(pid):
         os.kill(pid, signal.SIGCONT)
 
 
-@pytest.fixture(scope="module", name="weir")
-def one_server(session_cluster, shared_pgweir):
+@pytest.fixture(scope="module", autouse=True)
+def table(session_cluster):
     session_cluster.sql("primary", TABLE)
     session_cluster.sql("primary", "GRANT ALL ON leaving TO PUBLIC")
+
+
+@pytest.fixture(scope="module", name="weir")
+def one_server(session_cluster, shared_pgweir):
     return shared_pgweir(databases={"app": session_cluster.entry(["primary"])}, default_pool_size=1, workers=1)
 
 
@@ -369,3 +375,44 @@ def test_who_stops_is_told_what_postgres_tells(cluster, weir, name, end):
             told.append([(m.type, m.body if m.type != "E" else m.fields()["C"]) for m in c.expect_closed(10) if m.type != "S"])
     assert told[1] == told[0]
     assert rows_of(weir) == "0"
+
+
+# At any moment
+
+def pids(weir, n):
+    clients = [login(weir.port) for _ in range(n)]
+    for c in clients:
+        c.query("BEGIN")
+    found = sorted(c.rows("SELECT pg_backend_pid()")[0][0] for c in clients)
+    for c in clients:
+        c.terminate()
+    return found
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_at_any_byte_and_any_moment(cluster, pgweir, workers):
+    """Their servers serve others at once, whose answers are their own, and none is lost."""
+    weir = pgweir(databases={"app": cluster.entry(["primary"])}, default_pool_size=3, workers=workers, queue_timeout="30s",
+                  log_level="debug")
+    r = random.Random(workers)
+    before = pids(weir, 3)
+    begun = [b"", query("BEGIN"), query("BEGIN; INSERT INTO leaving VALUES (1)"), query("BEGIN; SELECT 1/0")]
+    left = [ASKED[x] for x in ASKED if x not in ("nothing", "half a message")] + [query(SLEEP), parse("s", SLEEP) + bind("p", "s") + execute("p", 1) + flush(), query(ROWS)]
+    other, count = login(weir.port), 250
+    for n in range(count):
+        c = login(weir.port, **r.choice([{}, {"application_name": "one"}, {"work_mem": "5MB"}]))
+        data = r.choice(begun) + r.choice(left).replace(query("COMMIT"), b"") + r.choice([b"", r.choice(left)])
+        whole = r.random() < .5
+        c.send(data if whole else data[:r.randrange(len(data)) + 1])
+        if r.random() < .7:
+            time.sleep(r.choice([0, 0.001, 0.003, 0.01]))
+        r.choice([close, reset] + [says_so] * whole)(c)
+        if r.random() < .3:
+            other.send(parse("", "SELECT $1::text, current_setting('work_mem')") + bind("", "", [f"mine {n}"]) + execute() + sync())
+            assert [m.row() for m in other.read_until("Z", 30) if m.type == "D"] == [[f"mine {n}".encode(), b"4MB"]]
+    assert pids(weir, 3) == before, [x for x in weir.log().splitlines() if "server." in x]
+    after = leavers(weir)
+    assert after["closed"] == 0 and after["drained"] > count // 10 and after["rolled_back"] > 0, after
+    wait_until(lambda: cluster.active(MARK) == 0)
+    assert "unexpected" not in weir.log()
+    cluster.sql("primary", "DELETE FROM leaving")
