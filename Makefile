@@ -80,9 +80,9 @@ $(B)/unit/%: $(B)/asan/tests/unit/%.o $(UNIT_LIB:%.c=$(B)/asan/%.o) $(ASAN_OBJ)
 	$(CC) $(SAN) -o $@ $^ $(LIBS) -lcmocka
 
 # Fuzz targets with libFuzzer, and the same targets replaying their corpus without it.
-$(B)/fuzz/fuzz_%: $(B)/fuzz/tests/fuzz/fuzz_%.o $(FUZZ_OBJ)
+$(B)/fuzz/fuzz_%: $(B)/fuzz/tests/fuzz/fuzz_%.o $(B)/fuzz/tests/unit/port_sim.o $(FUZZ_OBJ)
 	$(CLANG) -fsanitize=fuzzer,address,undefined -o $@ $^ $(LIBS)
-$(B)/replay/fuzz_%: $(B)/asan/tests/fuzz/fuzz_%.o $(B)/asan/tests/fuzz/replay.o $(ASAN_OBJ)
+$(B)/replay/fuzz_%: $(B)/asan/tests/fuzz/fuzz_%.o $(B)/asan/tests/fuzz/replay.o $(B)/asan/tests/unit/port_sim.o $(ASAN_OBJ)
 	@mkdir -p $(@D)
 	$(CC) $(SAN) -o $@ $^ $(LIBS)
 
@@ -101,11 +101,13 @@ test-all: test-unit test-oracle test-fuzz-corpus test-integration
 # The I/O tests must notice when the core is broken on purpose.
 IO_ASAN_OBJ := $(patsubst %.c,$(B)/asan/%.o,$(wildcard base/*.c proxy/io/*.c) tests/unit/port_sim.c tests/unit/test_io_conn.c)
 SIM_ASAN_OBJ := $(ASAN_OBJ) $(patsubst %,$(B)/asan/tests/unit/%.o,port_sim fake_pg test_session_sim)
+POOL_ASAN_OBJ := $(ASAN_OBJ) $(patsubst %,$(B)/asan/tests/%.o,unit/port_sim unit/test_pool_pieces unit/test_pool_labels fuzz/fuzz_session fuzz/replay)
 ROUTER_REL_OBJ := $(patsubst %.c,$(B)/rel/%.o,$(wildcard base/*.c router/*.c tests/unit/test_router_*.c))
 .PHONY: test-mutants
-test-mutants: $(IO_ASAN_OBJ) $(SIM_ASAN_OBJ) $(ROUTER_REL_OBJ)
+test-mutants: $(IO_ASAN_OBJ) $(SIM_ASAN_OBJ) $(POOL_ASAN_OBJ) $(ROUTER_REL_OBJ)
 	@tests/unit/mutants_router '$(CC) -O0 -std=gnu17 -w $(CPPFLAGS)' '-lcmocka' $(ROUTER_REL_OBJ)
 	@tests/unit/mutants '$(CC) -O1 -std=gnu17 -w $(SAN) $(CPPFLAGS)' '$(LIBS) -lcmocka' $(IO_ASAN_OBJ)
+	@tests/unit/mutants_pool '$(CC) -O1 -std=gnu17 -w $(SAN) $(CPPFLAGS)' '$(LIBS) -lcmocka' $(POOL_ASAN_OBJ)
 	@tests/unit/mutants_session '$(CC) -O1 -std=gnu17 -w $(SAN) $(CPPFLAGS)' '$(LIBS) -lcmocka' $(SIM_ASAN_OBJ)
 
 IO_TSAN_OBJ := $(patsubst %.c,$(B)/tsan/%.o,$(wildcard base/*.c proxy/io/*.c) tests/unit/test_io_mail.c)
@@ -147,10 +149,10 @@ test-leaks: ## the audit of released servers: what one client left must not be t
 	@$(MAKE) --no-print-directory -s $(B)/pgweir-asan
 	@tests/differ/leaks.py --seconds $(or $(S),60)
 
-test-cancels: ## N=10000 random cancels by 64 clients over 4 servers: nobody else is hit, none comes late
+test-cancels: ## N=10000 random cancels by 64 clients over 4 servers, by W=1 and 2 workers: nobody else is hit, none comes late
 	@scripts/setup build test
 	@$(MAKE) --no-print-directory -s $(B)/pgweir-asan
-	@tests/differ/cancels.py --count $(or $(N),10000)
+	@set -e; for w in $(or $(W),1 2); do tests/differ/cancels.py --count $(or $(N),10000) --workers $$w; done
 
 .PHONY: test-share
 test-share: ## Django, SQLAlchemy and node-postgres through pgweir: which share of their reads replicas serve
@@ -172,11 +174,12 @@ test-regress: ## PostgreSQL's regression and isolation suites, directly and thro
 	@/usr/bin/python3 tests/regress/run.py $(MODE) --tests "$(T)"
 
 .PHONY: test-clients
-test-clients: ## fourteen drivers and PostgreSQL's tools, directly and through pgweir (D=driver, S=scenario for some)
+test-clients: ## fourteen drivers and PostgreSQL's tools, directly and through pgweir (D=driver, S=scenario for some, MODE=session)
 	@scripts/setup build test share clients
 	@$(MAKE) --no-print-directory -s $(B)/pgweir-asan
 	@tests/clients/build $(D)
-	@/usr/bin/python3 tests/clients/matrix.py --drivers '$(D)' --scenarios '$(S)'
+	@/usr/bin/python3 tests/clients/matrix.py --drivers '$(D)' --scenarios '$(S)' --pool-mode $(or $(MODE),transaction) \
+		$(if $(RESULT),--result $(RESULT))
 
 test-container: ## build the image and prove compose up, a query, a read on the replica
 	@scripts/test-container

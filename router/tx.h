@@ -117,7 +117,6 @@ enum tx_answer {
     TX_QUIET,
     TX_TO_SERVER, /* not ours to answer */
     TX_SAYS_BEGIN,
-    TX_WARNS_BEGIN, /* WARNING 25001, then BEGIN */
     TX_SAYS_COMMIT,
     TX_SAYS_ROLLBACK,
     TX_SAYS_ABORTED /* ERROR 25P02 */

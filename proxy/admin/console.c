@@ -3,11 +3,13 @@
 #include "base/check.h"
 #include "proxy/admin/gates.h"
 #include "proxy/admin/gather.h"
+#include "proxy/admin/leavers.h"
 #include "proxy/admin/pins.h"
 #include "proxy/admin/queues.h"
 #include "proxy/admin/routes.h"
 #include "proxy/admin/rows.h"
 #include "proxy/control/control.h"
+#include "proxy/pool/cancel.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -33,6 +35,7 @@ struct pool_row {
     char database[CONF_NAME_MAX + 1], user[CONF_USER_MAX + 1];
     const char *mode;
     uint64_t cl_active, cl_waiting, sv_active, sv_idle, sv_used, sv_login, maxwait_us;
+    uint64_t cl_active_cancel, cl_waiting_cancel, sv_active_cancel, sv_being_canceled;
 };
 
 struct pools {
@@ -72,13 +75,27 @@ static uint64_t wait_us(const struct list *queue, uint64_t now_ms)
     return (now_ms - LIST_ENTRY(queue->next, struct waiter, node)->since_ms) * 1000;
 }
 
+static uint64_t waiting_for_cancels(const struct pool *pool)
+{
+    uint64_t n = 0;
+    for (struct list *at = pool->busy.next; at != &pool->busy; at = at->next) {
+        const struct server *s = LIST_ENTRY(at, const struct server, node);
+        n += s->state == SERVER_CLEANING && s->cancels > 0;
+    }
+    return n;
+}
+
 static void gather_set(struct pools *g, const struct pool_set *set)
 {
     struct pool_row *row = row_of(g, set);
     uint64_t now_ms = set->hub->loop->now_ms;
     uint64_t writer_us = wait_us(&set->writers, now_ms), reader_us = wait_us(&set->readers, now_ms);
     uint64_t longest_us = writer_us > reader_us ? writer_us : reader_us;
+    struct cancel_counts cancels = cancel_count(set);
     row->cl_waiting += set->writer_n + set->reader_n;
+    row->cl_active_cancel += cancels.sent;
+    row->cl_waiting_cancel += cancels.waiting;
+    row->sv_active_cancel += cancels.conns;
     if (longest_us > row->maxwait_us)
         row->maxwait_us = longest_us;
     for (uint32_t i = 0; i < set->cluster->node_n; i++) {
@@ -88,6 +105,7 @@ static void gather_set(struct pools *g, const struct pool_set *set)
         row->sv_idle += pool->idle_n;
         row->sv_used += pool->cleaning_n;
         row->sv_login += pool->dialing_n;
+        row->sv_being_canceled += waiting_for_cancels(pool);
     }
 }
 
@@ -130,11 +148,11 @@ static void answer_pools(struct gathering *gathering, struct session *s)
         row_text(&r, p->user);
         row_number(&r, p->cl_active);
         row_number(&r, p->cl_waiting);
-        row_number(&r, 0);
-        row_number(&r, 0);
+        row_number(&r, p->cl_active_cancel);
+        row_number(&r, p->cl_waiting_cancel);
         row_number(&r, p->sv_active);
-        row_number(&r, 0);
-        row_number(&r, 0);
+        row_number(&r, p->sv_active_cancel);
+        row_number(&r, p->sv_being_canceled);
         row_number(&r, p->sv_idle);
         row_number(&r, p->sv_used);
         row_number(&r, 0);
@@ -273,6 +291,7 @@ static const struct command {
     {"show routes", "SHOW ROUTES", show_routes},
     {"show primary_reads", "SHOW PRIMARY_READS", show_primary_reads},
     {"show pins", "SHOW PINS", show_pins},
+    {"show leavers", "SHOW LEAVERS", show_leavers},
     {"show pools", "SHOW POOLS", show_pools},
     {"show queues", "SHOW QUEUES", show_queues},
     {"show config", "SHOW CONFIG", show_config},

@@ -426,7 +426,7 @@ void catalog_jobs_primary(struct control *c, struct cluster *cluster)
         if (j->gone || catalog_slot_cluster(j->slot) != cluster || primary == NODE_NONE)
             continue;
         if (j->loaded && primary != j->loaded_node) { /* it may lack the last DDL of the old one */
-            catalog_slot_changed(j->slot);
+            catalog_slot_changed(j->slot, false);
             j->loaded_node = primary;
         }
         if (j->conn && primary != j->node) {

@@ -20,6 +20,7 @@ struct catalog_slot {
     struct cluster *cluster; /* a reference */
     char *database;
     atomic_uint_fast64_t changes; /* seen so far */
+    atomic_uint_fast64_t ddl;     /* ... up to the newest that was DDL */
     atomic_uint_fast64_t version; /* grows with each edition */
     struct catalog_edition *newest;
     atomic_bool asked_look, asked_load;
@@ -36,7 +37,7 @@ uint64_t catalog_next_id(void)
 }
 
 /* Catalogs without a name: with them the user's names are unknown, and what is built in may be another's. */
-static struct catalog *not_loaded, *stale;
+static struct catalog *not_loaded, *stale, *altered;
 static pthread_once_t made = PTHREAD_ONCE_INIT;
 
 static struct catalog *empty_one(enum route_reason why)
@@ -50,6 +51,8 @@ static void make_empty_ones(void)
 {
     not_loaded = empty_one(ROUTE_WHY_CATALOG_NOT_LOADED);
     stale = empty_one(ROUTE_WHY_CATALOG_STALE);
+    altered = empty_one(ROUTE_WHY_CATALOG_STALE);
+    catalog_put_rule(altered, CATALOG_HIDES_WRITES, SQL_WRITER_FUNCTION, ROUTE_WHY_CATALOG_STALE);
 }
 
 /* ---- slots ---- */
@@ -131,9 +134,11 @@ uint32_t catalog_slot_refs(const struct catalog_slot *slot)
     return atomic_load(&slot->refs);
 }
 
-void catalog_slot_changed(struct catalog_slot *slot)
+void catalog_slot_changed(struct catalog_slot *slot, bool ddl)
 {
-    atomic_fetch_add(&slot->changes, 1);
+    uint64_t now = atomic_fetch_add(&slot->changes, 1) + 1, was = atomic_load(&slot->ddl);
+    while (ddl && was < now && !atomic_compare_exchange_weak(&slot->ddl, &was, now))
+        ;
 }
 
 uint64_t catalog_slot_changes(const struct catalog_slot *slot)
@@ -208,7 +213,9 @@ const struct catalog *catalog_use_now(struct catalog_use *use)
         take_newest(use);
     if (!use->edition || !use->edition->catalog)
         return not_loaded;
-    return atomic_load(&slot->changes) == use->edition->covers ? use->edition->catalog : stale;
+    if (atomic_load(&slot->changes) == use->edition->covers)
+        return use->edition->catalog;
+    return atomic_load(&slot->ddl) > use->edition->covers ? altered : stale;
 }
 
 bool catalog_use_position(const struct catalog_use *use, uint64_t *seen,
@@ -237,5 +244,5 @@ enum route_reason catalog_reason(const struct catalog *catalog, enum route_reaso
         return reason;
     if (catalog == not_loaded)
         return ROUTE_WHY_CATALOG_NOT_LOADED;
-    return catalog == stale ? ROUTE_WHY_CATALOG_STALE : reason;
+    return catalog == stale || catalog == altered ? ROUTE_WHY_CATALOG_STALE : reason;
 }

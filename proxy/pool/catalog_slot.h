@@ -25,8 +25,9 @@ struct cluster *catalog_slot_cluster(const struct catalog_slot *slot);
 const char *catalog_slot_database(const struct catalog_slot *slot);
 uint32_t catalog_slot_refs(const struct catalog_slot *slot);
 
-/* The catalog may have changed: what is loaded is stale from now on. */
-void catalog_slot_changed(struct catalog_slot *slot);
+/* The catalog may have changed: what is loaded is stale from now on. ddl: we saw what changes it, so triggers, defaults
+ * and the like may be new: whatever writes may leave state in its session. */
+void catalog_slot_changed(struct catalog_slot *slot, bool ddl);
 uint64_t catalog_slot_changes(const struct catalog_slot *slot);
 
 /* Somebody wants it looked at (an unknown name), or loaded (DDL, a first client). True: the caller has

@@ -86,6 +86,19 @@ void cluster_unref(struct cluster *cluster)
     free(cluster);
 }
 
+void cluster_note_backend(struct cluster *cluster, uint32_t backend, uint32_t client)
+{
+    atomic_store_explicit(&cluster->backends[backend % CLUSTER_BACKENDS],
+                          (uint64_t)backend << 32 | client, memory_order_relaxed);
+}
+
+uint32_t cluster_client_of(const struct cluster *cluster, uint32_t backend)
+{
+    uint64_t w =
+        atomic_load_explicit(&cluster->backends[backend % CLUSTER_BACKENDS], memory_order_relaxed);
+    return w >> 32 == backend ? (uint32_t)w : 0;
+}
+
 bool cluster_is_awaited(const struct cluster *cluster)
 {
     for (uint32_t i = 0; i < WORKERS_MAX; i++)

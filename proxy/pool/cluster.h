@@ -22,6 +22,7 @@
 #define NODE_RECEIVER_BYTES 16
 #define NODE_NONE 0xffU
 #define NODE_LABEL_MAX 300
+#define CLUSTER_BACKENDS 1024 /* places; a process id has one of them */
 
 enum node_role { NODE_UNKNOWN, NODE_PRIMARY, NODE_REPLICA };
 
@@ -108,6 +109,8 @@ struct cluster {
      * once, and the worker is told of each by mail; told: such a mail is on its way. */
     atomic_uint waiting[WORKERS_MAX];
     atomic_bool told[WORKERS_MAX];
+    /* Whose statements a server ran last that may notify: its process id, and the one that the client was told. */
+    atomic_uint_fast64_t backends[CLUSTER_BACKENDS];
     uint32_t node_n;
     struct node nodes[];
 };
@@ -124,6 +127,11 @@ static inline struct cluster_view cluster_view(const struct cluster *cluster)
     uint64_t w = atomic_load_explicit(&cluster->view, memory_order_acquire);
     return (struct cluster_view){(uint32_t)w, (uint8_t)(w >> 32), (uint32_t)(w >> 40)};
 }
+
+/* The server with this process id, on the primary, works for the client that was told `client`. Any thread. */
+void cluster_note_backend(struct cluster *cluster, uint32_t backend, uint32_t client);
+/* What that client was told; 0: not known. */
+uint32_t cluster_client_of(const struct cluster *cluster, uint32_t backend);
 
 /* Somebody waits for a sample. Any thread. */
 bool cluster_is_awaited(const struct cluster *cluster);

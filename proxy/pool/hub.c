@@ -1,4 +1,5 @@
 /* proxy/pool/hub.c: a worker's pool sets: made, found, swept, freed; a new configuration, the end. */
+#include "proxy/pool/cancel.h"
 #include "proxy/pool/inside.h"
 
 #include "base/check.h"
@@ -318,6 +319,8 @@ void hub_init(struct hub *hub, struct loop *loop, uint32_t worker, struct snapsh
     *hub = (struct hub){.loop = loop, .worker = worker, .snapshot = snapshot_ref(snapshot)};
     hub->random = loop->now_ns | 1;
     list_init(&hub->sets);
+    list_init(&hub->cancels);
+    list_init(&hub->cancels_waiting);
     stmt_table_init(&hub->stmts, worker);
     timer_init(&hub->sweep, on_sweep);
 }
@@ -452,6 +455,7 @@ void hub_stop(struct hub *hub)
 void hub_abort(struct hub *hub)
 {
     hub_stop(hub);
+    cancel_stop_all(hub);
     for (struct list *n = hub->sets.next; n != &hub->sets; n = n->next) {
         struct pool_set *set = LIST_ENTRY(n, struct pool_set, node);
         for (uint32_t i = 0; i < set->cluster->node_n; i++)

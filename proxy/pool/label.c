@@ -108,6 +108,10 @@ static void read_label(struct label *label)
         tx_modes_set(&label->tx, slice_of(at), slice_of(value));
         if (strcmp(at, "idle_in_transaction_session_timeout") == 0)
             label->idle_in_tx_ms = time_ms(value);
+        if (strcmp(at, "idle_session_timeout") == 0)
+            label->idle_ms = time_ms(value);
+        if (strcmp(at, "search_path") == 0)
+            label->temp_first = strncmp(value, "pg_temp", 7) == 0;
         at = value + strlen(value) + 1;
     }
 }
@@ -165,6 +169,19 @@ struct label *label_over(struct list *labels, struct label *label, const struct 
         const char *value = at + strlen(at) + 1;
         if (!label_draft_set(&draft, slice_of(at), slice_of(value)))
             return NULL;
+        at = value + strlen(value) + 1;
+    }
+    return label_find(labels, &draft);
+}
+
+struct label *label_without(struct list *labels, const struct label *label, const char *name)
+{
+    struct label_draft draft = {0};
+    const char *at = (const char *)label->text, *end = at + label->bytes;
+    while (at < end) {
+        const char *value = at + strlen(at) + 1;
+        if (strcmp(at, name) != 0)
+            CHECK(label_draft_set(&draft, slice_of(at), slice_of(value)));
         at = value + strlen(value) + 1;
     }
     return label_find(labels, &draft);
@@ -278,7 +295,7 @@ void label_set_greeting(struct label *label, struct slice messages)
 /* Quotes count as part of a name, and are left out of it. */
 static bool is_name_byte(uint8_t c, bool first)
 {
-    return (unsigned)((c | 0x20) - 'a') < 26 || c == '_' || c == '"' || c >= 0x80 ||
+    return (unsigned)((c | 0x20) - 'a') < 26 || c == '_' || c == '"' ||
            (!first && ((unsigned)(c - '0') < 10 || c == '$'));
 }
 
@@ -296,6 +313,14 @@ static size_t dotted_name(struct slice text)
     return dots > 0 && text.p[n - 1] != '.' ? n : 0;
 }
 
+const char *custom_settings_next(const struct custom_settings *custom, const char *name)
+{
+    if (custom->n == 0)
+        return NULL;
+    name = name ? name + strlen(name) + 1 : custom->text;
+    return name == custom->text + custom->bytes ? NULL : name;
+}
+
 static bool add_custom(struct custom_settings *custom, struct slice name)
 {
     char lower[CUSTOM_NAME_MAX + 1];
@@ -305,7 +330,7 @@ static bool add_custom(struct custom_settings *custom, struct slice name)
             lower[n++] =
                 (char)(name.p[i] >= 'A' && name.p[i] <= 'Z' ? name.p[i] | 0x20 : name.p[i]);
     lower[n++] = '\0';
-    for (const char *at = custom->text; at < custom->text + custom->bytes; at += strlen(at) + 1)
+    for (const char *at = NULL; (at = custom_settings_next(custom, at));)
         if (strcmp(at, lower) == 0)
             return true;
     if (custom->n == CUSTOM_SETTINGS_MAX)
@@ -328,6 +353,19 @@ bool custom_settings_read(struct custom_settings *custom, struct slice text)
             return false;
     }
     return true;
+}
+
+bool custom_settings_of_label(struct custom_settings *custom, const struct label *label)
+{
+    bool all = true;
+    const char *at = (const char *)label->text, *end = at + label->bytes;
+    while (at < end) {
+        if (strchr(at, '.'))
+            all = custom_settings_read(custom, slice_of(at)) && all;
+        at += strlen(at) + 1;
+        at += strlen(at) + 1;
+    }
+    return all;
 }
 
 void custom_settings_free(struct custom_settings *custom)

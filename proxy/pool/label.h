@@ -26,8 +26,10 @@ struct label {
     uint8_t
         *greeting; /* ParameterStatus messages of a server with this label; NULL: not known yet */
     uint64_t idle_in_tx_ms; /* idle_in_transaction_session_timeout; 0: none */
-    struct tx_modes tx;     /* default_transaction_...: what a transaction is that says nothing */
-    uint8_t text[];         /* "name\0value\0", sorted by name (names in lower case) */
+    uint64_t idle_ms;       /* idle_session_timeout: never on a server that nobody uses */
+    bool temp_first;    /* search_path: objects are made, and looked for, in the temporary schema */
+    struct tx_modes tx; /* default_transaction_...: what a transaction is that says nothing */
+    uint8_t text[];     /* "name\0value\0", sorted by name (names in lower case) */
 };
 
 /* A set being collected. A later value of a name replaces the earlier one. */
@@ -48,6 +50,9 @@ void label_unref(struct label *label);
 /* What is in `label`, and of `under` what it does not name. NULL: too many, or too long. */
 struct label *label_over(struct list *labels, struct label *label, const struct label *under);
 
+/* All but that setting, its name in lower case. */
+struct label *label_without(struct list *labels, const struct label *label, const char *name);
+
 /* The label with this text: another worker's. */
 struct label *label_of_text(struct list *labels, struct slice text);
 
@@ -56,15 +61,19 @@ struct label *label_of_text(struct list *labels, struct slice text);
 #define CUSTOM_SETTINGS_MAX 256
 #define CUSTOM_NAME_MAX 128
 
-/* Names with a dot that may stand for a setting: pg_settings does not show those, they have to be asked for by
- * name. One that stands for none does no harm. */
+/* Names with a dot, in ASCII, that may stand for a setting: pg_settings does not show those, they have to be asked for
+ * by name. One that stands for none does no harm. */
 struct custom_settings {
     char *text; /* "name\0", in lower case */
     uint32_t bytes, n;
 };
 /* What looks like such names in this text. False: there are more than CUSTOM_SETTINGS_MAX. */
 bool custom_settings_read(struct custom_settings *custom, struct slice text);
+/* The names in a label. */
+bool custom_settings_of_label(struct custom_settings *custom, const struct label *label);
 void custom_settings_free(struct custom_settings *custom);
+/* The name behind this one; of NULL the first. NULL: there is none. */
+const char *custom_settings_next(const struct custom_settings *custom, const char *name);
 
 /* ---- what a statement makes of a label ---- */
 
@@ -92,6 +101,10 @@ void label_set_greeting(struct label *label, struct slice messages);
 
 /* What pgweir asks of a server on its own account runs on a standby too, whatever default_transaction_isolation is. */
 #define LABEL_SQL_FIRST "SET TRANSACTION ISOLATION LEVEL READ COMMITTED;"
+/* What the session has set: not the modes of the transaction that asks, nor a seed, which cannot be told. */
+#define LABEL_SQL_SETTINGS                                                              \
+    "name,setting FROM pg_catalog.pg_settings WHERE source='session' AND name NOT IN (" \
+    "'transaction_isolation','transaction_read_only','transaction_deferrable','seed')"
 /* A string constant that is read the same way under any setting. */
 void label_put_literal(struct put *out, const char *text);
 /* SQL behind other SQL that sets one of its settings. */

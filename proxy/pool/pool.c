@@ -3,6 +3,7 @@
 
 #include "base/check.h"
 #include "proxy/io/log.h"
+#include "proxy/pool/cancel.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -383,6 +384,34 @@ bool pool_should_close(const struct server *s)
     return is_expired(s) && list_empty(&set->writers) && list_empty(&set->readers);
 }
 
+/* Ask this; it is not offered before it has answered, which read_idle() hears. */
+static void clean_by(struct server *s, const char *sql)
+{
+    uint8_t bytes[RESET_SQL_MAX + 16];
+    struct put o = put_into(bytes, sizeof bytes);
+    put_query(&o, slice_of(sql));
+    if (o.full) {
+        server_close(s, "reset_query_too_long");
+        return;
+    }
+    stmt_set_unnamed(&s->stmts, NULL);
+    s->resetting = true;
+    server_chore_begin(s);
+    if (s->state != SERVER_CLEANING)
+        pool_server_state(s, SERVER_CLEANING);
+    conn_out_copy(s->conn, o.p, o.n);
+}
+
+/* What ends an idle session must not be in force on a server that waits for the next one. */
+static void reset_idle_timeout(struct server *s)
+{
+    static const char name[] = "idle_session_timeout";
+    struct label *label = label_without(&s->pool->set->labels, s->label, name);
+    label_unref(s->label);
+    s->label = label;
+    clean_by(s, "RESET idle_session_timeout");
+}
+
 /* A server that nobody uses: to a waiter, to another worker, to the idle list, or away. */
 void pool_offer(struct server *s)
 {
@@ -401,14 +430,12 @@ void pool_offer(struct server *s)
         return;
     }
     if (s->stale_stmts) {
-        static const uint8_t text[] = "Q\0\0\0\x13"
-                                      "DEALLOCATE ALL";
         s->stale_stmts = false;
-        s->resetting = true;
-        server_chore_begin(s);
-        if (s->state != SERVER_CLEANING)
-            pool_server_state(s, SERVER_CLEANING);
-        conn_out_copy(s->conn, text, sizeof text);
+        clean_by(s, "DEALLOCATE ALL");
+        return;
+    }
+    if (s->label && s->label->idle_ms) {
+        reset_idle_timeout(s);
         return;
     }
     s->idle_ms = s->conn->loop->now_ms;
@@ -427,6 +454,7 @@ void pool_offer(struct server *s)
 static void end_lease(struct server *s)
 {
     CHECK(s->state == SERVER_LEASED);
+    cancel_forget(s); /* what it was to end has ended */
     nodes_returned(s);
     spill_give(s);
     s->lessee = NULL;
@@ -442,27 +470,11 @@ void pool_release(struct server *s)
     pool_offer(s);
 }
 
-void pool_release_after(struct server *s, const char *sql)
-{
-    uint8_t bytes[RESET_SQL_MAX + 16];
-    struct put o = put_into(bytes, sizeof bytes);
-    put_query(&o, slice_of(sql));
-    end_lease(s);
-    if (o.full) {
-        server_close(s, "reset_query_too_long");
-        return;
-    }
-    pool_server_state(s, SERVER_CLEANING);
-    s->resetting = true;
-    server_chore_begin(s);
-    conn_out_copy(s->conn, o.p, o.n);
-}
-
-void pool_release_dirty(struct server *s)
+static void reset(struct server *s)
 {
     const char *sql = s->pool->set->snapshot->conf->server_reset_query;
     if (!sql[0]) { /* nothing cleans it */
-        pool_discard(s, "session_state");
+        server_close(s, "session_state");
         return;
     }
     label_unref(s->label);
@@ -472,7 +484,40 @@ void pool_release_dirty(struct server *s)
     else /* who knows what it drops */
         s->stale_stmts = s->stale_stmts || s->stmts.n > 0;
     stmt_set_clear(&s->stmts);
-    pool_release_after(s, sql);
+    clean_by(s, sql);
+}
+
+/* One thing after the other, and none while a cancel is on its way: it would hit that. */
+void pool_clean(struct server *s)
+{
+    if (s->cancels > 0 || s->resetting)
+        return;
+    if (s->drain) {
+        drain_ask(s);
+    } else if (s->clean & CLEAN_ROLLBACK) {
+        s->clean &= (uint8_t)~CLEAN_ROLLBACK;
+        clean_by(s, "ROLLBACK");
+    } else if (s->clean & CLEAN_RESET) {
+        s->clean &= (uint8_t)~CLEAN_RESET;
+        reset(s);
+    } else {
+        pool_offer(s);
+    }
+}
+
+void pool_release_after(struct server *s, unsigned clean)
+{
+    end_lease(s);
+    pool_server_state(s, SERVER_CLEANING);
+    s->clean = (uint8_t)clean;
+    pool_clean(s);
+}
+
+void pool_release_left(struct server *s, const struct drain_plan *plan)
+{
+    end_lease(s);
+    pool_server_state(s, SERVER_CLEANING);
+    drain_begin(s, plan);
 }
 
 void pool_discard(struct server *s, const char *why)

@@ -50,7 +50,11 @@ struct hub {
     uint64_t random;
     uint32_t server_n;
     uint64_t label_syncs, moves, dials, dial_failures;
-    struct timer sweep; /* old and idle servers are closed */
+    uint64_t
+        leaves[LEAVE_N]; /* what became of servers whose clients left in the middle of something */
+    struct list cancels, cancels_waiting; /* struct cancel: with a connection; for one */
+    uint32_t cancel_n;                    /* of the first */
+    struct timer sweep;                   /* old and idle servers are closed */
     bool stopping;
     struct hub_reports reports;
 };
@@ -216,10 +220,10 @@ static inline bool waiter_waits(const struct waiter *waiter)
 
 /* The lease ends; the server has no open transaction, no unread reply. */
 void pool_release(struct server *server);
-/* The same, but this SQL runs first. */
-void pool_release_after(struct server *server, const char *sql);
-/* The same after session state was left on it: the reset query runs first. */
-void pool_release_dirty(struct server *server);
+/* The same, but these run first: CLEAN_ROLLBACK; CLEAN_RESET where session state was left on it. */
+void pool_release_after(struct server *server, unsigned clean);
+/* The lease ends while something is asked, or a transaction or COPY is open in a way that ROLLBACK alone does not end. */
+void pool_release_left(struct server *server, const struct drain_plan *plan);
 /* The lease ends and the server is closed. */
 void pool_discard(struct server *server, const char *why);
 
@@ -230,6 +234,8 @@ void pool_server_state(struct server *server,
                        enum server_state state); /* the only writer of state */
 void pool_dial_failed(struct pool *pool, const char *sqlstate, const char *message);
 void pool_offer(struct server *server);
+/* A CLEANING server: what comes next. */
+void pool_clean(struct server *server);
 void server_on_quiet(struct conn *conn);
 void pool_pump(struct pool_set *set);
 

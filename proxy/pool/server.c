@@ -3,6 +3,7 @@
 #include "base/check.h"
 #include "proxy/io/log.h"
 #include "proxy/io/tls.h"
+#include "proxy/pool/cancel.h"
 #include "proxy/pool/inside.h"
 #include "proxy/wire/frame.h"
 
@@ -157,6 +158,7 @@ void server_dial(struct pool *pool)
     s->conn = conn;
     s->born_ms = hub->loop->now_ms;
     s->age_random = (uint32_t)hub_random(hub);
+    s->address = address;
     timer_init(&s->chore, on_chore_deadline);
     conn->owner = s;
     conn->essential = true; /* answers let waiting clients go on */
@@ -192,6 +194,8 @@ void server_close(struct server *s, const char *why)
         LOG(LOG_DEBUG, "server.close",
             LF_S("node", s->pool->set->cluster->nodes[s->pool->node].label), LF_S("reason", why),
             LF_U("pid", s->backend_pid));
+    drain_stop(s);
+    cancel_forget(s);
     pool_server_state(s, SERVER_CLOSING);
     s->lessee = NULL;
     if (s->login)
@@ -266,12 +270,16 @@ static bool read_idle_message(struct server *s)
 static void read_idle(struct server *s)
 {
     const struct pool_set *set = s->pool->set;
+    if (s->drain) {
+        drain_input(s);
+        return;
+    }
     while (read_idle_message(s))
         ;
     if (s->conn->in.bytes > 0 || s->conn->ended)
         return;
-    if (s->state == SERVER_CLEANING && !s->resetting)
-        pool_offer(s);
+    if (s->state == SERVER_CLEANING)
+        pool_clean(s);
     else if (s->state == SERVER_IDLE && (set->writer_n || set->reader_n))
         pool_pump(s->pool->set);
 }

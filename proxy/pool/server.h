@@ -7,7 +7,8 @@
  *   IDLE --quiesce--> MOVING --(another worker)--> IDLE               |
  *   any --lost, failed, too old, in doubt--> CLOSING --last completion--> freed
  *
- * CLEANING runs the reset query, or waits for cancels that are on their way to this server.
+ * CLEANING ends what a client left behind (drain), runs ROLLBACK or the reset query, or waits for cancels that are on
+ * their way to this server.
  *
  * Owns    its conn, its status, its label and statements. Its pool owns it; a lease lends it.
  * Rule    any doubt about what it will say next closes it: server_close().
@@ -18,6 +19,8 @@
 #define POOL_SERVER_H
 
 #include "proxy/io/conn.h"
+#include "proxy/pool/cluster.h"
+#include "proxy/pool/drain.h"
 #include "proxy/pool/gate.h"
 #include "proxy/pool/kdf.h"
 #include "proxy/pool/label.h"
@@ -44,6 +47,9 @@ enum server_state {
 
 #define SEQUENCES_OF_MANY UINT64_MAX
 
+#define CLEAN_ROLLBACK 1
+#define CLEAN_RESET 2 /* the reset query */
+
 struct server;
 /* What a lessee hears. Called in step 4 of a turn. */
 struct lessee_ops {
@@ -66,6 +72,9 @@ struct server {
     const struct lessee_ops *lessee_ops;
     void *lessee;
     struct server_login *login;
+    struct drain *drain; /* CLEANING: its client left in the middle of something */
+    struct node_address
+        address; /* where its postmaster is, also when the host's name means another one by now */
     struct label *label;   /* in force; NULL: not known */
     struct stmt_set stmts; /* prepared on it under our names */
     struct told *told;     /* what it reports; NULL: pool_told() looks */
@@ -80,6 +89,7 @@ struct server {
     uint16_t cancels; /* cancel requests on their way to it */
     uint16_t status_n;
     uint8_t state;    /* enum server_state */
+    uint8_t clean;    /* CLEANING: what is to be done, CLEAN_ROLLBACK and the like */
     bool tls;         /* the connection is encrypted */
     bool spills;      /* it holds a unit of the cluster's primary_read_budget */
     bool stale_stmts; /* it came from another worker: DEALLOCATE ALL before the next lease */
@@ -91,6 +101,7 @@ struct server {
     struct timer chore;    /* runs while such an answer is awaited */
     uint32_t age_random;   /* its share of the spread of server_lifetime */
     uint32_t lease_serial; /* grows with each lease */
+    uint32_t work;         /* ... each time that all which was asked has been answered */
     uint64_t
         sequences_of; /* the one client that may have used nextval() here; 0: none, SEQUENCES_OF_MANY */
     struct server_status status[SERVER_STATUS_MAX];

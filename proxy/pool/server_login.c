@@ -408,12 +408,10 @@ static void ask_settings(struct server *s)
     struct custom_settings *custom = &s->pool->set->custom_settings;
     custom_settings_read(custom, slice_of(s->pool->set->db->connect_query));
     put_bytes(&sql,
-              slice_of(LABEL_SQL_FIRST
-                       "SELECT name,setting FROM pg_catalog.pg_settings WHERE source='session'"
-                       " AND name NOT LIKE 'transaction%'"
-                       " UNION ALL SELECT 'role',pg_catalog.current_setting('role')"
-                       " WHERE pg_catalog.current_setting('role')<>'none'"));
-    for (const char *at = custom->text; at < custom->text + custom->bytes; at += strlen(at) + 1) {
+              slice_of(LABEL_SQL_FIRST "SELECT " LABEL_SQL_SETTINGS
+                                       " UNION ALL SELECT 'role',pg_catalog.current_setting('role')"
+                                       " WHERE pg_catalog.current_setting('role')<>'none'"));
+    for (const char *at = NULL; (at = custom_settings_next(custom, at));) {
         put_bytes(&sql, slice_of(" UNION ALL SELECT "));
         label_put_literal(&sql, at);
         put_bytes(&sql, slice_of(",pg_catalog.current_setting("));

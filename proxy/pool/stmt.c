@@ -1,6 +1,7 @@
 #include "proxy/pool/stmt.h"
 
 #include "base/check.h"
+#include "router/reader.h"
 
 #include <stdlib.h>
 
@@ -70,6 +71,12 @@ static void grow(struct stmt_table *t)
     t->bucket_n = bucket_n;
 }
 
+static bool is_read_alike(const struct stmt *s, const struct sql_env *sql_env)
+{
+    return s->standard_strings == sql_env->standard_conforming_strings &&
+           s->ascii_trail_bytes == sql_env->ascii_trail_bytes;
+}
+
 static bool is_same(const struct stmt *s, struct slice text, struct slice oids, struct slice env)
 {
     return slice_equals(stmt_text(s), text) && slice_equals(stmt_oids(s), oids) &&
@@ -89,8 +96,11 @@ static uint64_t catalog_number(const struct sql_env *sql_env)
 
 static void classify(struct stmt *s, const struct sql_env *sql_env)
 {
+    const struct sql_env own = {.standard_conforming_strings = s->standard_strings,
+                                .ascii_trail_bytes = s->ascii_trail_bytes,
+                                .catalog = sql_env->catalog};
     s->catalog = catalog_number(sql_env);
-    sql_classify(stmt_text(s), sql_env, &s->facts);
+    sql_classify(stmt_text(s), &own, &s->facts);
     sql_facts_declare(&s->facts, stmt_oids(s), sql_env->catalog);
 }
 
@@ -101,13 +111,27 @@ const struct sql_facts *stmt_facts(struct stmt *s, const struct sql_env *sql_env
     return &s->facts;
 }
 
+static bool is_query(struct slice text, bool standard_conforming_strings)
+{
+    static const char *const words[] = {"select", "insert", "update", "delete",
+                                        "values", "table",  "with",   "merge"};
+    struct reader r;
+    reader_begin(&r, text, standard_conforming_strings);
+    while (reader_is_mark(&r, '('))
+        reader_next(&r);
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++)
+        if (reader_is_word(&r, words[i]))
+            return true;
+    return false;
+}
+
 struct stmt *stmt_intern(struct stmt_table *table, struct slice text, struct slice oids,
                          struct slice env, const struct sql_env *sql_env)
 {
     CHECK(text.n <= STMT_TEXT_MAX);
     uint64_t hash = hash_bytes(hash_bytes(hash_bytes(0xCBF29CE484222325ULL, text), oids), env);
     for (struct stmt *s = table->buckets[hash & (table->bucket_n - 1)]; s; s = s->next)
-        if (s->hash == hash && is_same(s, text, oids, env))
+        if (s->hash == hash && is_same(s, text, oids, env) && is_read_alike(s, sql_env))
             return stmt_ref(s);
     if (table->n >= table->bucket_n)
         grow(table);
@@ -119,6 +143,8 @@ struct stmt *stmt_intern(struct stmt_table *table, struct slice text, struct sli
                        .hash = hash,
                        .id = table->next_id++,
                        .refs = 1,
+                       .standard_strings = sql_env->standard_conforming_strings,
+                       .ascii_trail_bytes = sql_env->ascii_trail_bytes,
                        .text_n = (uint32_t)text.n,
                        .oids_n = (uint32_t)oids.n,
                        .env_n = (uint32_t)env.n};
@@ -126,6 +152,7 @@ struct stmt *stmt_intern(struct stmt_table *table, struct slice text, struct sli
     copy_in(s->bytes + text.n, oids);
     copy_in(s->bytes + text.n + oids.n, env);
     classify(s, sql_env);
+    s->is_query = is_query(text, sql_env->standard_conforming_strings);
     hint_read(stmt_text(s), sql_env->standard_conforming_strings, &s->hint);
     *bucket = s;
     table->n++;
@@ -220,6 +247,17 @@ static void grow_names(struct stmt_names *names)
     *names = bigger;
 }
 
+bool stmt_names_each(const struct stmt_names *names, uint32_t *at, struct slice *name)
+{
+    while (*at < names->cap) {
+        const struct stmt_name_entry *e = &names->slots[(*at)++];
+        *name = (struct slice){(uint8_t *)e->name, e->name_n};
+        if (e->stmt)
+            return true;
+    }
+    return false;
+}
+
 struct slice stmt_names_find(const struct stmt_names *names, struct slice at_servers)
 {
     char buf[STMT_NAME_MAX];
@@ -280,13 +318,6 @@ void stmt_names_tell(struct stmt_names *names, struct slice name, struct stmt_sh
     struct stmt_name_entry *e = names->n ? name_slot(names, name, name_hash(name)) : NULL;
     if (e && e->stmt)
         e->told = shape;
-}
-
-void stmt_names_tell_all(struct stmt_names *names, const struct stmt *stmt, struct stmt_shape shape)
-{
-    for (uint32_t i = 0; i < names->cap; i++)
-        if (names->slots[i].stmt == stmt && !names->slots[i].told.rows)
-            names->slots[i].told = shape;
 }
 
 struct stmt_shape stmt_names_told(const struct stmt_names *names, struct slice name)
@@ -351,6 +382,27 @@ void stmt_set_add(struct stmt_set *set, struct stmt *stmt)
     *bucket = h;
     list_push_front(&set->lru, &h->node);
     set->n++;
+}
+
+static void make_stale(struct stmt_held *h)
+{
+    h->generation = h->stmt->table->generation - 1;
+}
+
+void stmt_set_add_stale(struct stmt_set *set, struct stmt *stmt)
+{
+    bool had = stmt_set_has(set, stmt);
+    stmt_set_add(set, stmt);
+    struct stmt_held *h = *held_at(set, stmt);
+    if (!had && h)
+        make_stale(h);
+}
+
+void stmt_set_doubt(struct stmt_set *set)
+{
+    for (unsigned i = 0; i < STMT_SERVER_BUCKETS; i++)
+        for (struct stmt_held *h = set->buckets[i]; h; h = h->next)
+            make_stale(h);
 }
 
 void stmt_set_shape(struct stmt_set *set, const struct stmt *stmt, struct stmt_shape shape)

@@ -1,6 +1,6 @@
 /* proxy/pool/stmt.h: prepared statements, shared by exact text, known by name to clients and servers.
  *
- * What    a struct stmt is one (text, parameter types, settings that change parsing). Servers know
+ * What    a struct stmt is one (text, parameter types, settings that change parsing, how we read it). Servers know
  *         it by a name of ours, stmt_name(). Clients know it by theirs: struct stmt_names maps
  *         them.
  * Source  spec/pooling.md 2.3.
@@ -45,8 +45,11 @@ struct stmt {
     uint32_t text_n, oids_n, env_n;
     uint64_t catalog;       /* the id of the catalog that facts were made with; 0: none */
     struct sql_facts facts; /* by stmt_facts() */
-    struct hint hint;       /* its token points into bytes */
-    uint8_t bytes[];        /* text, oids (raw, as on the wire), env */
+    bool standard_strings;  /* how its text is read: of two roles or databases, in two ways */
+    bool ascii_trail_bytes;
+    struct hint hint; /* its token points into bytes */
+    bool is_query;    /* SELECT, INSERT and the like: PostgreSQL analyses it when it is parsed */
+    uint8_t bytes[];  /* text, oids (raw, as on the wire), env */
 };
 
 struct stmt_table {
@@ -85,6 +88,8 @@ struct stmt_names {
     uint32_t n, cap; /* cap: 0 or a power of two */
 };
 struct stmt *stmt_names_get(const struct stmt_names *names, struct slice name);
+/* The next one; *at: 0 for the first. */
+bool stmt_names_each(const struct stmt_names *names, uint32_t *at, struct slice *name);
 /* A name whose statement is called this at servers, borrowed; SLICE_NONE: there is none. */
 struct slice stmt_names_find(const struct stmt_names *names, struct slice at_servers);
 /* Takes a reference of its own; replaces an earlier entry. */
@@ -92,9 +97,6 @@ void stmt_names_put(struct stmt_names *names, struct slice name, struct stmt *st
 void stmt_names_remove(struct stmt_names *names, struct slice name);
 /* The client has been told what the rows of this name are. */
 void stmt_names_tell(struct stmt_names *names, struct slice name, struct stmt_shape shape);
-/* ... of all names of this statement of which it did not know. */
-void stmt_names_tell_all(struct stmt_names *names, const struct stmt *stmt,
-                         struct stmt_shape shape);
 /* All zero: it has not been told, or there is no such name. */
 struct stmt_shape stmt_names_told(const struct stmt_names *names, struct slice name);
 void stmt_names_clear(struct stmt_names *names);
@@ -115,6 +117,9 @@ bool stmt_set_has(struct stmt_set *set, const struct stmt *stmt); /* and marks i
 /* It has it, but from before the last stmt_table_replan(), or before the tables were altered. */
 bool stmt_set_is_stale(struct stmt_set *set, const struct stmt *stmt);
 void stmt_set_add(struct stmt_set *set, struct stmt *stmt);
+/* Maybe: it gets it anew before it is used. */
+void stmt_set_add_stale(struct stmt_set *set, struct stmt *stmt);
+void stmt_set_doubt(struct stmt_set *set); /* the same of all that it has */
 /* It has said what the rows are of the one that it has: just now, so it is not stale. */
 void stmt_set_shape(struct stmt_set *set, const struct stmt *stmt, struct stmt_shape shape);
 struct stmt_shape stmt_set_shape_of(struct stmt_set *set, const struct stmt *stmt);

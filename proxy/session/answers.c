@@ -41,14 +41,17 @@ static bool is_proven_parse(struct session *s, size_t bytes)
     return true;
 }
 
-/* A segment of Parse and Sync alone needs no server either when all of it is known. Clients that
- * prepare one after the other while others of theirs hold all servers would wait for themselves. */
-static bool answer_parses(struct session *s, size_t bytes)
+/* A segment of Parse and Sync alone is PostgreSQL's to answer, which looks at the tables as they are. But clients that
+ * prepare one after the other while others of theirs hold all servers would wait for themselves: what would wait, and
+ * is known, is answered here, and parsed when it is used. */
+bool answers_while_waiting(struct session *s, const struct collecting *c)
 {
     static const uint8_t parse_complete[] = {'1', 0, 0, 0, 4};
-    if (s->server || s->session_pooling || !is_proven_parse(s, bytes))
+    if (c->not_parse || !waiter_waits(&s->waiter) || s->session_pooling ||
+        !is_proven_parse(s, c->bytes))
         return false;
-    for (size_t done = 0; done < bytes;) {
+    pool_withdraw(&s->waiter);
+    for (size_t done = 0; done < c->bytes;) {
         struct message m;
         CHECK(client_look(s, 0, &m) == FOUND_MESSAGE); /* it was a moment ago */
         if (m.type == 'P') {
@@ -58,7 +61,7 @@ static bool answer_parses(struct session *s, size_t bytes)
             session_notice_ready(s);
         }
         done += m.bytes;
-        conn_in_drop(s->conn, m.bytes);
+        client_drop(s, m.bytes);
     }
     return true;
 }
@@ -120,7 +123,5 @@ bool answers_segment(struct session *s, const struct collecting *c)
 {
     if (!c->not_local)
         return answer_alone(s, c->bytes);
-    if (s->server)
-        return false;
-    return !c->not_parse ? answer_parses(s, c->bytes) : answer_query(s, c->bytes);
+    return !s->server && answer_query(s, c->bytes);
 }

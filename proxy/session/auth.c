@@ -102,7 +102,7 @@ static bool draft_options(struct session *s, struct slice options, struct put *t
         if (rc == STARTUP_OPTION_END)
             return true;
         if (rc != STARTUP_OPTION_OK)
-            return false;
+            return conf_list_has(conf_of(s)->ignore_startup_parameters, slice_of("options"));
         if (!take_param(s, draft, name, value))
             return false;
     }

@@ -44,6 +44,7 @@ void catalogs_note(struct session *s, const struct sql_facts *facts)
     const bool hidden = (facts->flags & SQL_F_BODY) || facts->class == SQL_TWO_PHASE;
     const bool ddl = (facts->flags & SQL_F_DDL) && !temporary;
     s->ddl_ran = s->ddl_ran || hidden || ddl;
+    s->ddl_seen = s->ddl_seen || ddl;
     /* What a session that has temporary objects drops or alters are those, as a rule. */
     s->alters = s->alters || (ddl && !(s->state_of.left & LEFT_TEMP));
 }
@@ -52,14 +53,16 @@ void catalogs_answered(struct session *s, bool ends)
 {
     if (!s->ddl_ran)
         return;
+    bool ddl = s->ddl_seen;
     s->ddl_ran = !ends;
+    s->ddl_seen = ddl && !ends;
     if (ends && s->alters) {
         atomic_fetch_add(&s->set->cluster->altered, 1);
         s->alters = false;
     }
     if (!s->set->catalog.slot)
         return;
-    catalog_slot_changed(s->set->catalog.slot);
+    catalog_slot_changed(s->set->catalog.slot, ddl);
     if (ends)
         hub_want_catalog(&s->worker->hub, s->set, true);
 }

@@ -144,6 +144,8 @@ void client_note_facts(struct session *s, const struct sql_facts *facts)
         settings_savepoint(s);
     if (facts->class >= SQL_WRITER_FUNCTION || flags & (SQL_F_EXECUTE | SQL_F_CURSOR))
         server_note_sequences(s->server, s->serial);
+    if (facts->class >= SQL_NOTIFY || flags & (SQL_F_EXECUTE | SQL_F_CURSOR))
+        cluster_note_backend(s->set->cluster, s->server->backend_pid, s->pid);
     if (flags & SQL_F_COMMIT || (s->tx_status == 'I' && !(flags & (SQL_F_READ | SQL_F_BEGIN))))
         s->writes = true;
 }
@@ -199,34 +201,6 @@ static bool send_restoring(struct session *s, const struct message *m,
     return true;
 }
 
-static void send_execute(struct session *s, const struct message *m, const struct stmt *stmt)
-{
-    statement_send_execute(s, client_query_text(m), stmt);
-    client_drop(s, m->bytes);
-}
-
-/* PREPARE fails, in its place and with PostgreSQL's words, when the name is there. */
-static void send_taken(struct session *s, const struct message *m)
-{
-    struct slice sql = client_query_text(m);
-    conn_out_copy(s->server->conn, m->p, m->bytes);
-    statement_behind_taken(s, sql);
-    client_drop(s, m->bytes);
-}
-
-static void send_text(struct session *s, const struct message *m, const struct stmt *executed,
-                      bool taken)
-{
-    if (executed)
-        send_execute(s, m, executed);
-    else if (taken)
-        send_taken(s, m);
-    else if (m->bytes > MESSAGE_WHOLE_MAX)
-        client_stream(s, m->bytes, false);
-    else
-        client_forward(s, m->bytes);
-}
-
 static struct sql_facts query_facts(struct session *s, const struct message *m, bool collected)
 {
     struct sql_facts facts = s->segment;
@@ -240,47 +214,70 @@ static struct sql_facts query_facts(struct session *s, const struct message *m, 
     return facts;
 }
 
+/* What it EXECUTEs is what runs. *text: of that, when nothing else does. */
+static void join_executed(struct session *s, struct sql_facts *facts, struct slice *text)
+{
+    struct sql_env env = statement_sql_env(s);
+    bool alone = facts->class == SQL_EXECUTE && facts->statements == 1;
+    unsigned i = 0;
+    for (struct stmt *runs; (runs = statement_query_runs(s, &i)) != NULL;) {
+        const struct sql_facts *more = stmt_facts(runs, &env);
+        if (alone) {
+            *facts = *more;
+            *text = stmt_text(runs);
+            continue;
+        }
+        if (!client_must_refuse(s, more))
+            state_saw(s, more, stmt_text(runs), SLICE_NONE);
+        sql_facts_join(facts, more);
+    }
+}
+
+static void note_query(struct session *s, const struct sql_facts *facts, struct slice text,
+                       bool whole)
+{
+    client_note_facts(s, facts);
+    if (whole)
+        state_saw(s, facts, text, SLICE_NONE);
+    else
+        state_saw_unread(s);
+}
+
 static enum step send_query(struct session *s, const struct message *m, bool collected)
 {
     struct sql_facts facts = query_facts(s, m, collected);
     enum settings_rc ours = settings_may_be(&facts) ? settings_query(s, m, &facts) : SETTINGS_PASS;
     if (ours != SETTINGS_PASS)
         return ours == SETTINGS_WAIT ? STEP_WAIT : STEP_DONE;
-    if (facts.class == SQL_WAIT)
-        floors_waits_for(s, client_query_text(m));
     bool whole = m->bytes <= MESSAGE_WHOLE_MAX;
-    struct stmt *executed = whole ? statement_executed(s, &facts, client_query_text(m)) : NULL;
-    bool taken = whole && statement_prepares_taken(s, &facts, client_query_text(m));
-    if (executed && !statement_bring(s, executed))
+    struct slice text = whole ? client_query_text(m) : SLICE_NONE;
+    if (whole && statement_query(s, &facts, text) == STEP_WAIT)
         return STEP_WAIT;
-    if (executed) { /* that is what runs */
-        struct sql_env env = statement_sql_env(s);
-        facts = *stmt_facts(executed, &env);
-    }
+    if (facts.class == SQL_WAIT)
+        floors_waits_for(s, text);
+    join_executed(s, &facts, &text);
     bool refuse = client_must_refuse(s, &facts);
     if (!refuse)
-        client_note_facts(s, &facts);
-    if (!refuse && m->bytes <= MESSAGE_WHOLE_MAX)
-        state_saw(s, &facts, client_query_text(m), SLICE_NONE);
-    else if (!refuse)
-        state_saw_unread(s);
-    if (!collected && m->bytes <= MESSAGE_WHOLE_MAX)
-        explain_held(s, &facts, client_query_text(m));
+        note_query(s, &facts, text, whole);
+    if (!collected && whole)
+        explain_held(s, &facts, text);
     s->worker->stats.queries++;
     statement_forget_unnamed(s); /* a simple query destroys the unnamed statement */
     stmt_set_unnamed(&s->server->stmts, NULL);
-    bool replaced = !refuse && facts.class == SQL_DEALLOCATE && facts.statements == 1 &&
-                    statement_deallocates(s, client_query_text(m));
-    bool restores = !refuse && m->bytes <= MESSAGE_WHOLE_MAX && send_restoring(s, m, &facts);
+    statement_query_ahead(s);
+    bool restores = !refuse && whole && send_restoring(s, m, &facts);
     reply_push(s, restores ? REPLY_RESTORE : REPLY_QUERY);
     s->segment_serial++;
     s->segment_open = false;
     if (refuse)
         send_refusal(s, m->bytes);
-    else if (replaced || restores)
+    else if (restores)
         client_drop(s, m->bytes);
+    else if (whole)
+        client_forward(s, m->bytes);
     else
-        send_text(s, m, executed, taken);
+        client_stream(s, m->bytes, false);
+    statement_query_behind(s);
     return STEP_DONE;
 }
 
@@ -301,6 +298,7 @@ static void send_sync(struct session *s, const struct message *m)
     if (s->copy_in) {
         s->sync_ignored = true;
     } else {
+        statement_before_sync(s);
         s->skipping = false;
         reply_push(s, REPLY_SYNC);
         s->segment_serial++;
@@ -308,6 +306,8 @@ static void send_sync(struct session *s, const struct message *m)
     }
     client_forward(s, m->bytes);
     reply_say_fakes(s);
+    if (!s->copy_in)
+        statement_behind_sync(s);
 }
 
 /* DEALLOCATE ALL or DISCARD ALL is on its way in this very segment: what a name means is known when it
@@ -346,14 +346,13 @@ static enum step send_statement_message(struct session *s, const struct message 
     if (statement_is_unsettled(s, m->type, p, have) || names_may_go(s))
         return STEP_WAIT;
     s->segment_open = true;
-    enum shape_rc shape = m->type == 'B' ? statement_shape(s, p, have) : SHAPE_FITS;
+    enum shape_rc shape = strchr("BD", m->type) ? statement_shape(s, m->type, p, have) : SHAPE_FITS;
     if (shape == SHAPE_WAIT)
         return STEP_WAIT;
     if (shape == SHAPE_CHANGED) {
-        statement_poison(s, REPLY_STALE);
-        client_stream(s, n, true);
+        statement_stale(s, m->type, p, n);
     } else if (m->type == 'P' && whole)
-        statement_parse(s, p, n);
+        statement_parse(s, n);
     else if (m->type == 'P')
         statement_parse_long(s, p, have, n);
     else if (m->type == 'B')
@@ -433,6 +432,7 @@ static void send_function_call(struct session *s, const struct message *m)
 {
     s->writes = s->writes || s->tx_status == 'I';
     state_saw_unread(s);
+    s->unnamed_new = false;
     reply_push(s, REPLY_FUNCTION);
     s->segment_serial++;
     s->segment_open = false;
@@ -440,6 +440,13 @@ static void send_function_call(struct session *s, const struct message *m)
         send_refusal(s, m->bytes);
     else
         client_stream(s, m->bytes, false);
+}
+
+/* Terminate comes in its turn: what was asked before it is answered first. */
+static void leave(struct session *s)
+{
+    if (!session_owes(s))
+        session_close(s, "client_left");
 }
 
 static enum step send_message(struct session *s)
@@ -482,7 +489,11 @@ static enum step send_message(struct session *s)
         enum settings_rc ours = s->settings ? settings_message(s, &m) : SETTINGS_PASS;
         if (ours != SETTINGS_PASS)
             return ours == SETTINGS_WAIT ? STEP_WAIT : STEP_DONE;
+        struct slice body = {m.p + FRAME_HEAD_BYTES, m.bytes - FRAME_HEAD_BYTES};
+        bool deallocates = statement_execute(s, body);
         send_counted(s, &m, REPLY_EXECUTE);
+        if (deallocates)
+            statement_behind_execute(s);
         return STEP_DONE;
     case 'S':
         if (found == FOUND_PART)
@@ -496,7 +507,7 @@ static enum step send_message(struct session *s)
         reply_say_fakes(s);
         return STEP_DONE;
     default: /* 'X' */
-        session_close(s, "client_left");
+        leave(s);
         return STEP_WAIT;
     }
     wait_for(s, m.bytes);
@@ -689,7 +700,7 @@ static enum collected collect_one(struct session *s, struct collecting *c)
     if (found == FOUND_NOTHING)
         return COLLECT_WAIT; /* the rest is still under way */
     if (c->bytes == 0 && m.type == 'X') {
-        session_close(s, "client_left");
+        leave(s);
         return COLLECT_WAIT;
     }
     if (c->bytes == 0 && (s->skip_to_sync || strchr("dcf", m.type)))
@@ -741,7 +752,9 @@ static enum step collect(struct session *s)
     s->segment_cut = got == COLLECT_CUT;
     if (s->server)
         return tx_held_segment(s, c.ours && !c.not_ours);
-    return lease_for_segment(s);
+    enum step step = lease_for_segment(s);
+    bool waits = step == STEP_WAIT && got == COLLECT_WHOLE;
+    return waits && answers_while_waiting(s, &c) ? STEP_DONE : step;
 }
 
 /* ---- the console ---- */
@@ -761,7 +774,7 @@ static enum step console_message(struct session *s)
         return STEP_WAIT;
     }
     if (m.type == 'X') {
-        session_close(s, "client_left");
+        leave(s);
         return STEP_WAIT;
     }
     if (m.type == 'Q') {
@@ -812,9 +825,12 @@ static bool is_blocked(struct session *s)
     /* DEALLOCATE ALL, DISCARD ALL: names are looked up again when it has been answered. */
     if (s->forget_names && !s->segment_open && s->replies.n > 0 && s->stream_left == 0)
         return true;
+    /* What a Query does to names. */
+    if (s->query_names && !s->bringing && s->replies.n > 0 && s->stream_left == 0)
+        return true;
     /* A SET: with what settings the next statement is read, is known when it has been answered. */
-    if (s->state_of.touched && s->tx_status == 'I' && !s->segment_open && s->replies.n > 0 &&
-        s->stream_left == 0)
+    if (s->state_of.touched && s->tx_status == 'I' && !s->segment_open && !s->copy_in &&
+        s->replies.n > 0 && s->stream_left == 0)
         return true;
     /* On a replica the next segment waits for the answer to this one: it may belong elsewhere. */
     if (s->on_replica && !s->segment_open && s->replies.n > 0 && s->stream_left == 0)
@@ -859,6 +875,8 @@ void session_run(struct session *s)
         if (run_one(s) == STEP_WAIT)
             break;
     s->running = false;
+    if (s->conn->ended && s->state == SESSION_READY)
+        session_ended(s);
     if (s->leaving && s->state == SESSION_READY)
         session_leave(s);
 }

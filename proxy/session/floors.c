@@ -236,6 +236,12 @@ static bool waits_on(struct session *s)
     return false;
 }
 
+void floors_cancel_token(struct session *s)
+{
+    s->token_cancelled = true;
+    go_on(s);
+}
+
 void floors_sampled(struct worker *worker, struct cluster *cluster)
 {
     struct list ready, *next;
@@ -398,6 +404,11 @@ enum floors_token floors_token(struct session *s, char text[FLOOR_TOKEN_BYTES])
 {
     const struct conf *conf = conf_of(s);
     uint64_t now_ms = s->worker->loop->now_ms;
+    if (s->token_cancelled) {
+        s->token_cancelled = false;
+        s->floor_until_ms = 0;
+        return FLOORS_TOKEN_CANCELLED;
+    }
     if (token_is_known(s)) {
         s->floor_until_ms = 0;
         floor_token_write(s->floor.timeline, s->floor.lsn, text);

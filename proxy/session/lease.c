@@ -193,6 +193,19 @@ void lease_over_connect(struct session *s)
     s->state_of.startup = label_ref(label);
 }
 
+/* True: it is gone, or this client's for good. */
+static bool is_too_used(struct session *s, struct server *server)
+{
+    if (server->in_recovery || !state_wants_new_server(s))
+        return false;
+    if (server->lease_serial > 1) {
+        pool_discard(server, "a_new_one_is_wanted");
+        return true;
+    }
+    state_pin(s, LEFT_OTHER);
+    return false;
+}
+
 static enum step attach(struct session *s, struct server *server)
 {
     lease_over_connect(s);
@@ -229,8 +242,11 @@ enum step lease_for_segment(struct session *s)
     s->asked_ns = s->worker->loop->now_ns;
     enum want want = want_of(s, &route);
     s->waiter.sequences_of = s->segment.flags & SQL_F_SEQUENCE ? s->serial : 0;
-    struct server *server =
-        pool_lease(s->set, &s->waiter, want, route.nodes, s->label, shed_patience_ms(s, want));
+    struct server *server;
+    do { /* as many as are idle */
+        server =
+            pool_lease(s->set, &s->waiter, want, route.nodes, s->label, shed_patience_ms(s, want));
+    } while (server && is_too_used(s, server));
     if (!server)
         return shed_or_wait(s);
     log_if_asked(s, &route, server);
@@ -257,6 +273,7 @@ static void finish_greeting(struct session *s)
     struct put o = put_into(bytes, sizeof bytes);
     server_greeting(server, &o);
     if (s->replication) { /* it keeps the server */
+        s->sender_rests = true;
         label_set_greeting(s->label, put_slice(&o));
         startup_greet(s);
         return;
@@ -287,6 +304,7 @@ void lease_after_sync(struct session *s)
     if (s->waiter.want == WANT_READ)
         pool_asked(s->server);
     session_run(s);
+    session_cancel_due(s);
 }
 
 void lease_after_look(struct session *s)
@@ -294,6 +312,7 @@ void lease_after_look(struct session *s)
     state_looked(s);
     lease_end_if_idle(s);
     session_run(s);
+    session_cancel_due(s);
 }
 
 /* The node may have been restarted while the read waited, and then be behind what it was chosen for. */
@@ -310,9 +329,12 @@ static bool is_still_fresh(struct session *s, const struct server *server)
 static void on_granted(struct waiter *waiter, struct server *server)
 {
     struct session *s = waiter->owner;
-    if (!is_still_fresh(s, server)) {
+    bool fresh = is_still_fresh(s, server), gone = fresh && is_too_used(s, server);
+    if (!fresh) {
         s->avoid |= 1U << server->pool->node;
         pool_release(server);
+    }
+    if (!fresh || gone) {
         if (lease_for_segment(s) == STEP_DONE)
             session_run(s);
         return;
@@ -453,6 +475,7 @@ static void forget_lease(struct session *s)
     s->skipping = s->copy_in = s->forget_names = s->segment_open = s->writes = false;
     s->on_replica = false;
     s->bringing = BRING_NONE;
+    statement_query_drop(s);
     s->tx_status = 'I';
     state_lost(s);
     tx_away(s);
@@ -471,7 +494,7 @@ enum step lease_move(struct session *s)
     struct server *server = s->server;
     s->server = NULL;
     forget_lease(s);
-    pool_release_after(server, "ROLLBACK");
+    pool_release_after(server, CLEAN_ROLLBACK);
     return lease_for_segment(s);
 }
 
@@ -495,6 +518,7 @@ void lease_rerun(struct session *s, bool was_sent)
     if (s->conn->paused)
         conn_resume(s->conn);
     session_run(s);
+    session_cancel_due(s);
 }
 
 /* Half of a message may be on its way, after a COPY that failed: the next client's bytes must not
@@ -510,10 +534,10 @@ void lease_end_if_idle(struct session *s)
     s->writes = s->second_try = false;
     s->avoid = 0;
     s->tries = 0;
-    if (s->session_pooling || state_asks(s))
+    if (!s->session_pooling && state_asks(s))
         return;
-    if (state_keeps_server(s)) {
-        sync_label(s, false);
+    if (s->session_pooling || state_keeps_server(s)) {
+        sync_label(s, false); /* DISCARD ALL takes what the login has set, too */
         return;
     }
     if (s->waiter.want == WANT_PRIMARY && !s->own_read)
@@ -522,40 +546,81 @@ void lease_end_if_idle(struct session *s)
     s->on_replica = false;
     const struct conf *conf = conf_of(s);
     if (conf->server_reset_query_always && conf->server_reset_query[0])
-        pool_release_dirty(server);
+        pool_release_after(server, CLEAN_RESET);
     else
         pool_release(server);
+    tx_idles(s);
     if (s->conn->paused) /* until the server would read on, and it need not any more */
         conn_resume(s->conn);
 }
 
+/* ---- leaving ---- */
+
+/* Nothing is asked, nothing is open but a transaction. */
+static bool is_at_rest(const struct session *s)
+{
+    return s->replies.n == 0 && s->tx.begin_left == 0 && !s->copy_in && !s->segment_open &&
+           !s->skipping && s->stream_left == 0 && !s->syncing && !s->guard_failed &&
+           s->server->conn->in.bytes == 0 && s->server_body_left == 0 && !s->copy_asked &&
+           !s->illegal && !s->state_of.look;
+}
+
+/* Why the server cannot go on; NULL: it can. */
+static const char *why_lost(const struct session *s, bool at_rest)
+{
+    bool half_sent = s->stream_left > 0 && !s->stream_drop;
+    bool fills = s->copy_in && s->stream_left <= DRAIN_FILL_MAX;
+    if (s->fatal_seen || s->illegal)
+        return "ends"; /* by itself */
+    if (state_is_soiled(s))
+        return "tainted"; /* by state that nothing cleans */
+    if (half_sent && !fills)
+        return "half_a_message";
+    return !at_rest && conf_of(s)->abandon_timeout_ms == 0 ? "client_left" : NULL;
+}
+
+static struct drain_plan plan_of(const struct session *s, unsigned clean)
+{
+    return (struct drain_plan){
+        .body_left = s->server_body_left,
+        .fill = s->stream_drop ? 0 : s->stream_left,
+        .runs = s->replies.n > 0,
+        .open = s->segment_open,
+        .names_change = s->pending || s->guarded || s->forget_names || s->bringing ||
+                        s->query_names || s->taken_n > 0,
+        .ddl = s->ddl_ran,
+        .clean = clean,
+    };
+}
+
+/* The client has gone: what it leaves on its server ends there, and the server is kept if that can be. */
 void lease_abandon(struct session *s)
 {
     struct server *server = s->server;
+    uint64_t *leaves = s->worker->hub.leaves;
     if (s->replication) {
         s->server = NULL;
+        if (!s->sender_rests)
+            cancel_abandoned(server); /* it may run for hours otherwise */
         pool_discard(server, "client_left");
         return;
     }
-    bool at_rest = s->replies.n == 0 && s->tx.begin_left == 0 && !s->copy_in && !s->segment_open &&
-                   !s->skipping && s->stream_left == 0 && !s->syncing && !s->guard_failed &&
-                   server->conn->in.bytes == 0 && s->server_body_left == 0;
-    at_rest = at_rest && !s->copy_asked && !s->illegal && !s->state_of.look;
+    bool at_rest = is_at_rest(s), in_tx = s->tx_status != 'I';
+    const char *lost = why_lost(s, at_rest);
+    unsigned clean = state_keeps_server(s) || s->session_pooling ? CLEAN_RESET : 0;
+    struct drain_plan plan = plan_of(s, clean);
     s->server = NULL;
-    bool in_tx = s->tx_status != 'I', soiled = state_is_soiled(s), kept = state_keeps_server(s);
     forget_lease(s);
-    if (!at_rest) {
-        cancel_abandoned(server); /* it may run for hours otherwise */
-        pool_discard(server, "client_left");
-    } else if (soiled) {
-        pool_discard(server, "tainted");
-    } else if (kept || s->session_pooling) {
-        if (in_tx)
-            pool_discard(server, "client_left_in_transaction");
-        else
-            pool_release_dirty(server);
-    } else if (in_tx) {
-        pool_release_after(server, "ROLLBACK");
+    if (lost) {
+        leaves[LEAVE_CLOSED]++;
+        if (!at_rest)
+            cancel_abandoned(server); /* it may run for hours otherwise */
+        pool_discard(server, lost);
+    } else if (!at_rest) {
+        pool_release_left(server, &plan);
+    } else if (in_tx || clean) {
+        leaves[LEAVE_ROLLED_BACK] += in_tx;
+        pool_release_after(server, clean | (in_tx ? CLEAN_ROLLBACK : 0));
     } else {
         pool_release(server);
     }

@@ -90,12 +90,30 @@ void replication_begin(struct session *s)
 
 /* ---- the bytes ---- */
 
+enum { READY_BYTES = 6 };
+static const uint8_t terminate[] = {'X', 0, 0, 0, 4}, ready[] = {'Z', 0, 0, 0, 5};
+
+/* Whoever leaves now need not be cancelled: a guess, for a row may end in the same bytes. */
+static void note_rest(struct session *s, const struct seg *last)
+{
+    s->sender_rests =
+        last->n >= READY_BYTES && memcmp(last->p + last->n - READY_BYTES, ready, sizeof ready) == 0;
+}
+
+static bool is_terminate(const struct seg_queue *in)
+{
+    return in->bytes == sizeof terminate && in->head->n == sizeof terminate &&
+           memcmp(in->head->p, terminate, sizeof terminate) == 0;
+}
+
 void replication_to_server(struct session *s)
 {
     if (s->state != SESSION_READY || !s->server)
         return;
-    if (s->conn->in.bytes > 0)
+    if (s->conn->in.bytes > 0) {
+        s->sender_rests = s->sender_rests && is_terminate(&s->conn->in);
         client_forward(s, s->conn->in.bytes);
+    }
     if (conn_out_full(s->server->conn))
         conn_pause(s->conn);
 }
@@ -103,6 +121,8 @@ void replication_to_server(struct session *s)
 void replication_to_client(struct session *s)
 {
     struct conn *from = s->server->conn;
+    if (from->in.bytes > 0)
+        note_rest(s, from->in.tail);
     while (from->in.bytes > 0) {
         struct seg *seg = from->in.head;
         conn_out_ref(s->conn, seg->buf, (struct slice){seg->p, seg->n});

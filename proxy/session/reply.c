@@ -35,6 +35,15 @@ void reply_push(struct session *s, enum reply reply)
     r->n++;
 }
 
+bool reply_will_be_ready(const struct session *s)
+{
+    const struct reply_ring *r = &s->replies;
+    for (uint16_t i = 0; i < r->n; i++)
+        if (r->p[(r->head + i) & (r->cap - 1)] >= REPLY_SYNC)
+            return true;
+    return false;
+}
+
 static bool expects(const struct session *s, enum reply reply)
 {
     return s->replies.n > 0 && s->replies.p[s->replies.head] == reply;
@@ -48,6 +57,11 @@ static bool expects_query(const struct session *s)
 static bool expects_sync(const struct session *s)
 {
     return expects(s, REPLY_SYNC) || expects(s, REPLY_SYNC_INJECT);
+}
+
+static bool expects_our_describe(const struct session *s)
+{
+    return expects(s, REPLY_DESCRIBE_INJECT) || expects(s, REPLY_DESCRIBE_LEARN);
 }
 
 static enum reply pop(struct session *s)
@@ -72,14 +86,12 @@ void reply_say(struct session *s, const void *bytes, size_t n)
 
 void reply_say_fakes(struct session *s)
 {
-    static const uint8_t parse_complete[] = {'1', 0, 0, 0, 4}, close_complete[] = {'3', 0, 0, 0, 4};
+    static const uint8_t close_complete[] = {'3', 0, 0, 0, 4};
     if (s->server_body_left > 0)
         return; /* not in the middle of another message */
-    while (expects(s, REPLY_PARSE_FAKE) || expects(s, REPLY_CLOSE_FAKE)) {
-        enum reply reply = pop(s);
-        statement_complete(s, reply);
-        reply_say(s, reply == REPLY_PARSE_FAKE ? parse_complete : close_complete,
-                  sizeof parse_complete);
+    while (expects(s, REPLY_CLOSE_FAKE)) {
+        statement_complete(s, pop(s));
+        reply_say(s, close_complete, sizeof close_complete);
     }
 }
 
@@ -148,7 +160,8 @@ static bool say_poisoned(struct session *s, const struct error_fields *f)
 static bool shows_name(const struct session *s, const struct error_fields *f)
 {
     return expects(s, REPLY_DUPLICATE) ||
-           (expects(s, REPLY_BIND) && slice_is(f->sqlstate, "08P01"));
+           (expects(s, REPLY_BIND) && slice_is(f->sqlstate, "08P01")) ||
+           (expects(s, REPLY_EXECUTE) && slice_is(f->sqlstate, "42601"));
 }
 
 enum pass { PASS, SWALLOW, STOP };
@@ -179,8 +192,10 @@ static enum pass on_error(struct session *s, struct slice body)
         s->fatal_seen = true;
     settings_failed(s);
     state_error(s);
-    if (s->bringing)
-        s->bringing = BRING_FAILED;
+    if (expects_query(s))
+        statement_query_error(s, f.sqlstate);
+    if (s->forget_names) /* maybe it has run, and what failed is the commit behind it */
+        stmt_set_doubt(&s->server->stmts);
     if (slice_is(f.sqlstate, "0A000") && slice_is(f.routine, "RevalidateCachedQuery"))
         statement_replan(s);
     bool poisoned = !begins && say_poisoned(s, &f);
@@ -191,6 +206,8 @@ static enum pass on_error(struct session *s, struct slice body)
         tx_begin_fails(s);
     else
         skip_expected(s);
+    if (s->bringing && !begins)
+        statement_query_failed(s);
     return poisoned ? SWALLOW : PASS;
 }
 
@@ -271,23 +288,22 @@ static enum pass on_ready(struct session *s, struct slice body)
     bool ours = reply == REPLY_SYNC_INJECT;
     if (reply != REPLY_SYNC && !query && reply != REPLY_FUNCTION && !ours)
         return STOP;
-    if (ours && s->bringing != BRING_FAILED && !s->guard_failed) {
+    if (ours && !s->guard_failed) {
         s->tx_status = *body.p;
         return SWALLOW;
-    }
-    if (ours && s->bringing && !s->guard_failed) { /* the client has been told why */
-        s->bringing = BRING_NONE;
-        statement_forget_unnamed(s);
-        client_drop_query(s);
     }
     s->state_of.restored = false;
     if (query) { /* which destroyed what was parsed ahead of it */
         stmt_set_unnamed(&s->server->stmts, NULL);
         statement_forget_unnamed(s);
+        statement_query_drop(s);
     }
     s->copy_in = s->sync_ignored = s->copy_flushed = false;
-    if (s->replies.n == 0) /* the answer to DISCARD ALL too: nothing is sent behind it */
-        s->forget_names = s->state_of.rereads = false;
+    if (s->replies.n == 0) { /* the answer to DISCARD ALL too: nothing is sent behind it */
+        s->forget_names = false;
+        state_answered(s);
+        s->server->work++;
+    }
     s->tx_status = *body.p;
     if (s->tx_status == 'I')
         s->worker->stats.transactions++;
@@ -332,23 +348,23 @@ static void note_command(struct session *s, struct slice tag)
 /* What rows are, or that there are none. */
 static enum pass described(struct session *s, uint8_t type, struct slice body)
 {
-    bool ours = expects(s, REPLY_DESCRIBE_INJECT);
+    bool ours = expects_our_describe(s), types = expects(s, REPLY_DESCRIBE_TYPES);
     if (ours || expects(s, REPLY_DESCRIBE_TOLD)) {
         statement_described(s, type, body);
         statement_complete(s, pop(s));
-    } else if (expects(s, REPLY_DESCRIBE)) {
+    } else if (expects(s, REPLY_DESCRIBE) || types) {
         pop(s);
     }
-    return ours || s->state_of.restored ? SWALLOW : PASS;
+    return ours || types || s->state_of.restored ? SWALLOW : PASS;
 }
 
 /* ... and parameters: what rows are follows. */
 static enum pass described_types(struct session *s, struct slice body)
 {
-    bool ours = expects(s, REPLY_DESCRIBE_INJECT);
+    bool ours = expects_our_describe(s);
     if (ours || expects(s, REPLY_DESCRIBE_TOLD))
         statement_described_types(s, body);
-    else if (!expects(s, REPLY_DESCRIBE))
+    else if (!expects(s, REPLY_DESCRIBE) && !expects(s, REPLY_DESCRIBE_TYPES))
         return STOP;
     return ours ? SWALLOW : PASS;
 }
@@ -383,6 +399,27 @@ static bool note_status(struct session *s, struct slice body)
     return true;
 }
 
+/* A notification names a server's process. Who sent it by a client of ours is called what that client was told at its
+ * login: it tells its own by that. */
+static enum pass on_notification(struct session *s, struct slice body)
+{
+    uint8_t head[FRAME_HEAD_BYTES + 4];
+    struct put o = put_into(head, sizeof head);
+    if (body.n < 4)
+        return STOP;
+    uint32_t backend = slice_u32(body.p);
+    uint32_t client =
+        backend == s->server->backend_pid ? s->pid : cluster_client_of(s->set->cluster, backend);
+    if (!client)
+        return PASS;
+    put_u8(&o, 'A');
+    put_u32(&o, (uint32_t)(4 + body.n));
+    put_u32(&o, client);
+    reply_say(s, o.p, o.n);
+    reply_say(s, body.p + 4, body.n - 4);
+    return SWALLOW;
+}
+
 static enum pass on_message(struct session *s, uint8_t type, struct slice body)
 {
     if (s->tx.begin_left > 0 && !strchr("ENAS", type))
@@ -400,6 +437,8 @@ static enum pass on_message(struct session *s, uint8_t type, struct slice body)
                 note_command(s, (struct slice){body.p, body.n - 1});
             state_tag(s, (struct slice){body.p, body.n - 1});
         }
+        if (expects_query(s))
+            statement_query_tag(s);
         catalogs_answered(s, false);
         return result(s, true);
     case 'I': /* EmptyQueryResponse */
@@ -435,7 +474,7 @@ static enum pass on_message(struct session *s, uint8_t type, struct slice body)
     case 'N': /* of a statement that its client has prepared before, it was told then */
         return expects(s, REPLY_PARSE_INJECT) ? SWALLOW : PASS;
     case 'A':
-        return PASS;
+        return on_notification(s, body);
     default:
         return STOP;
     }
@@ -479,6 +518,8 @@ static enum pass on_sync_message(struct session *s, uint8_t type, struct slice b
     case 'Z':
         s->syncing = false;
         return body.n == 1 && *body.p == 'I' ? SWALLOW : STOP;
+    case 'A':
+        return on_notification(s, body);
     case 'T':
     case 'D':
     case 'C':
@@ -492,8 +533,8 @@ static enum pass on_sync_message(struct session *s, uint8_t type, struct slice b
 static enum pass on_look_message(struct session *s, uint8_t type, struct slice body)
 {
     switch (state_look_message(s, type, body)) {
-    case LOOK_PASS:
-        return PASS;
+    case LOOK_NOTIFICATION:
+        return on_notification(s, body);
     case LOOK_STOP:
         return STOP;
     case LOOK_MORE:
@@ -508,9 +549,10 @@ static enum pass on_look_message(struct session *s, uint8_t type, struct slice b
 static bool looked_into(const struct session *s, uint8_t type)
 {
     if ((type == 'T' || type == 't') &&
-        (expects(s, REPLY_DESCRIBE_TOLD) || expects(s, REPLY_DESCRIBE_INJECT)))
+        (expects(s, REPLY_DESCRIBE_TOLD) || expects_our_describe(s)))
         return true;
-    return type == 'Z' || type == 'E' || type == 'S' || (type == 'D' && s->state_of.look) ||
+    return type == 'Z' || type == 'E' || type == 'S' || type == 'A' ||
+           (type == 'D' && s->state_of.look) ||
            (type == 'C' && (s->forget_names || s->state_of.touched || settings_watch(s)));
 }
 
@@ -564,7 +606,7 @@ static void after_ready(struct session *s)
         if (s->tx_status == 'I' && !s->fatal_seen)
             pool_release(server);
         else if (!s->fatal_seen)
-            pool_release_after(server, "ROLLBACK");
+            pool_release_after(server, CLEAN_ROLLBACK);
         else
             pool_discard(server, "replica_refused");
         lease_rerun(s, true);
@@ -661,6 +703,4 @@ void reply_input(struct session *s)
         conn_pause(from);
     if (s->state == SESSION_READY)
         session_run(s);
-    if (s->conn->ended && s->state == SESSION_READY && s->replies.n == 0)
-        session_close(s, "client_left");
 }

@@ -84,6 +84,7 @@ void session_close(struct session *s, const char *why)
         LOG(LOG_INFO, "client.logout", LF_U("client", s->serial), LF_S("db", s->set->database),
             LF_S("user", s->set->user), LF_S("reason", why));
     session_state(s, SESSION_CLOSING);
+    session_cancel_due(s);
     timer_stop(&s->conn->loop->timers, &s->timer);
     if (waiter_waits(&s->waiter))
         s->set->queues[s->waiter.want].abandoned++;
@@ -131,31 +132,53 @@ static void session_free(struct session *s)
 
 /* ---- conn upcalls ---- */
 
-/* It cannot be told whether the client is gone or only sends no more (psql < file | nc). It gets some
- * time, but not while others wait for its server. */
-static void look_at_half_closed(struct session *s)
+/* Its next message is here, and waits for answers to those before it, or for room. */
+static bool has_more(struct session *s)
 {
-    struct loop *loop = s->conn->loop;
-    bool wanted = s->set->writer_n > 0 || s->set->reader_n > 0 || s->worker->stage >= WORKER_DRAINS;
-    if (wanted || loop->now_ms - s->half_closed_ms >= HALF_CLOSE_GRACE_MS)
-        session_close(s, "client_left");
-    else
-        timer_start(&loop->timers, &s->timer, loop->now_ms + HALF_CLOSE_LOOK_MS);
+    struct message m;
+    bool full = conn_out_full(s->conn) || (s->server && conn_out_full(s->server->conn));
+    if (s->conn->in.bytes == 0 || full)
+        return s->conn->in.bytes > 0;
+    return s->replies.n > 0 && client_look(s, 0, &m) == FOUND_MESSAGE && m.type != 'X';
 }
 
-/* The client hung up, or only stopped sending: answers under way are still delivered for a while. */
-static void on_end(struct session *s)
+bool session_owes(struct session *s)
 {
-    bool owes_more = s->copy_in || s->segment_open || s->stream_left > 0; /* and it will not come */
-    bool waits_for_answers = s->server && s->replies.n > 0 && s->conn->end_err == 0 && !owes_more;
-    if (s->state != SESSION_READY || !waits_for_answers) {
-        session_close(s, s->conn->end_err ? "connection_error" : "client_left");
-        return;
+    if (has_more(s))
+        return true;
+    if (s->copy_in || s->stream_left > 0) /* what would end it will not come */
+        return false;
+    return waiter_waits(&s->waiter) || s->floor_wait != FLOOR_WAIT_NONE || s->syncing ||
+           s->state_of.look || s->guard_failed || s->tx.begin_failed || s->copy_asked ||
+           s->illegal || s->console_busy || reply_will_be_ready(s);
+}
+
+/* Whether a client is gone or only sends no more cannot be told (psql < file | nc), but to one that is gone nothing can
+ * be sent: it is told a setting that it knows, until that fails. */
+static void look_for_half_closed(struct session *s)
+{
+    struct loop *loop = s->conn->loop;
+    uint8_t bytes[SERVER_GREETING_MAX];
+    struct put o = put_into(bytes, sizeof bytes);
+    if (s->told && s->told->bytes > 0 && conn_out_bytes(s->conn) == 0 && !within_message(s)) {
+        const char *name = (const char *)s->told->text;
+        put_param_status(&o, slice_of(name), slice_of(name + strlen(name) + 1));
+        if (!o.full)
+            conn_out_copy(s->conn, o.p, o.n);
     }
-    if (s->half_closed_ms)
-        return;
-    s->half_closed_ms = s->conn->loop->now_ms;
-    look_at_half_closed(s);
+    timer_start(&loop->timers, &s->timer, loop->now_ms + s->half_closed_ms);
+    s->half_closed_ms *= s->half_closed_ms < HALF_CLOSE_LOOK_MAX_MS ? 2 : 1;
+}
+
+/* PostgreSQL answers all that it was asked, too. */
+void session_ended(struct session *s)
+{
+    if (s->state != SESSION_READY || s->conn->end_err || !session_owes(s)) {
+        session_close(s, s->conn->end_err ? "connection_error" : "client_left");
+    } else if (!s->half_closed_ms) {
+        s->half_closed_ms = HALF_CLOSE_LOOK_MS;
+        look_for_half_closed(s);
+    }
 }
 
 static void on_input(struct conn *conn)
@@ -179,7 +202,7 @@ static void on_input(struct conn *conn)
         return;
     }
     if (conn->ended && s->state != SESSION_CLOSING)
-        on_end(s);
+        session_ended(s);
 }
 
 static void on_tls(struct conn *conn, bool ok)
@@ -217,7 +240,7 @@ static void on_timer(struct timer *timer)
     if (s->console_wait)
         s->worker->fleet->console_look(s);
     else if (s->state == SESSION_READY && s->half_closed_ms)
-        look_at_half_closed(s);
+        look_for_half_closed(s);
     else if (s->state == SESSION_READY && s->worker->stage >= WORKER_DRAINS)
         session_leave(s);
     else if (s->state == SESSION_READY)
@@ -278,16 +301,47 @@ void session_cluster_changed(struct session *s, struct cluster *cluster)
     }
 }
 
-bool session_cancel(struct session *s, struct cancel_wish *wish)
+/* Nothing of its segment has been sent, and no server is held. */
+static bool is_waiting(const struct session *s)
 {
-    s->worker->stats.cancels++;
+    return waiter_waits(&s->waiter) || s->floor_wait == FLOOR_WAIT_REACH ||
+           s->floor_wait == FLOOR_WAIT_MOVE;
+}
+
+static bool cancel(struct session *s, struct cancel_wish *wish)
+{
     if (s->state != SESSION_READY)
         return false;
-    if (waiter_waits(&s->waiter)) {
+    if (is_waiting(s)) {
         pool_withdraw(&s->waiter);
+        floors_stop(s);
         lease_refuse(s, "57014", "canceling statement due to user request", NULL, NULL);
         return false;
     }
+    if (s->floor_wait == FLOOR_WAIT_TOKEN) {
+        floors_cancel_token(s);
+        return false;
+    }
+    /* What the server runs is ours, and the client's next statement is here. */
+    bool ours = s->syncing || s->state_of.look || s->guard_failed;
+    if (ours && (s->conn->in.bytes > 0 || s->guard_failed) && !s->cancel_due) {
+        s->cancel_due = wish;
+        return true;
+    }
     bool runs = s->replies.n > 0 || s->copy_in || s->replication;
-    return s->server && runs && cancel_start(s->server, wish);
+    return !ours && s->server && runs && cancel_start(s->server, wish);
+}
+
+bool session_cancel(struct session *s, struct cancel_wish *wish)
+{
+    s->worker->stats.cancels++;
+    return cancel(s, wish);
+}
+
+void session_cancel_due(struct session *s)
+{
+    struct cancel_wish *wish = s->cancel_due;
+    s->cancel_due = NULL;
+    if (wish && !cancel(s, wish))
+        wish->ended(wish);
 }

@@ -31,12 +31,12 @@
     3 /* servers that a segment may lose before it has been sent to one that answers */
 #define REPLIES_MAX 1024
 #define GUARD_HELD_MAX 8192
+#define TAKEN_NAME_MAX 63 /* PostgreSQL cuts longer ones */
 #define HELD_FOR_LONG_MAX \
     (BUF_HELD_MAX / 2) /* heap bytes of a worker over which no long message is waited for */
 #define HALF_CLOSE_LOOK_MS \
-    100 /* how often it is looked whether somebody waits for such a client's server */
-#define HALF_CLOSE_GRACE_MS \
-    5000 /* a client that stopped sending still gets its answers for so long */
+    100 /* when a client that stopped sending is looked for again; then after twice as long, and so on */
+#define HALF_CLOSE_LOOK_MAX_MS 60000
 
 enum session_state {
     SESSION_STARTUP,
@@ -50,11 +50,12 @@ enum session_state {
 enum reply {
     REPLY_PARSE,        /* '1', forwarded; the statement change behind it becomes true */
     REPLY_PARSE_INJECT, /* '1', ours: swallowed */
-    REPLY_PARSE_FAKE,   /* nothing comes; say ParseComplete */
     REPLY_BIND,
     REPLY_DESCRIBE,
     REPLY_DESCRIBE_TOLD, /* the same, whose answer tells the client what the statement's rows are */
-    REPLY_DESCRIBE_INJECT, /* ... ours: swallowed */
+    REPLY_DESCRIBE_TYPES,  /* ... of which the client gets the parameters only */
+    REPLY_DESCRIBE_LEARN,  /* ... ours: swallowed; what the rows were when the client parsed it */
+    REPLY_DESCRIBE_INJECT, /* ... ours: swallowed; a Bind waits for it */
     REPLY_EXECUTE,
     REPLY_CLOSE,
     REPLY_CLOSE_INJECT, /* '3', ours: swallowed */
@@ -63,15 +64,16 @@ enum reply {
     REPLY_REFUSED,      /* an error, ours: the poison for what must not run on a replica */
     REPLY_STALE,        /* an error, ours: the poison for rows that the client would read wrongly */
     REPLY_SETTING,      /* an error, ours: the poison for a setting of ours that fails */
-    REPLY_SYNC,         /* 'Z' */
-    REPLY_SYNC_INJECT, /* 'Z', ours: swallowed; it ends the client's query if what it followed failed */
+    /* From here on ReadyForQuery comes. */
+    REPLY_SYNC,        /* 'Z' */
+    REPLY_SYNC_INJECT, /* 'Z', ours: swallowed */
     REPLY_QUERY,       /* ... 'Z' */
     REPLY_RESTORE,     /* the same, of which only the first statement is the client's */
     REPLY_FUNCTION     /* 'V' 'Z' */
 };
 
-/* A statement is put on the server for a query that waits. */
-enum bringing { BRING_NONE, BRING_WAITS, BRING_FAILED };
+/* Statements are put on the server for a query that waits. */
+enum bringing { BRING_NONE, BRING_WAITS };
 
 struct reply_ring {
     uint8_t *p; /* enum reply */
@@ -88,13 +90,13 @@ struct pending {
     bool for_client;   /* the client's names change */
     bool unnamed_slot; /* the server's unnamed statement changes */
     bool closes;       /* ... the one that is named: stmt goes from the server */
-    bool tells;        /* REPLY_DESCRIBE_TOLD: the client learns shape */
-    bool portal;       /* ... of the unnamed portal, which stmt is bound to */
+    bool was_there;    /* ... and was in the server's set */
+    bool tells;        /* REPLY_DESCRIBE_TOLD, _LEARN: the client reads rows by shape */
     struct stmt_shape shape;
     uint8_t name[];
 };
 
-/* What the rows of a statement are is looked at before a Bind, see statement_shape(). */
+/* What the rows of a statement are is looked at before a Bind or Describe, see statement_shape(). */
 enum shape_look {
     SHAPE_IDLE,
     SHAPE_ASKED,   /* the server is being asked: the Bind waits */
@@ -128,6 +130,8 @@ struct tx {
     bool reads : 1;        /* ... only proven reads and an end of the transaction, BEGIN apart */
     bool leaves_state : 1; /* ... something that moving would lose */
     bool begin_due : 1;    /* our BEGIN goes ahead of the next message */
+    bool portal : 1; /* ... and leaves one, as the client's own, by the extended protocol, did */
+    bool begin_keeps : 1;  /* that BEGIN is under way */
     bool begin_failed : 1; /* up to ReadyForQuery */
     bool optimistic : 1;   /* on a replica for its reads only */
     bool stuck : 1;        /* it has left state behind: it cannot move */
@@ -169,10 +173,13 @@ struct state_of {
     bool sees_no_data : 1; /* what runs only sets: the client is shown nothing by it */
     bool sole : 1;         /* nothing but the SET of text runs */
     bool ran : 1, failed : 1;
-    bool rereads : 1; /* a statement that is unanswered may change how SQL is read */
-    uint64_t env[2];  /* the session, and how often that may have changed */
+    bool rereads : 1;              /* a statement that is unanswered may change how SQL is read */
+    bool doubt : 1;                /* the question has failed, and nothing has run since */
+    struct custom_settings custom; /* names in what was sent since it was asked last */
+    uint64_t env[2];               /* the session, and how often that may have changed */
 };
 
+struct query_names;
 struct auth; /* while logging in */
 struct settings;
 
@@ -195,8 +202,12 @@ struct session {
     struct stmt_names names;
     struct stmt *unnamed;
     struct stmt_shape unnamed_told;
-    struct stmt *bound; /* in the unnamed portal: the client has not been told what its rows are */
     struct stmt_shape shape; /* SHAPE_ANSWERED */
+    struct stmt *bound_sql;  /* a DEALLOCATE or PREPARE, in the portal of this name */
+    uint8_t bound_portal[TAKEN_NAME_MAX];
+    uint8_t taken[TAKEN_NAME_MAX]; /* a name that is closed behind the next Sync */
+    uint8_t bound_portal_n, taken_n;
+    struct query_names *query_names; /* in the Query that runs; NULL: none */
     struct pending *pending, *pending_last;
     struct pending *guarded,
         *guarded_last; /* guard: answered, and dropped again if it runs elsewhere */
@@ -213,9 +224,10 @@ struct session {
     uint64_t asked_lsn;       /* of tokens: holds with every consistency; 0: none */
     uint32_t asked_timeline;
     uint32_t floor_moved_epoch; /* the cluster's view of that time */
-    uint64_t primary_until;  /* its newest sample when it was used last, but for reads; 0: never */
-    uint64_t half_closed_ms; /* when the client stopped sending; 0: it has not */
-    uint64_t since_ms, began_ms; /* see struct client_doing */
+    uint64_t primary_until; /* its newest sample when it was used last, but for reads; 0: never */
+    uint64_t since_ms, began_ms;    /* see struct client_doing */
+    struct cancel_wish *cancel_due; /* to be done when what it is to end has been sent */
+    uint32_t half_closed_ms; /* the client stopped sending: when it is looked for again; else 0 */
     uint64_t serial;
     uint64_t asked_ns; /* when the segment was routed */
     struct tx tx;
@@ -235,23 +247,25 @@ struct session {
     uint32_t pid;
     uint8_t key[PUT_CLIENT_KEY_MAX];
     uint8_t key_n;
-    uint8_t state;       /* enum session_state */
-    uint8_t tx_status;   /* of the last ReadyForQuery */
-    uint8_t tries;       /* servers that were lost before a segment of ours was answered */
-    uint8_t reason;      /* enum route_reason of the lease */
-    uint8_t consistency; /* pgweir.consistency: 1 + enum conf_consistency; 0: as configured */
-    uint8_t floor_wait;  /* enum floor_wait */
-    uint8_t hint;        /* enum hint_route of the segment */
-    uint8_t policy;      /* enum route_policy of the database and the user */
-    uint8_t shape_look;  /* enum shape_look */
-    bool counted : 1;    /* in fleet->client_n */
+    uint8_t state;        /* enum session_state */
+    uint8_t tx_status;    /* of the last ReadyForQuery */
+    uint8_t tries;        /* servers that were lost before a segment of ours was answered */
+    uint8_t reason;       /* enum route_reason of the lease */
+    uint8_t consistency;  /* pgweir.consistency: 1 + enum conf_consistency; 0: as configured */
+    uint8_t floor_wait;   /* enum floor_wait */
+    uint8_t hint;         /* enum hint_route of the segment */
+    uint8_t policy;       /* enum route_policy of the database and the user */
+    uint8_t shape_look;   /* enum shape_look */
+    bool unnamed_new : 1; /* parsed in this segment, and nothing asked or executed since */
+    bool counted : 1;     /* in fleet->client_n */
     bool console : 1;
     bool admin : 1;
     bool session_pooling : 1;
     bool statement_pooling : 1;
-    uint8_t bringing : 2;  /* enum bringing */
+    uint8_t bringing : 1;  /* enum bringing */
     bool over_connect : 1; /* its settings are put over those of connect_query, if there is one */
     bool replication : 1;  /* its bytes pass unread, see replication.c */
+    bool sender_rests : 1; /* ... the last of them was ReadyForQuery */
     bool stream_drop : 1;  /* the streamed message goes nowhere */
     bool server_drop : 1;  /* the streamed server message goes nowhere */
     bool guard : 1;        /* nothing of the answer has left us */
@@ -272,6 +286,7 @@ struct session {
         sync_ignored : 1; /* a Sync went to a server that reads COPY data: nothing answers it ... */
     bool copy_flushed : 1; /* a Flush of ours went out: what follows depends on the answers */
     bool ddl_ran : 1;      /* the catalog may have changed; stale when the answer comes */
+    bool ddl_seen : 1;     /* ... by DDL */
     bool alters : 1;       /* ... and tables: servers get their statements anew */
     bool copy_asked : 1;   /* ... unless the COPY had failed before: the server is being asked */
     bool copy_due : 1;     /* ... not yet: in the middle of a message */
@@ -286,8 +301,9 @@ struct session {
     bool odd_strings : 1;  /* standard_conforming_strings is off */
     bool odd_encoding : 1; /* trail bytes of the client's encoding can be ASCII */
     bool own_read : 1;     /* a read that no budget holds back, see lease.c */
-    bool floor_ignored : 1; /* the segment's read may be older than what the client has seen */
-    bool leaving : 1;       /* the process drains, and its turn has come */
+    bool token_cancelled : 1; /* the client cancelled while a token was waited for */
+    bool floor_ignored : 1;   /* the segment's read may be older than what the client has seen */
+    bool leaving : 1;         /* the process drains, and its turn has come */
     bool
         shed_along : 1; /* what was here when the segment began to wait that is shed now goes with it */
     uint8_t shed_why : 3; /* ... for this reason: enum shed_reason */
@@ -312,8 +328,14 @@ void session_cluster_changed(struct session *s, struct cluster *cluster);
 struct cancel_wish;
 /* False: there is nothing to wait for, wish->ended() will not be called. */
 bool session_cancel(struct session *s, struct cancel_wish *wish);
+/* What was in the way of a cancel is over. */
+void session_cancel_due(struct session *s);
+/* Something that the client has asked is going to be answered without another byte of it. */
+bool session_owes(struct session *s);
+/* The client sends no more: it stays for what it is owed. */
+void session_ended(struct session *s);
 
-/* ---- drain.c ---- */
+/* ---- shutdown.c ---- */
 /* It is told to leave when its turn comes ... */
 void session_take_turn(struct session *s);
 /* ... now, or at the end of its transaction. */
@@ -367,7 +389,7 @@ void tx_attached(struct session *s);
 void tx_begin_ahead(struct session *s);
 bool tx_begin_answered(struct session *s, uint8_t type);
 void tx_begin_fails(struct session *s);
-void tx_idles(struct session *s);       /* the client has been told ReadyForQuery */
+void tx_idles(struct session *s);       /* the client may do as it likes: its idle timeouts begin */
 void tx_ready(struct session *s);       /* ReadyForQuery came */
 void tx_after_ready(struct session *s); /* ... and its server was given back, if it was */
 void tx_refused(struct session *s);     /* no server: before the client's ReadyForQuery */
@@ -395,13 +417,17 @@ void state_reported(struct session *s);           /* ParameterStatus came */
 /* ReadyForQuery: all that ran was a statement that only sets. */
 bool state_saw_no_data(struct session *s);
 void state_error(struct session *s);                 /* ErrorResponse */
+void state_answered(struct session *s);              /* ReadyForQuery, and nothing is under way */
 void state_tag(struct session *s, struct slice tag); /* CommandComplete */
 /* The transaction has ended, and all is answered: the server has to be asked what is left. True: it has been. */
 bool state_asks(struct session *s);
-enum look_rc { LOOK_MORE, LOOK_PASS, LOOK_ENDED, LOOK_STOP };
-/* Its answer. PASS: for the client; STOP: not an answer to that question. */
+enum look_rc { LOOK_MORE, LOOK_NOTIFICATION, LOOK_ENDED, LOOK_STOP };
+/* Its answer. NOTIFICATION: of another matter; STOP: not an answer to that question. */
 enum look_rc state_look_message(struct session *s, uint8_t type, struct slice body);
 void state_looked(struct session *s);
+/* What the segment that was collected does, or is told, depends on what the server's session has done before: whether
+ * there is a temporary schema yet, whether PL/pgSQL has been loaded. */
+bool state_wants_new_server(struct session *s);
 bool state_keeps_server(const struct session *s);
 bool state_is_soiled(const struct session *s); /* no reset query cleans that server */
 void state_discard(struct session *s);         /* DISCARD ALL, and no server is held */
@@ -443,9 +469,11 @@ extern const char client_refusal_message[], client_refusal_hint[];
 /* ---- answers.c ---- */
 /* The collected segment needs no server: it has been answered. */
 bool answers_segment(struct session *s, const struct collecting *c);
+/* It would, but waits for one, and need not. */
+bool answers_while_waiting(struct session *s, const struct collecting *c);
 
 /* ---- statement*.c ---- */
-void statement_parse(struct session *s, const uint8_t *p, size_t n);
+void statement_parse(struct session *s, size_t n); /* the input begins with it */
 /* One that is too long to be shared, of which `have` bytes are here. */
 void statement_parse_long(struct session *s, const uint8_t *p, size_t have, size_t total);
 /* It names a statement whose Parse, in an earlier segment, has not been answered yet. */
@@ -453,9 +481,11 @@ bool statement_is_unsettled(const struct session *s, uint8_t type, const uint8_t
 void statement_bind(struct session *s, const uint8_t *p, size_t have, size_t total);
 void statement_describe(struct session *s, const uint8_t *p, size_t n);
 enum shape_rc { SHAPE_FITS, SHAPE_WAIT, SHAPE_CHANGED };
-/* A Bind, of which `have` bytes are here: the client reads the rows by what it was told of them, maybe by another
+/* A Bind or Describe, of which `have` bytes are here: the client reads the rows by what it was told of them, maybe by another
  * server and before the table was altered. WAIT: this server has been asked; call again. */
-enum shape_rc statement_shape(struct session *s, const uint8_t *p, size_t have);
+enum shape_rc statement_shape(struct session *s, uint8_t type, const uint8_t *p, size_t have);
+/* CHANGED: what PostgreSQL says in place of the answer. n: bytes of the message. */
+void statement_stale(struct session *s, uint8_t type, const uint8_t *p, size_t n);
 /* The answer to a Describe that is expected. */
 void statement_described_types(struct session *s, struct slice body);
 void statement_described(struct session *s, uint8_t type, struct slice body);
@@ -469,18 +499,23 @@ struct slice statement_text(const struct session *s, struct slice name); /* SLIC
 bool statement_adopt(struct session *s, const uint8_t *p, size_t n, bool adopt);
 /* An error in whose text the server's name of a statement stands: told with the client's. False: it is none. */
 bool statement_tell_error(struct session *s, struct slice body, struct slice message);
-/* SQL that deallocates one of the client's statements, or tries to one of ours: the server got another query in its
- * place. */
-bool statement_deallocates(struct session *s, struct slice sql);
-/* The statement of the protocol that this query EXECUTEs, borrowed; or NULL. */
-struct stmt *statement_executed(struct session *s, const struct sql_facts *facts, struct slice sql);
-/* It is on the server; else it is on its way there, and the query has to wait. */
-bool statement_bring(struct session *s, struct stmt *stmt);
-/* The query, with the server's name of what it EXECUTEs. */
-void statement_send_execute(struct session *s, struct slice sql, const struct stmt *stmt);
-/* A query that PREPAREs under a name that the protocol has taken: around it, PostgreSQL has to know that. */
-bool statement_prepares_taken(struct session *s, const struct sql_facts *facts, struct slice sql);
-void statement_behind_taken(struct session *s, struct slice sql);
+/* An Execute is about to be sent. True: and then the other. */
+bool statement_execute(struct session *s, struct slice body);
+void statement_behind_execute(struct session *s);
+void statement_before_sync(struct session *s);
+void statement_behind_sync(struct session *s); /* a Sync was sent */
+/* A Query that EXECUTEs, PREPAREs or DEALLOCATEs names of the protocol, or shows them. WAIT: they are on their way to
+ * the server; call again. Then _ahead() and _behind() put around it what it needs. */
+enum step statement_query(struct session *s, const struct sql_facts *facts, struct slice sql);
+void statement_query_ahead(struct session *s);
+void statement_query_behind(struct session *s);
+/* The next of the statements that it runs, borrowed; *i: 0 for the first. NULL: no more. */
+struct stmt *statement_query_runs(const struct session *s, unsigned *i);
+void statement_query_failed(
+    struct session *s); /* one of its names could not be brought: an error came */
+void statement_query_tag(struct session *s); /* CommandComplete */
+void statement_query_error(struct session *s, struct slice sqlstate);
+void statement_query_drop(struct session *s);
 /* The statement that is known by this name, borrowed; or NULL. */
 struct stmt *statement_find(const struct session *s, struct slice name);
 /* A Bind that fails at the server: its error is the place of ours. */
@@ -562,8 +597,14 @@ bool floors_raise_token(struct session *s, struct slice token);
 void floors_waits_for(struct session *s, struct slice sql);
 /* What the client has seen, as a token. WAIT: not known yet; session_run() is called again when it is, or
  * when probe_timeout has passed: then LATE. */
-enum floors_token { FLOORS_TOKEN_READY, FLOORS_TOKEN_WAIT, FLOORS_TOKEN_LATE };
+enum floors_token {
+    FLOORS_TOKEN_READY,
+    FLOORS_TOKEN_WAIT,
+    FLOORS_TOKEN_LATE,
+    FLOORS_TOKEN_CANCELLED
+};
 enum floors_token floors_token(struct session *s, char text[FLOOR_TOKEN_BYTES]);
+void floors_cancel_token(struct session *s); /* that wait is over */
 
 /* ---- explain.c ---- */
 /* The segment that was collected goes there. */
@@ -594,6 +635,7 @@ void catalogs_answered(struct session *s, bool ends);
 
 /* ---- reply.c ---- */
 void reply_push(struct session *s, enum reply reply);
+bool reply_will_be_ready(const struct session *s);              /* a ReadyForQuery is expected */
 void reply_say(struct session *s, const void *bytes, size_t n); /* now, to the client */
 void reply_input(struct session *s);
 void reply_say_fakes(struct session *s); /* what we have to say ourselves, when it is its turn */

@@ -409,6 +409,9 @@ static enum ran show_token(struct session *s, struct put *o, struct failure *f)
         return RAN;
     case FLOORS_TOKEN_WAIT:
         return RAN_WAITS;
+    case FLOORS_TOKEN_CANCELLED:
+        failure_is(f, "57014", "canceling statement due to user request");
+        return RAN_FAILED;
     case FLOORS_TOKEN_LATE:
         break;
     }

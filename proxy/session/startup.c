@@ -340,5 +340,6 @@ void startup_greet(struct session *s)
     deadline_ready(s);
     if (s->worker->stage == WORKER_DRAINS)
         session_take_turn(s);
+    tx_idles(s);
     conn_in_again(s->conn);
 }

@@ -20,7 +20,9 @@
 #include <stdlib.h>
 #include <strings.h>
 
-#define LOOK_SQL_MAX (128U << 10)
+#define LOOK_SQL_MAX (256U << 10)
+/* RESET leaves custom settings empty; more of those than this are not kept. */
+#define EMPTY_KEPT_MAX (LABEL_ENTRIES_MAX / 2)
 
 /* ---- which statements ---- */
 
@@ -50,6 +52,7 @@ static const struct effect effects[] = {
     {SQL_F_HIDING, 0, LEFT_ASKABLE, 0},
 };
 
+#define SOILS (LEFT_SEED | LEFT_OTHER) /* such a server is for nobody else */
 #define LEAVES_OR_TAKES                                                                         \
     (SQL_F_SET | SQL_F_SET_FUNCTION | SQL_F_PREPARE | SQL_F_DEALLOCATE | SQL_F_DEALLOCATE_ALL | \
      SQL_F_CURSOR | SQL_F_LISTEN | SQL_F_ADVISORY | SQL_F_TEMP | SQL_F_DDL | SQL_F_DISCARD |    \
@@ -220,6 +223,13 @@ static void note_reading(struct session *s, const struct sql_facts *facts, struc
     st->env[1]++;
 }
 
+/* It may run defaults, triggers and the like that no catalog knows yet. */
+static bool is_behind_ddl(const struct session *s, const struct sql_facts *facts)
+{
+    bool with_others = facts->statements > 1 && facts->flags & SQL_F_DDL;
+    return with_others || (s->ddl_seen && !(facts->flags & (SQL_F_DDL | SQL_F_COMMIT)));
+}
+
 void state_saw(struct session *s, const struct sql_facts *facts, struct slice text,
                struct slice values)
 {
@@ -228,20 +238,25 @@ void state_saw(struct session *s, const struct sql_facts *facts, struct slice te
     if (!s->session_pooling)
         note_reading(s, facts, text, values);
     st->sees_no_data = sees_no_data(s, facts, text);
-    if (s->session_pooling || (!(flags & LEAVES_OR_TAKES) && !st->sole))
+    if (s->session_pooling) {
+        st->left |= stays(flags) & SOILS; /* what server_reset_query does not take away */
+        return;
+    }
+    bool unknown = is_behind_ddl(s, facts);
+    if (!(flags & LEAVES_OR_TAKES) && !st->sole && !unknown)
         return;
     if (is_step(s, facts))
         keep_text(st, text);
     else
         st->sole = false;
     st->failed = st->ran = false;
-    st->touched |= touches(s, flags);
+    st->touched |= unknown ? LEFT_ASKABLE : touches(s, flags);
     st->fingerprint = facts->fingerprint;
     if (flags & SQL_F_PREPARE)
         st->prepared |= prepared_touches(s, text);
     if (flags & (SQL_F_SET | SQL_F_SET_FUNCTION | SQL_F_BODY | SQL_F_HIDING) &&
-        !(custom_settings_of_bodies(s) && custom_settings_read(&s->set->custom_settings, text) &&
-          custom_settings_read(&s->set->custom_settings, values)))
+        !(custom_settings_of_bodies(s) && custom_settings_read(&st->custom, text) &&
+          custom_settings_read(&st->custom, values)))
         pin(s, LEFT_OTHER, facts->fingerprint);
     pin(s, stays(flags), facts->fingerprint);
 }
@@ -284,6 +299,33 @@ void state_pin(struct session *s, uint16_t left)
     pin(s, left, 0);
 }
 
+/* Any name goes with that prefix, until the library is there and knows them all. */
+static bool is_strange_to_plpgsql(const char *name)
+{
+    static const char prefix[] = "plpgsql.";
+    static const char *const known[] = {"check_asserts", "extra_errors", "extra_warnings",
+                                        "print_strict_params", "variable_conflict"};
+    if (strncmp(name, prefix, sizeof prefix - 1) != 0)
+        return false;
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+        if (strcmp(name + sizeof prefix - 1, known[i]) == 0)
+            return false;
+    return true;
+}
+
+bool state_wants_new_server(struct session *s)
+{
+    struct reset set;
+    if (s->state != SESSION_READY || s->session_pooling)
+        return false;
+    if (s->label->temp_first)
+        return true;
+    if (s->segment.class != SQL_SESSION_STATE || s->segment.statements != 1)
+        return false;
+    reset_read(client_segment_text(s), !s->odd_strings, &set);
+    return is_strange_to_plpgsql(set.name);
+}
+
 /* ---- what comes back ---- */
 
 bool state_saw_no_data(struct session *s)
@@ -303,6 +345,11 @@ void state_reported(struct session *s)
 void state_error(struct session *s)
 {
     s->state_of.failed = true;
+}
+
+void state_answered(struct session *s)
+{
+    s->state_of.rereads = s->state_of.doubt = false;
 }
 
 static void take_label(struct session *s, struct label *actual)
@@ -328,7 +375,7 @@ void state_tag(struct session *s, struct slice tag)
     /* Whatever runs in one transaction with it has run before it: PostgreSQL takes it alone only. */
     take_label(s, s->set->base);
     st->touched = st->prepared = 0;
-    st->left &= LEFT_SEED | LEFT_OTHER;
+    st->left &= SOILS;
 }
 
 /* A lone SET, answered. True: what it did is known. */
@@ -379,18 +426,28 @@ static void ask(struct put *o, const char *sql)
     put_bytes(o, slice_of(sql));
 }
 
-static void ask_settings(struct put *o, const struct custom_settings *custom)
+static void ask_custom(struct put *o, const struct custom_settings *custom)
 {
-    ask(o, "SELECT 's',name,setting FROM pg_catalog.pg_settings WHERE source='session'");
-    ask(o, "SELECT 's','role',pg_catalog.current_setting('role')");
-    ask(o, "SELECT 's','session_authorization',session_user::pg_catalog.text");
-    for (const char *at = custom->text; at < custom->text + custom->bytes; at += strlen(at) + 1) {
+    for (const char *at = NULL; (at = custom_settings_next(custom, at));) {
         ask(o, "SELECT 's',");
         label_put_literal(o, at);
         put_bytes(o, slice_of(",pg_catalog.current_setting("));
         label_put_literal(o, at);
         put_bytes(o, slice_of(",true)"));
     }
+}
+
+/* Custom ones: of the client's SQL, of what it came with, and of functions. */
+static void ask_settings(struct session *s, struct put *o)
+{
+    struct state_of *st = &s->state_of;
+    ask(o, "SELECT 's'," LABEL_SQL_SETTINGS);
+    ask(o, "SELECT 's','role',pg_catalog.current_setting('role')");
+    ask(o, "SELECT 's','session_authorization',session_user::pg_catalog.text");
+    if (!custom_settings_of_label(&st->custom, s->server->label))
+        pin(s, LEFT_OTHER, st->fingerprint);
+    ask_custom(o, &st->custom);
+    ask_custom(o, &s->set->custom_settings);
 }
 
 static const struct {
@@ -420,11 +477,11 @@ static void look(struct session *s)
     l->asked = st->touched;
     put_bytes(&sql, slice_of(LABEL_SQL_FIRST "SELECT NULL,NULL,NULL WHERE false"));
     if (l->asked & LEFT_SETTINGS)
-        ask_settings(&sql, &s->set->custom_settings);
+        ask_settings(s, &sql);
     for (size_t i = 0; i < sizeof questions / sizeof *questions; i++)
         if (l->asked & questions[i].left)
             ask(&sql, questions[i].sql);
-    CHECK(!sql.full); /* CUSTOM_SETTINGS_MAX names of CUSTOM_NAME_MAX bytes, twice */
+    CHECK(!sql.full); /* two times CUSTOM_SETTINGS_MAX names of CUSTOM_NAME_MAX bytes, each twice */
     struct put o = put_into(conn_out_reserve(s->server->conn, sql.n + 16), sql.n + 16);
     put_query(&o, put_slice(&sql));
     CHECK(!o.full);
@@ -455,6 +512,8 @@ static void take_setting(const struct session *s, struct look *l, struct slice n
                     ? slice_is(value, "none")
                     : slice_is(name, "session_authorization") && slice_is(value, s->set->user);
     if (none)
+        return;
+    if (value.n == 0 && memchr(name.p, '.', name.n) && l->draft.n >= EMPTY_KEPT_MAX)
         return;
     name = keep(l, name);
     value = keep(l, value);
@@ -494,7 +553,7 @@ enum look_rc state_look_message(struct session *s, uint8_t type, struct slice bo
     case 'T':
         return LOOK_MORE;
     case 'A':
-        return LOOK_PASS;
+        return LOOK_NOTIFICATION;
     case 'Z':
         return body.n == 1 && *body.p == 'I' ? LOOK_ENDED : LOOK_STOP;
     default:
@@ -511,6 +570,7 @@ static void settle_settings(struct session *s, struct look *l)
         return;
     }
     st->left &= (uint16_t)~LEFT_SETTINGS;
+    custom_settings_free(&st->custom);
     if (st->sole)
         label_steps_add(&s->set->label_steps, s->server->label, actual,
                         (struct slice){st->text, st->text_n});
@@ -524,6 +584,7 @@ void state_looked(struct session *s)
     struct look *l = st->look;
     st->look = NULL;
     server_chore_end(s->server);
+    st->doubt = l->failed;
     if (l->failed) { /* asked again after the next transaction */
         LOG(LOG_WARN, "session.look_failed", LF_U("client", s->serial));
     } else {
@@ -546,8 +607,10 @@ bool state_asks(struct session *s)
     if (st->touched && step(s)) {
         st->touched = 0;
         st->sole = false;
+        custom_settings_free(&st->custom);
     }
-    if (!st->touched || s->unnamed_kept) /* whose text only the server has: a query would end it */
+    if (!st->touched || st->doubt ||
+        s->unnamed_kept) /* whose text only the server has: a query would end it */
         return false;
     look(s);
     return true;
@@ -560,7 +623,7 @@ bool state_keeps_server(const struct session *s)
 
 bool state_is_soiled(const struct session *s)
 {
-    return (s->state_of.left & (LEFT_SEED | LEFT_OTHER)) != 0;
+    return (s->state_of.left & SOILS) != 0;
 }
 
 /* ---- the way SQL is read meanwhile ---- */
@@ -581,7 +644,8 @@ void state_lost(struct session *s)
     free(st->look);
     st->look = NULL;
     st->touched = st->left = st->prepared = 0;
-    st->sole = st->restored = st->rereads = false;
+    st->sole = st->restored = st->rereads = st->doubt = false;
+    custom_settings_free(&st->custom);
 }
 
 void state_free(struct session *s)

@@ -11,6 +11,17 @@ static void parse_unnamed(struct session *s, struct stmt *stmt, size_t n)
 {
     statement_expect(s, REPLY_PARSE, SLICE_NONE, stmt, FOR_CLIENT | UNNAMED_SLOT);
     client_forward(s, n);
+    s->unnamed_new = stmt->is_query && s->tx_status != 'E' && !s->session_pooling;
+}
+
+/* It outlives its segment, and has not been asked about: what its rows are by now. Once something has been executed
+ * that could fail, and undo it. */
+void statement_before_sync(struct session *s)
+{
+    struct stmt *stmt = statement_find(s, SLICE_NONE);
+    if (s->unnamed_new && stmt && !s->skipping && statement_server_unnamed(s) == stmt)
+        statement_learn(s, SLICE_NONE, SLICE_NONE, stmt);
+    s->unnamed_new = false;
 }
 
 /* The client's Parse, by the server's name. */
@@ -34,34 +45,68 @@ static void parse_duplicate(struct session *s, struct slice name, size_t total)
     forward_parse(s, name, slice_of(TAKEN), total);
 }
 
-static void parse_named(struct session *s, struct slice name, struct stmt *stmt, size_t n)
+static bool is_ascii(struct slice name)
+{
+    for (size_t i = 0; i < name.n; i++)
+        if (name.p[i] >= 0x80)
+            return false;
+    return true;
+}
+
+/* Behind the Parse of so many bytes comes a Describe of the same name. The input may move by this. */
+static bool asks_next(struct session *s, size_t n)
+{
+    struct message m;
+    struct slice name, asked;
+    if (client_look(s, n, &m) != FOUND_MESSAGE || m.type != 'D')
+        return false;
+    struct slice parse = {m.p - n + FRAME_HEAD_BYTES, n - FRAME_HEAD_BYTES};
+    struct slice body = {m.p + FRAME_HEAD_BYTES, m.bytes - FRAME_HEAD_BYTES};
+    if (body.n < 2 || *body.p != 'S')
+        return false;
+    body = slice_skip(body, 1);
+    return take_cstr(&parse, &name) && take_cstr(&body, &asked) && slice_equals(asked, name);
+}
+
+static void parse_named(struct session *s, struct slice name, struct stmt *stmt, size_t n,
+                        bool asked)
 {
     char buf[STMT_NAME_MAX];
     bool prepared = ((s->state_of.left | s->state_of.touched) & LEFT_PREPARED) != 0;
     if (prepared && s->tx_status != 'E' && name.n <= DEALLOCATE_NAME_MAX) {
         statement_take_name(s, name); /* which SQL's PREPARE may have taken */
-        statement_send_close(s, name);
-        statement_expect(s, REPLY_CLOSE_INJECT, SLICE_NONE, NULL, 0);
+        statement_close_name(s, name);
     }
-    statement_drop_stale(s, stmt);
-    /* In a failed transaction the real Parse must go, so that its error comes where it belongs. */
-    if (s->tx_status != 'E' && statement_on_server(s, stmt)) {
-        statement_expect(s, REPLY_PARSE_FAKE, name, stmt, FOR_CLIENT);
-        client_drop(s, n);
-        reply_say_fakes(s);
-        return;
-    }
-    if (statement_on_server(
-            s, stmt)) /* has the transaction ended after all, it must not be called a duplicate */
+    if (!prepared && name.n <= DEALLOCATE_NAME_MAX &&
+        !is_ascii(name)) /* PostgreSQL refuses some, in its own words */
+        statement_close_name(s, name);
+    bool learns = s->tx_status != 'E' && stmt->is_query && !s->session_pooling && !asked;
+    if (statement_on_server(s, stmt)) /* what PostgreSQL says of it, it says now */
         statement_close_on_server(s, stmt);
     else
         statement_make_room(s);
     statement_expect(s, REPLY_PARSE, name, stmt, FOR_CLIENT | ON_SERVER);
     forward_parse(s, name, stmt_name(stmt, buf), n);
+    if (learns)
+        statement_learn(s, name, stmt_name(stmt, buf), stmt);
 }
 
-void statement_parse(struct session *s, const uint8_t *p, size_t n)
+/* Names live on one server: that of the session, or, when rewriting is off, the one that got them. */
+static bool names_stay(const struct session *s)
 {
+    return s->session_pooling || s->worker->hub.snapshot->conf->max_prepared_statements == 0;
+}
+
+static void keep_server(struct session *s)
+{
+    if (!s->session_pooling) /* which does so anyway */
+        state_pin(s, LEFT_STATEMENT);
+}
+
+void statement_parse(struct session *s, size_t n)
+{
+    bool asked = asks_next(s, n);
+    const uint8_t *p = conn_in_contiguous(s->conn, n);
     struct slice body = {p + FRAME_HEAD_BYTES, n - FRAME_HEAD_BYTES}, name, text;
     if (!take_cstr(&body, &name) || !take_cstr(&body, &text) || body.n < 2 ||
         body.n !=
@@ -70,14 +115,14 @@ void statement_parse(struct session *s, const uint8_t *p, size_t n)
         client_forward(s, n);
         return;
     }
-    uint32_t most = s->worker->hub.snapshot->conf->max_prepared_statements;
-    if (name.n > 0 && most == 0 && s->on_replica) { /* it would keep the client there for ever */
+    bool as_it_is = names_stay(s);
+    if (name.n > 0 && as_it_is && s->on_replica) { /* it would keep the client there for ever */
         statement_send_poison(s, REPLY_REFUSED, name);
         client_drop(s, n);
         return;
     }
-    if (name.n > 0 && most == 0) { /* rewriting is off: the name lives on one server */
-        state_pin(s, LEFT_STATEMENT);
+    if (name.n > 0 && as_it_is) {
+        keep_server(s);
         statement_expect(s, REPLY_PARSE, SLICE_NONE, NULL, 0);
         client_forward(s, n);
         return;
@@ -93,7 +138,7 @@ void statement_parse(struct session *s, const uint8_t *p, size_t n)
     } else if (statement_find(s, name)) {
         parse_duplicate(s, name, n);
     } else {
-        parse_named(s, name, stmt, n);
+        parse_named(s, name, stmt, n, asked);
     }
     stmt_unref(stmt);
 }
@@ -111,7 +156,7 @@ void statement_parse_long(struct session *s, const uint8_t *p, size_t have, size
         client_stream(s, total, true);
         return;
     }
-    state_pin(s, LEFT_STATEMENT);
+    keep_server(s);
     statement_expect(s, REPLY_PARSE, SLICE_NONE, NULL, name.n == 0 ? UNNAMED_SLOT : 0);
     if (name.n == 0) {
         statement_forget_unnamed(s);
@@ -157,26 +202,6 @@ bool statement_adopt(struct session *s, const uint8_t *p, size_t n, bool adopt)
 
 /* ---- Bind, Describe, Close ---- */
 
-/* Who binds named statements without having asked for their rows learns of them from the portal, the first time. */
-static void note_bound(struct session *s, struct slice portal, struct slice name)
-{
-    bool learns = portal.n == 0 && name.n > 0 && !s->session_pooling &&
-                  !stmt_names_told(&s->names, name).rows;
-    if (learns || s->bound)
-        statement_set_bound(s, learns ? statement_find(s, name) : NULL);
-}
-
-static void describe_portal(struct session *s, struct slice body, size_t n)
-{
-    bool unnamed = body.n == 2 && body.p[0] == 'P' && body.p[1] == '\0';
-    if (unnamed && s->bound)
-        statement_expect(s, REPLY_DESCRIBE_TOLD, SLICE_NONE, s->bound, PORTAL);
-    else
-        reply_push(s, REPLY_DESCRIBE);
-    statement_set_bound(s, NULL);
-    client_forward(s, n);
-}
-
 /* In a failed transaction the server takes no Parse of a statement that it lacks. What its Bind would say of that, it
  * says of nothing with as many parameters. */
 static bool stands_in(struct session *s, struct slice name, const struct sql_facts *facts,
@@ -195,6 +220,19 @@ static bool stands_in(struct session *s, struct slice name, const struct sql_fac
         return false;
     statement_send_nothing(s, params);
     return true;
+}
+
+/* A name that is used for the first time is parsed now, and what its rows are is known from now on. */
+static struct slice bound_name(struct session *s, struct slice name, char buf[STMT_NAME_MAX])
+{
+    struct stmt *stmt = statement_find(s, name);
+    bool first = statement_is_first_use(s, name, stmt);
+    if (first && statement_on_server(s, stmt))
+        statement_close_on_server(s, stmt);
+    struct slice ours = statement_server_name(s, name, buf);
+    if (first)
+        statement_learn(s, name, ours, stmt);
+    return ours;
 }
 
 void statement_bind(struct session *s, const uint8_t *p, size_t have, size_t total)
@@ -227,10 +265,8 @@ void statement_bind(struct session *s, const uint8_t *p, size_t have, size_t tot
         s->writes = true;
     }
     bool fails = stands_in(s, name, facts, body);
-    struct slice ours = fails ? slice_of(TAKEN) : statement_server_name(s, name, buf);
-    note_bound(s, portal, name);
-    if (statement_find(s, name))
-        statement_bind_deallocate(s, statement_find(s, name));
+    struct slice ours = fails ? slice_of(TAKEN) : bound_name(s, name, buf);
+    statement_bind_sql(s, portal, statement_find(s, name));
     size_t names = portal.n + 1 + name.n + 1, new_names = portal.n + 1 + ours.n + 1;
     size_t body_bytes = total - FRAME_HEAD_BYTES - names + new_names;
     if (body_bytes > CLIENT_BODY_MAX) {
@@ -252,23 +288,13 @@ void statement_bind(struct session *s, const uint8_t *p, size_t have, size_t tot
     client_stream(s, total - FRAME_HEAD_BYTES - names, false);
 }
 
-/* The client parses: what it is told must be of now. What the server has may be from before somebody's DDL. */
-static bool is_first_look(struct session *s, struct slice name, const struct stmt *stmt)
-{
-    if (s->tx_status == 'E' || stmt_names_told(&s->names, name).rows)
-        return false;
-    for (const struct pending *p = s->pending; p; p = p->next)
-        if (p->on_server && p->stmt == stmt)
-            return false; /* just sent */
-    return stmt_set_has(&s->server->stmts, stmt);
-}
-
 void statement_describe(struct session *s, const uint8_t *p, size_t n)
 {
     char buf[STMT_NAME_MAX];
     struct slice body = {p + FRAME_HEAD_BYTES, n - FRAME_HEAD_BYTES}, name;
     if (body.n < 2 || body.p[0] != 'S') {
-        describe_portal(s, body, n);
+        reply_push(s, REPLY_DESCRIBE);
+        client_forward(s, n);
         return;
     }
     body = slice_skip(body, 1);
@@ -278,8 +304,10 @@ void statement_describe(struct session *s, const uint8_t *p, size_t n)
         return;
     }
     struct stmt *stmt = s->session_pooling ? NULL : statement_find(s, name);
-    if (stmt && name.n > 0 && is_first_look(s, name, stmt))
+    if (statement_is_first_use(s, name, stmt) && statement_on_server(s, stmt))
         statement_close_on_server(s, stmt);
+    if (name.n == 0)
+        s->unnamed_new = false;
     struct slice ours = statement_server_name(s, name, buf);
     if (stmt)
         statement_expect(s, REPLY_DESCRIBE_TOLD, name, stmt, 0);

@@ -16,7 +16,6 @@ static bool has_pending(enum reply reply)
     switch (reply) {
     case REPLY_PARSE:
     case REPLY_PARSE_INJECT:
-    case REPLY_PARSE_FAKE:
     case REPLY_CLOSE_INJECT:
     case REPLY_CLOSE_FAKE:
     case REPLY_DUPLICATE:
@@ -24,10 +23,12 @@ static bool has_pending(enum reply reply)
     case REPLY_STALE:
     case REPLY_SETTING:
     case REPLY_DESCRIBE_TOLD:
+    case REPLY_DESCRIBE_LEARN:
     case REPLY_DESCRIBE_INJECT:
         return true;
     case REPLY_BIND:
     case REPLY_DESCRIBE:
+    case REPLY_DESCRIBE_TYPES:
     case REPLY_EXECUTE:
     case REPLY_CLOSE:
     case REPLY_SYNC:
@@ -50,9 +51,10 @@ void statement_expect(struct session *s, enum reply reply, struct slice name, st
                           .on_server = (what & ON_SERVER) != 0,
                           .for_client = (what & FOR_CLIENT) != 0,
                           .unnamed_slot = (what & UNNAMED_SLOT) != 0,
-                          .portal = (what & PORTAL) != 0,
                           .closes = reply == REPLY_CLOSE_INJECT,
-                          .tells = reply == REPLY_DESCRIBE_TOLD,
+                          .was_there = reply == REPLY_CLOSE_INJECT && stmt &&
+                                       stmt_set_has(&s->server->stmts, stmt),
+                          .tells = reply == REPLY_DESCRIBE_TOLD || reply == REPLY_DESCRIBE_LEARN,
                           .segment = s->segment_serial};
     if (name.n)
         memcpy(p->name, name.p, name.n);
@@ -85,16 +87,12 @@ static struct pending *pop_guarded(struct session *s)
     return p;
 }
 
-void statement_set_bound(struct session *s, struct stmt *stmt)
-{
-    stmt_unref(s->bound);
-    s->bound = stmt ? stmt_ref(stmt) : NULL;
-}
-
 void statement_drop_pending(struct session *s)
 {
     s->shape_look = SHAPE_IDLE;
-    statement_set_bound(s, NULL);
+    s->unnamed_new = false;
+    statement_drop_bound_sql(s);
+    s->taken_n = 0;
     while (s->pending)
         free_pending(pop_pending(s));
     while (s->guarded)
@@ -129,8 +127,8 @@ void statement_dropped(struct session *s, enum reply reply)
     if (!has_pending(reply))
         return;
     struct pending *p = pop_pending(s);
-    if (p->on_server && p->stmt && reply == REPLY_CLOSE_INJECT) /* the server has skipped it */
-        stmt_set_add(&s->server->stmts, p->stmt);
+    if (p->was_there) /* the server has skipped its Close */
+        stmt_set_add_stale(&s->server->stmts, p->stmt);
     if (reply == REPLY_DESCRIBE_INJECT)
         s->shape_look = SHAPE_IDLE;
     free_pending(p);
@@ -157,9 +155,7 @@ void statement_set_name(struct session *s, struct slice name, struct stmt *stmt)
 static void tell(struct session *s, const struct pending *p)
 {
     struct slice name = pending_name(p);
-    if (p->portal)
-        stmt_names_tell_all(&s->names, p->stmt, p->shape);
-    else if (name.n > 0)
+    if (name.n > 0)
         stmt_names_tell(&s->names, name, p->shape);
     else if (s->unnamed == p->stmt)
         s->unnamed_told = p->shape;
@@ -197,7 +193,7 @@ void statement_complete(struct session *s, enum reply reply)
         prove(s, p->stmt);
     if (p->unnamed_slot)
         stmt_set_unnamed(&s->server->stmts, p->stmt);
-    if (reply == REPLY_DESCRIBE_TOLD || reply == REPLY_DESCRIBE_INJECT)
+    if (p->tells || reply == REPLY_DESCRIBE_INJECT)
         statement_note_shape(s, p);
     if (reply == REPLY_DESCRIBE_INJECT) {
         s->shape = p->shape;
@@ -270,12 +266,14 @@ static bool is_slot_unsettled(const struct session *s, const struct stmt *stmt, 
     return newest && newest->segment != s->segment_serial;
 }
 
-/* A Parse of the same text is on its way: if it fails, so does this one. */
-static bool is_text_unsettled(const struct session *s, struct slice text)
+/* SQL of this statement names another one, and what a name means hangs on the answer to an earlier segment. */
+static bool names_unsettled(const struct session *s, struct slice name)
 {
-    for (const struct pending *p = s->pending; p; p = p->next)
-        if (p->on_server && p->stmt && p->segment != s->segment_serial &&
-            slice_equals(stmt_text(p->stmt), text))
+    const struct stmt *stmt = statement_find(s, name);
+    if (!stmt || (stmt->facts.class != SQL_EXECUTE && stmt->facts.class != SQL_DEALLOCATE))
+        return false;
+    for (const struct pending *was = s->pending; was; was = was->next)
+        if (was->for_client && was->segment != s->segment_serial)
             return true;
     return false;
 }
@@ -294,14 +292,14 @@ bool statement_is_unsettled(const struct session *s, uint8_t type, const uint8_t
     }
     if ((type == 'B' && !take_cstr(&body, &name)) || !take_cstr(&body, &name))
         return false;
+    if (uses && names_unsettled(s, name))
+        return true;
     if (name.n == 0) /* else the slot could still hold another client's statement */
         return uses && is_slot_unsettled(s, NULL, true);
     for (const struct pending *was = s->pending; was; was = was->next)
         if (was->for_client && was->segment != s->segment_serial &&
             slice_equals(pending_name(was), name))
             return true;
-    if (type == 'P')
-        return take_cstr(&body, &name) && is_text_unsettled(s, name);
     const struct stmt *stmt = statement_find(s, name);
     return stmt && uses && is_slot_unsettled(s, stmt, false);
 }
@@ -334,7 +332,8 @@ static struct slice client_name(const struct session *s, struct slice ours)
     enum reply reply = s->replies.n > 0 ? (enum reply)s->replies.p[s->replies.head] : REPLY_SYNC;
     if (reply == REPLY_DUPLICATE)
         return pending_name(s->pending);
-    return reply == REPLY_BIND ? stmt_names_find(&s->names, ours) : SLICE_NONE;
+    return reply == REPLY_BIND || reply == REPLY_EXECUTE ? stmt_names_find(&s->names, ours)
+                                                         : SLICE_NONE;
 }
 
 bool statement_tell_error(struct session *s, struct slice body, struct slice message)

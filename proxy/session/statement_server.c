@@ -24,7 +24,7 @@ void statement_send_close(struct session *s, struct slice name)
     conn_out_copy(s->server->conn, o.p, o.n);
 }
 
-static void send_parse(struct session *s, struct slice name, const struct stmt *stmt)
+void statement_send_parse(struct session *s, struct slice name, const struct stmt *stmt)
 {
     size_t n = FRAME_HEAD_BYTES + name.n + 1 + stmt->text_n + 1 + 2 + stmt->oids_n;
     struct put o = put_into(conn_out_reserve(s->server->conn, n), n);
@@ -50,6 +50,12 @@ void statement_close_on_server(struct session *s, struct stmt *stmt)
     statement_send_close(s, stmt_name(stmt, buf));
     statement_expect(s, REPLY_CLOSE_INJECT, SLICE_NONE, stmt, ON_SERVER);
     stmt_set_remove(&s->server->stmts, stmt); /* what comes behind this does not find it */
+}
+
+void statement_close_name(struct session *s, struct slice name)
+{
+    statement_send_close(s, name);
+    statement_expect(s, REPLY_CLOSE_INJECT, SLICE_NONE, NULL, 0);
 }
 
 /* ---- a statement is there ---- */
@@ -82,13 +88,13 @@ void statement_ensure_named(struct session *s, struct stmt *stmt)
     if (statement_on_server(s, stmt))
         return;
     statement_make_room(s);
-    send_parse(s, stmt_name(stmt, buf), stmt);
+    statement_send_parse(s, stmt_name(stmt, buf), stmt);
     statement_expect(s, REPLY_PARSE_INJECT, SLICE_NONE, stmt, ON_SERVER);
 }
 
 void statement_parse_unnamed_here(struct session *s, struct stmt *stmt)
 {
-    send_parse(s, SLICE_NONE, stmt);
+    statement_send_parse(s, SLICE_NONE, stmt);
     statement_expect(s, REPLY_PARSE_INJECT, SLICE_NONE, stmt, UNNAMED_SLOT);
 }
 
@@ -147,8 +153,7 @@ void statement_send_nothing(struct session *s, unsigned params)
     CHECK(params <= NOTHING_PARAMS_MAX);
     for (unsigned i = 0; i < params; i++)
         oids[4 * i + 3] = TEXT_OID;
-    statement_send_close(s, slice_of(TAKEN));
-    statement_expect(s, REPLY_CLOSE_INJECT, SLICE_NONE, NULL, 0);
+    statement_close_name(s, slice_of(TAKEN));
     put_parse(&o, slice_of(TAKEN), SLICE_NONE, (struct slice){oids, 4 * (size_t)params});
     CHECK(!o.full);
     conn_out_copy(s->server->conn, o.p, o.n);

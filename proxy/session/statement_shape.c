@@ -27,7 +27,7 @@ void statement_note_shape(struct session *s, const struct pending *p)
     if (is_news(s, p))
         statement_replan(s);
     stmt_set_shape(&s->set->proven, p->stmt, p->shape);
-    if (p->portal || p->name_n > 0)
+    if (p->name_n > 0)
         stmt_set_shape(set, p->stmt, p->shape);
     else if (set->unnamed == p->stmt)
         set->unnamed_shape = p->shape;
@@ -49,7 +49,7 @@ void statement_described(struct session *s, uint8_t type, struct slice body)
 static bool is_changing(const struct pending *p, struct slice name)
 {
     for (; p; p = p->next)
-        if ((p->for_client || p->tells) && !p->portal && slice_equals(pending_name(p), name))
+        if ((p->for_client || p->tells) && slice_equals(pending_name(p), name))
             return true;
     return false;
 }
@@ -95,11 +95,21 @@ static bool has_fixed_rows(struct session *s, struct stmt *stmt)
     return !(facts->flags & (SQL_F_CURSOR | SQL_F_EXECUTE)) && facts->class != SQL_CALL;
 }
 
-enum shape_rc statement_shape(struct session *s, const uint8_t *p, size_t have)
+/* The statement that a Bind or Describe names. */
+static bool named_statement(uint8_t type, struct slice body, struct slice *name)
 {
-    struct slice body = {p + FRAME_HEAD_BYTES, have - FRAME_HEAD_BYTES}, portal, name;
-    if (s->session_pooling || s->copy_in || statement_tx_failed(s) || !take_cstr(&body, &portal) ||
-        !take_cstr(&body, &name))
+    struct slice portal;
+    if (type == 'B')
+        return take_cstr(&body, &portal) && take_cstr(&body, name);
+    body = body.n > 0 && *body.p == 'S' ? slice_skip(body, 1) : SLICE_NONE;
+    return take_cstr(&body, name);
+}
+
+enum shape_rc statement_shape(struct session *s, uint8_t type, const uint8_t *p, size_t have)
+{
+    struct slice body = {p + FRAME_HEAD_BYTES, have - FRAME_HEAD_BYTES}, name;
+    if (s->session_pooling || s->copy_in || statement_tx_failed(s) ||
+        !named_statement(type, body, &name))
         return SHAPE_FITS;
     struct stmt_shape told = told_of(s, name);
     struct stmt *stmt = told.rows ? statement_find(s, name) : NULL;
@@ -116,4 +126,33 @@ enum shape_rc statement_shape(struct session *s, const uint8_t *p, size_t have)
         return SHAPE_FITS;
     ask_shape(s, name, stmt);
     return SHAPE_WAIT;
+}
+
+/* PostgreSQL describes the parameters before it looks at the rows. */
+void statement_stale(struct session *s, uint8_t type, const uint8_t *p, size_t n)
+{
+    struct slice body = {p + FRAME_HEAD_BYTES, n - FRAME_HEAD_BYTES}, name;
+    char buf[STMT_NAME_MAX];
+    if (type == 'D' && named_statement(type, body, &name)) {
+        statement_send_describe(s, statement_server_name(s, name, buf));
+        reply_push(s, REPLY_DESCRIBE_TYPES);
+    }
+    statement_poison(s, REPLY_STALE);
+    client_stream(s, n, true);
+}
+
+/* ---- when it is parsed ---- */
+
+bool statement_is_first_use(const struct session *s, struct slice name, const struct stmt *stmt)
+{
+    return name.n > 0 && stmt && stmt->is_query && !s->session_pooling && s->tx_status != 'E' &&
+           !stmt_names_told(&s->names, name).rows && !is_changing(s->pending, name) &&
+           !is_changing(s->guarded, name);
+}
+
+/* Of a query only, and right behind its Parse, for that cannot fail. */
+void statement_learn(struct session *s, struct slice name, struct slice ours, struct stmt *stmt)
+{
+    statement_send_describe(s, ours);
+    statement_expect(s, REPLY_DESCRIBE_LEARN, name, stmt, 0);
 }

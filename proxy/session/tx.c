@@ -10,7 +10,8 @@
 #include "base/check.h"
 #include "proxy/wire/take.h"
 
-#define BEGIN_ANSWERS 4
+#define BEGIN_ANSWERS 4 /* 3 if its portal is not closed */
+#define CLOSE_BYTES 7
 
 static const struct conf *conf_of(const struct session *s)
 {
@@ -37,10 +38,16 @@ static uint64_t idle_timeout_ms(const struct session *s)
     return !ours || (theirs && theirs < ours) ? theirs : ours;
 }
 
+/* A server that is held sees to that itself, too. */
+static uint64_t session_timeout_ms(const struct session *s)
+{
+    return s->server || !s->label ? 0 : s->label->idle_ms;
+}
+
 void tx_idles(struct session *s)
 {
     struct loop *loop = s->worker->loop;
-    uint64_t timeout_ms = s->tx_status == 'I' ? 0 : idle_timeout_ms(s);
+    uint64_t timeout_ms = s->tx_status == 'I' ? session_timeout_ms(s) : idle_timeout_ms(s);
     if (timeout_ms > 0)
         timer_start(&loop->timers, &s->tx.idle_timer, loop->now_ms + timeout_ms);
     else
@@ -52,7 +59,13 @@ static void on_idle_timer(struct timer *timer)
     struct session *s = LIST_ENTRY(timer, struct session, tx.idle_timer);
     bool busy = s->replies.n > 0 || s->segment_open || s->copy_in ||
                 s->floor_wait != FLOOR_WAIT_NONE || waiter_waits(&s->waiter) || s->syncing;
-    if (s->state == SESSION_READY && s->tx_status != 'I' && !busy)
+    if (s->state != SESSION_READY || busy)
+        return;
+    if (s->tx_status == 'I' && s->server) /* the next lease's end starts it again */
+        return;
+    if (s->tx_status == 'I')
+        session_fatal(s, "57P05", "terminating connection due to idle-session timeout", NULL, NULL);
+    else
         session_fatal(s, "25P03", "terminating connection due to idle-in-transaction timeout",
                       "idle_transaction_timeout of pgweir, or idle_in_transaction_session_timeout.",
                       NULL);
@@ -275,7 +288,8 @@ void tx_begin_ahead(struct session *s)
 {
     static const uint8_t bind_execute_close[] = "B\0\0\0\x0c\0\0\0\0\0\0\0\0"
                                                 "E\0\0\0\x09\0\0\0\0\0"
-                                                "C\0\0\0\x06P"; /* no portal is left */
+                                                "C\0\0\0\x06P";
+    _Static_assert(sizeof bind_execute_close == 13 + 10 + CLOSE_BYTES, "the Close is the last");
     struct tx *tx = &s->tx;
     char text[TX_BEGIN_MAX];
     uint8_t bytes[TX_BEGIN_MAX + 16];
@@ -284,19 +298,25 @@ void tx_begin_ahead(struct session *s)
     put_parse(&o, SLICE_NONE, (struct slice){(const uint8_t *)text, n}, SLICE_NONE);
     CHECK(!o.full && tx_step(&tx->state, TX_EV_SENT) == TX_QUIET);
     conn_out_copy(s->server->conn, o.p, o.n);
-    conn_out_copy(s->server->conn, bind_execute_close, sizeof bind_execute_close);
+    conn_out_copy(s->server->conn, bind_execute_close,
+                  sizeof bind_execute_close - (tx->portal ? CLOSE_BYTES : 0));
     stmt_set_unnamed(&s->server->stmts, NULL); /* it holds our BEGIN */
     tx->begin_due = false;
     tx->begin_left = BEGIN_ANSWERS;
+    tx->begin_keeps = tx->portal;
+    tx->portal = false;
     tx->modes = tx_modes_over(tx->said, tx->modes); /* should it begin once more, elsewhere */
 }
 
 bool tx_begin_answered(struct session *s, uint8_t type)
 {
     static const char order[BEGIN_ANSWERS + 1] = "3C21";
-    if (type != (uint8_t)order[s->tx.begin_left - 1])
+    struct tx *tx = &s->tx;
+    if (type != (uint8_t)order[tx->begin_left - 1])
         return false;
-    s->tx.begin_left--;
+    tx->begin_left--;
+    if (tx->begin_left == 1 && tx->begin_keeps)
+        tx->begin_left = 0;
     return true;
 }
 
@@ -323,6 +343,7 @@ void tx_forget(struct tx *tx)
 {
     tx->modes = (struct tx_modes){0};
     tx->optimistic = tx->stuck = tx->shown = tx->moved = tx->checked = tx->begin_due = false;
+    tx->portal = false;
 }
 
 static void fails(struct session *s)

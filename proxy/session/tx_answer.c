@@ -10,8 +10,6 @@
 #include "proxy/session/settings.h"
 #include "proxy/wire/take.h"
 
-#define WARNING_MAX 256
-
 static const char aborted[] =
     "current transaction is aborted, commands ignored until end of transaction block";
 
@@ -19,14 +17,8 @@ static const char aborted[] =
 
 static void say(struct session *s, enum tx_answer answer, bool start)
 {
-    uint8_t bytes[WARNING_MAX];
+    uint8_t bytes[64];
     struct put o = put_into(bytes, sizeof bytes);
-    const char *least = label_value(s->label, "client_min_messages");
-    bool warns = answer == TX_WARNS_BEGIN && (!least || strcmp(least, "error") != 0);
-    if (warns)
-        put_notice(&o,
-                   &(struct wire_error){"WARNING", "25001",
-                                        "there is already a transaction in progress", NULL, NULL});
     put_command_complete(&o, answer == TX_SAYS_COMMIT     ? "COMMIT"
                              : answer == TX_SAYS_ROLLBACK ? "ROLLBACK"
                              : start                      ? "START TRANSACTION"
@@ -87,6 +79,7 @@ static bool answers_query(struct session *s, const struct message *m)
     if (!is_ours(s, &st))
         return false;
     statement_forget_unnamed(s); /* as a simple query does */
+    s->tx.portal = false;
     run_here(s, &st);
     client_drop(s, m->bytes);
     settings_ready(s);
@@ -185,6 +178,8 @@ static bool walk_execute(struct session *s, struct walk *w, const struct message
     w->ran = true;
     if (w->say)
         run_here(s, &w->st);
+    if (w->say && s->tx.state == TX_DEFERRED)
+        s->tx.portal = true;
     return true;
 }
 

@@ -56,7 +56,7 @@ uint32_t worker_take_pid(struct worker *w, struct session *s)
     do {
         random_bytes(&pid, sizeof pid);
         pid = (pid & ((1U << WORKER_PID_BITS) - 1)) | w->id << WORKER_PID_BITS;
-    } while (pid == 0 || *pid_slot(w->by_pid, w->by_pid_cap, pid));
+    } while (!(pid & WORKER_PID_VIRTUAL) || *pid_slot(w->by_pid, w->by_pid_cap, pid));
     *pid_slot(w->by_pid, w->by_pid_cap, pid) = s;
     w->by_pid_n++;
     s->pid = pid;

@@ -15,7 +15,10 @@
 #include <pthread.h>
 
 #define WORKER_PID_BITS 25 /* a virtual pid: 6 bits of worker number above this many random bits */
-#define LEFT_N 10          /* reasons to keep a server: the bits of enum left */
+/* One of these bits is set in each: no process of Linux (pid_max is 1 << 22) has such a number, so that a client
+ * never takes a stranger's notification for its own. */
+#define WORKER_PID_VIRTUAL (7U << 22)
+#define LEFT_N 10 /* reasons to keep a server: the bits of enum left */
 #define LOGINS_MAX \
     4096 /* sockets of a worker that have not logged in; one more is closed at once */
 #define WORKER_PIDS_MAX 64 /* workers that can be told apart in a cancel key */
@@ -56,7 +59,7 @@ struct worker {
     struct timer accept_timer; /* runs while they are paused */
     struct worker_stats stats;
     struct hitters primary_reads; /* why reads stayed on the primary */
-    enum worker_stage stage;      /* see drain.c */
+    enum worker_stage stage;      /* see shutdown.c */
     uint64_t stage_until_ms, drain_timeout_ms;
     bool no_more_clients; /* are on their way to us */
 };
@@ -107,7 +110,7 @@ void fleet_snapshot(struct fleet *fleet, struct snapshot *snapshot); /* takes on
 void fleet_cluster_changed(struct fleet *fleet, struct cluster *cluster);
 /* To the workers whose clients wait for it; a worker that has not read the last mail gets no other. */
 void fleet_sampled(struct fleet *fleet, struct cluster *cluster);
-/* Go on for grace_ms, then let the clients leave; at the end of timeout_ms what is left is cut (drain.c). */
+/* Go on for grace_ms, then let the clients leave; at the end of timeout_ms what is left is cut (shutdown.c). */
 void fleet_drain(struct fleet *fleet, uint64_t grace_ms, uint64_t timeout_ms);
 void fleet_abort(struct fleet *fleet);
 /* Memory is short: enum pressure. */

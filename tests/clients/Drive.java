@@ -4,6 +4,8 @@ import java.io.BufferedReader;
 import java.io.InputStreamReader;
 import java.io.StringReader;
 import java.io.StringWriter;
+import java.nio.file.Files;
+import java.nio.file.Path;
 import java.sql.Array;
 import java.sql.Connection;
 import java.sql.DriverManager;
@@ -17,6 +19,7 @@ import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.HexFormat;
 import java.util.List;
+import java.util.Map;
 import java.util.Properties;
 import java.util.concurrent.CompletableFuture;
 import org.postgresql.PGConnection;
@@ -352,6 +355,17 @@ public class Drive {
         seen.add(same(5, () -> fails(() -> ask(db, "SELECT note FROM only_extra"))));
         ask(db, "SELECT set_config(?, ?, false)", "work_mem", "5MB");
         seen.add(same(5, show));
+        return seen;
+    }
+
+    static List<Object> kept() throws Exception {
+        Map<String, Connection> clients = Map.of("one", connect(), "two", connect());
+        List<Object> seen = new ArrayList<>();
+        for (String line : Files.readAllLines(Path.of("kept.sql"))) {
+            String[] part = line.split(" ", 2);
+            Object value = ask(clients.get(part[0]), part[1]);
+            if (part[1].matches("(SELECT|FETCH|EXECUTE) .*")) seen.add(value);
+        }
         return seen;
     }
 

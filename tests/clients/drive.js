@@ -1,5 +1,6 @@
 // What the JavaScript programs of `make test-clients` share; README.md says how they talk with matrix.py.
 'use strict';
+const fs = require('fs');
 const readline = require('readline');
 
 const where = { host: '127.0.0.1', port: Number(process.argv[2]), user: 'app_scram', password: 'secret', database: 'app' };
@@ -28,6 +29,12 @@ async function same(times, ask) {
   return answers.every((a) => JSON.stringify(a) === JSON.stringify(answers[0])) ? answers[0] : answers;
 }
 
+// [client, statement, whether it shows a value] of the scenario "kept".
+const kept = () => fs.readFileSync('kept.sql', 'utf8').trim().split('\n').map((line) => {
+  const [who, first] = line.split(' ');
+  return [who, line.slice(who.length + 1), ['SELECT', 'FETCH', 'EXECUTE'].includes(first)];
+});
+
 // An error as a scenario notes it: its SQLSTATE, or that the connection is lost.
 function code(error) {
   const state = error.code ?? error.cause?.originalCode;
@@ -54,4 +61,4 @@ async function run(scenarios, after = async () => {}) {
   process.exit(0);
 }
 
-module.exports = { where, TEXT, SELECT_SUM, awaitRunning, killWhenRunning, Skip, same, code, fails, run };
+module.exports = { where, TEXT, SELECT_SUM, awaitRunning, killWhenRunning, Skip, same, kept, code, fails, run };

@@ -29,6 +29,14 @@ def kill_when_running(marker):
     tell(kill=marker)
 
 
+def kept():
+    """(client, statement, whether it shows a value) of the scenario "kept"."""
+    with open("kept.sql") as lines:
+        for line in lines:
+            who, sql = line.rstrip("\n").split(" ", 1)
+            yield who, sql, sql.split()[0] in ("SELECT", "FETCH", "EXECUTE")
+
+
 def same(times, ask):
     """The one answer that ask() gave every time, or all of them."""
     answers = [ask() for _ in range(times)]

@@ -2,7 +2,7 @@
 import asyncio
 
 import asyncpg
-from drive import SELECT_SUM, TEXT, WHERE, await_running, code, kill_when_running, run
+from drive import SELECT_SUM, TEXT, WHERE, await_running, code, kept, kill_when_running, run
 
 
 opened = []
@@ -204,6 +204,14 @@ async def scenario_set():
     seen.append(await same(5, lambda: fails(db.fetchval("SELECT note FROM only_extra"))))
     await db.execute("SELECT set_config($1, $2, false)", "work_mem", "5MB")
     return [*seen, await same(5, show)]
+
+
+async def scenario_kept():
+    clients, seen = {"one": await connect(), "two": await connect()}, []
+    for who, sql, shows in kept():
+        value = await (clients[who].fetchval if shows else clients[who].execute)(sql)
+        seen += [value] if shows else []
+    return seen
 
 
 async def scenario_large():

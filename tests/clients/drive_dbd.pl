@@ -203,6 +203,18 @@ my %scenarios = (
         ask($db, 'SELECT set_config(?, ?, false)', 'work_mem', '5MB');
         return [@seen, same(5, $show)];
     },
+    kept => sub {
+        my %clients = (one => connect_db(), two => connect_db());
+        my @seen;
+        open my $lines, '<', 'kept.sql' or die $!;
+        while (<$lines>) {
+            chomp;
+            my ($who, $sql) = split / /, $_, 2;
+            my $value = ask($clients{$who}, $sql);
+            push @seen, $value if $sql =~ /^(SELECT|FETCH|EXECUTE)/;
+        }
+        return \@seen;
+    },
     large => sub {
         my $db = connect_db();
         my $big = 'ü234567' x 1_000_000; # 8 MB of UTF-8

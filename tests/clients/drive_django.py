@@ -8,7 +8,7 @@ import django
 import drive
 import psycopg2
 from django.conf import settings
-from drive import SELECT_SUM, TEXT, Skip, await_running, in_thread, kill_when_running, run, same
+from drive import SELECT_SUM, TEXT, Skip, await_running, in_thread, kept, kill_when_running, run, same
 
 
 def database(**more):
@@ -220,6 +220,11 @@ def scenario_set():
     seen.append(same(5, lambda: fails(ask, "SELECT note FROM only_extra")))
     ask("SELECT set_config(%s, %s, false)", ("work_mem", "5MB"))
     return [*seen, same(5, show)]
+
+
+def scenario_kept():
+    seen = [(ask(sql, using={"one": "default", "two": "other"}[who]), shows) for who, sql, shows in kept()]
+    return [value for value, shows in seen if shows]
 
 
 def scenario_large():

@@ -5,7 +5,7 @@ const { Readable, Writable } = require('stream');
 const { Client } = require('pg');
 const Cursor = require('pg-cursor');
 const copyStreams = require('pg-copy-streams');
-const { where, TEXT, SELECT_SUM, awaitRunning, killWhenRunning, same, code, fails, run } = require('./drive');
+const { where, TEXT, SELECT_SUM, awaitRunning, killWhenRunning, same, kept, code, fails, run } = require('./drive');
 
 const opened = [];
 
@@ -197,6 +197,15 @@ const scenarios = {
     seen.push(await same(5, () => fails(ask(db, 'SELECT note FROM only_extra'))));
     await db.query('SELECT set_config($1, $2, false)', ['work_mem', '5MB']);
     return [...seen, await same(5, show)];
+  },
+
+  async kept() {
+    const clients = { one: await connect(), two: await connect() }, seen = [];
+    for (const [who, sql, shows] of kept()) {
+      const value = await ask(clients[who], sql);
+      if (shows) seen.push(value);
+    }
+    return seen;
   },
 
   async large() {

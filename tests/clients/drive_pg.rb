@@ -232,6 +232,15 @@ def set
   seen << same(5, &show)
 end
 
+def kept
+  all = { 'one' => connect, 'two' => connect }
+  File.readlines('kept.sql', chomp: true).filter_map do |line|
+    who, sql = line.split(' ', 2)
+    value = ask(all[who], sql)
+    value if sql.match?(/^(SELECT|FETCH|EXECUTE)/)
+  end
+end
+
 def large
   db = connect
   big = 'ü234567' * 1_000_000 # 8 MB of UTF-8

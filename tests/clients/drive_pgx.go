@@ -391,6 +391,21 @@ func set() seen {
 	return append(all, same(5, show))
 }
 
+func kept() seen {
+	clients, answers := map[string]*pgx.Conn{"one": connect(), "two": connect()}, seen{}
+	lines, err := os.ReadFile("kept.sql")
+	must(err)
+	for _, line := range strings.Split(strings.TrimSpace(string(lines)), "\n") {
+		part := strings.SplitN(line, " ", 2)
+		value := ask(clients[part[0]], part[1])
+		switch strings.SplitN(part[1], " ", 2)[0] {
+		case "SELECT", "FETCH", "EXECUTE":
+			answers = append(answers, value)
+		}
+	}
+	return answers
+}
+
 func large() seen {
 	db := connect()
 	big := strings.Repeat("ü234567", 1000000) // 8 MB of UTF-8
@@ -458,7 +473,7 @@ func killed() seen {
 
 var scenarios = map[string]func() seen{"login": login, "startup": startup, "clients": clients, "settings": settings,
 	"simple": simple, "extended": extended, "named": named, "pipeline": pipeline, "copy": copyRows, "listen": listen,
-	"cursor": cursor, "cancel": cancel, "set": set, "large": large, "readonly": readonly, "ddl": ddl, "killed": killed}
+	"cursor": cursor, "cancel": cancel, "set": set, "kept": kept, "large": large, "readonly": readonly, "ddl": ddl, "killed": killed}
 
 func play(name string) {
 	defer func() {

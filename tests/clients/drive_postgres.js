@@ -3,7 +3,7 @@
 const { pipeline } = require('stream/promises');
 const { Readable, Writable } = require('stream');
 const postgres = require('postgres');
-const { where, TEXT, awaitRunning, killWhenRunning, same, code, fails, run } = require('./drive');
+const { where, TEXT, awaitRunning, killWhenRunning, same, kept, code, fails, run } = require('./drive');
 
 const opened = [];
 
@@ -166,6 +166,15 @@ const scenarios = {
     seen.push(await same(5, () => fails(one(sql`SELECT note FROM only_extra`))));
     await sql`SELECT set_config(${'work_mem'}, ${'5MB'}, false)`;
     return [...seen, await same(5, show)];
+  },
+
+  async kept() {
+    const clients = { one: connect(), two: connect() }, seen = [];
+    for (const [who, sql, shows] of kept()) {
+      const value = await one(clients[who].unsafe(sql));
+      if (shows) seen.push(value);
+    }
+    return seen;
   },
 
   async large() {

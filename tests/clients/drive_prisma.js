@@ -3,7 +3,7 @@
 const path = require('path');
 const { PrismaClient } = require(path.join(process.env.DRIVERS_BUILD, 'prisma'));
 const { PrismaPg } = require('@prisma/adapter-pg');
-const { where, TEXT, awaitRunning, killWhenRunning, Skip, same, code: codeOf, run } = require('./drive');
+const { where, TEXT, awaitRunning, killWhenRunning, Skip, same, kept, code: codeOf, run } = require('./drive');
 
 const opened = [];
 
@@ -127,6 +127,15 @@ const scenarios = {
     seen.push(await same(5, () => fails(ask(db, 'SELECT note FROM only_extra'))));
     await ask(db, 'SELECT set_config($1, $2, false)', 'work_mem', '5MB');
     return [...seen, await same(5, show)];
+  },
+
+  async kept() {
+    const clients = { one: connect(), two: connect() }, seen = [];
+    for (const [who, sql, shows] of kept()) {
+      const value = await (shows ? ask(clients[who], sql) : clients[who].$executeRawUnsafe(sql));
+      if (shows) seen.push(value);
+    }
+    return seen;
   },
 
   async large() {

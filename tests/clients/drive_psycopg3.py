@@ -1,6 +1,6 @@
 """psycopg 3 as it comes: extended protocol, statements prepared by themselves at their sixth use, `with db.transaction()`."""
 import psycopg
-from drive import SELECT_SUM, TEXT, WHERE, await_running, code, in_thread, kill_when_running, run, same
+from drive import SELECT_SUM, TEXT, WHERE, await_running, code, in_thread, kept, kill_when_running, run, same
 
 
 def connect(**more):
@@ -222,6 +222,12 @@ def scenario_set():
     seen.append(same(5, lambda: fails(db, "SELECT note FROM only_extra")))
     ask(db, "SELECT set_config(%s, %s, false)", ("work_mem", "5MB"))
     return [*seen, same(5, show)]
+
+
+def scenario_kept():
+    clients = {"one": connect(), "two": connect()}
+    seen = [(ask(clients[who], sql), shows) for who, sql, shows in kept()]
+    return [value for value, shows in seen if shows]
 
 
 def scenario_large():

@@ -5,7 +5,7 @@ import io
 import select
 
 import drive
-from drive import SELECT_SUM, TEXT, Skip, await_running, in_thread, kill_when_running, run, same
+from drive import SELECT_SUM, TEXT, Skip, await_running, in_thread, kept, kill_when_running, run, same
 from sqlalchemy import bindparam, create_engine, exc, text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.types import Boolean, Float, Integer, LargeBinary, Text
@@ -230,6 +230,12 @@ def scenario_set():
     seen.append(same(5, lambda: fails(eng, "SELECT note FROM only_extra")))
     ask(eng, "SELECT set_config(:name, :value, false)", name="work_mem", value="5MB")
     return [*seen, same(5, show)]
+
+
+def scenario_kept():
+    clients = {"one": engine(), "two": engine()}
+    seen = [(ask(clients[who], sql), shows) for who, sql, shows in kept()]
+    return [value for value, shows in seen if shows]
 
 
 def scenario_large():

@@ -299,6 +299,21 @@ async fn set() -> Seen {
     Ok(json!(all))
 }
 
+async fn kept() -> Seen {
+    let (first, second) = (connect().await?, connect().await?);
+    let mut answers = Vec::new();
+    for line in include_str!("kept.sql").lines() {
+        let (who, sql) = line.split_once(' ').expect("who");
+        let db = if who == "one" { &first } else { &second };
+        if ["SELECT", "FETCH", "EXECUTE"].iter().any(|word| sql.starts_with(word)) {
+            answers.push(json!(one::<i32>(db, sql, &[]).await?));
+        } else {
+            db.execute(sql, &[]).await?;
+        }
+    }
+    Ok(json!(answers))
+}
+
 async fn large() -> Seen {
     let db = connect().await?;
     let big = "ü234567".repeat(1_000_000); // 8 MB of UTF-8
@@ -381,6 +396,7 @@ async fn play(name: &str) -> Seen {
         "cursor" => cursor().await,
         "cancel" => cancel().await,
         "set" => set().await,
+        "kept" => kept().await,
         "large" => large().await,
         "readonly" => readonly().await,
         "ddl" => ddl().await,

@@ -29,7 +29,7 @@ HERE = ROOT / "tests/clients"
 BUILD = Path(os.environ.get("PGWEIR_DRIVERS", ROOT / "build/drivers"))
 KNOWN = HERE / "known-failures"
 ANSWER_S = 40  # a scenario takes a second or two; this is for the one that hangs, on a busy machine
-POOL_SIZE = 2
+POOL_SIZE = {"transaction": 2, "session": 12}  # in session pooling each connected client needs its own
 
 PYTHON = "/usr/bin/python3"
 DRIVERS = {
@@ -49,6 +49,12 @@ DRIVERS = {
     "dbd-pg": ["perl", "drive_dbd.pl"],
     "tools": [PYTHON, "drive_tools.py"],
 }
+PACKAGES = {  # for --result
+    "psycopg2": "python3-psycopg2", "psycopg3": "python3-psycopg", "asyncpg": "python3-asyncpg", "sqlalchemy": "python3-sqlalchemy",
+    "django": "python3-django", "node-postgres": "npm pg", "postgres.js": "npm postgres", "prisma": "npm @prisma/adapter-pg",
+    "pgjdbc": "libpostgresql-jdbc-java", "pgx": "golang-github-jackc-pgx-v4-dev", "tokio-postgres": "librust-tokio-postgres-dev",
+    "ruby-pg": "ruby-pg", "php-pdo": "php-pgsql", "dbd-pg": "libdbd-pg-perl", "tools": "postgresql-client-15",
+}
 TEXT = "It's \"ü\" \\ 😀"
 ANY = object()  # differs from driver to driver; must only be the same through pgweir
 EXPECTED = {
@@ -65,6 +71,7 @@ EXPECTED = {
     "cursor": [500500, 12502500, 2],
     "cancel": ["57014", 1, "57014", 1],
     "set": ["7MB", "extra", "7MB", "6MB", "7MB", "09", "app", "app_scram", "22023", "4MB", "42P01", "5MB"],
+    "kept": [2, 2, 0, 1, 1, 0, 1, 1, 1, 2, 2, 3, 7, 7, 8],
     "large": [8_000_000, 8_000_000, 2000, 4_000_000],
     "readonly": [0, "25006", 1, 1, 1, 3],
     "ddl": ANY,
@@ -89,7 +96,8 @@ ALTER TABLE t OWNER TO app_scram;
 STATE = """SELECT current_user, current_setting('work_mem'), current_setting('search_path'), current_setting('TimeZone'),
     current_setting('DateStyle'), current_setting('statement_timeout'), current_setting('application_name'),
     (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()) AS advisory_locks,
-    (SELECT count(*) FROM pg_listening_channels()) AS channels, pg_my_temp_schema()::int AS temp_schema,
+    (SELECT count(*) FROM pg_listening_channels()) AS channels, 
+    (SELECT count(*) FROM pg_class WHERE relnamespace = pg_my_temp_schema()) AS temp_objects,
     (SELECT count(*) FROM pg_prepared_statements WHERE from_sql) AS sql_prepared,
     (SELECT count(*) FROM pg_cursors WHERE is_holdable) AS hold_cursors"""
 NO_LEAK = ("53300", "57P01", "57014", "08006", "08007", None)  # errors that a busy pool and killed servers bring
@@ -175,10 +183,11 @@ class Program:
 
 
 class Crowd:
-    """The other clients of the driver's pool: two that write and look around, and one that reads on the replica."""
+    """The other clients of the driver's pool: two that write and look around, and one that reads on the replica.
+    short: each transaction is a session of its own, as session pooling needs it."""
 
-    def __init__(self, weir, normal):
-        self.weir, self.normal = weir, normal
+    def __init__(self, weir, normal, short):
+        self.weir, self.normal, self.short = weir, normal, short
         self.stopping, self.pids, self.found = threading.Event(), set(), []
         self.threads = [threading.Thread(target=self._run, args=[work, seed], daemon=True)
                         for seed, work in enumerate((self._write, self._write, self._read))]
@@ -191,6 +200,9 @@ class Crowd:
             try:
                 db = db or self.weir.connect(autocommit=False)
                 work(db, dice)
+                if self.short:
+                    db.close()
+                    db = None
             except psycopg2.Error as e:
                 if e.pgcode not in NO_LEAK:
                     self.found.append(f"a busy client got {e.pgcode} {str(e).strip()}")
@@ -241,15 +253,15 @@ class Crowd:
 def named(cursor):
     """The one row, by column; unnamed settings get the names that STATE asks for."""
     names = ["current_user", "work_mem", "search_path", "TimeZone", "DateStyle", "statement_timeout", "application_name",
-             "advisory_locks", "channels", "temp_schema", "sql_prepared", "hold_cursors"]
+             "advisory_locks", "channels", "temp_objects", "sql_prepared", "hold_cursors"]
     return dict(zip(names, cursor.fetchone()))
 
 
 class Matrix:
     """Runs the drivers; results[driver][scenario] = (cell, text)."""
 
-    def __init__(self, directory, only_scenarios):
-        self.dir, self.only = Path(directory), only_scenarios
+    def __init__(self, directory, only_scenarios, pool_mode):
+        self.dir, self.only, self.pool_mode = Path(directory), only_scenarios, pool_mode
         self.cluster = Cluster(self.dir / "cluster", "--replicas", 1)
         self.cluster.sql("primary", SCHEMA)
         self.cluster.wait_replayed()
@@ -263,9 +275,11 @@ class Matrix:
         return [s for s in scenarios_of(driver) if not self.only or s in self.only]
 
     def run(self, driver):
+        if not self.wanted(driver):
+            return
         direct = self.play_all(driver, self.cluster.ports["primary"], "direct")
         weir = self.start_weir(driver)
-        crowd = Crowd(weir, self.normal)
+        crowd = Crowd(weir, self.normal, self.pool_mode == "session")
         try:
             through = self.play_all(driver, weir.port, "pgweir", crowd, [s for s in direct if "seen" in direct[s]])
         finally:
@@ -280,8 +294,9 @@ class Matrix:
     def start_weir(self, driver):
         weir = Pgweir(self.dir / f"weir-{driver}", {"app": self.cluster.entry(), "postgres": self.cluster.entry(dbname="postgres"),
                                                     "template1": self.cluster.entry(dbname="template1")},
-                      {"default_pool_size": POOL_SIZE, **OPTIONS_OF.get(driver, {})})
-        weir.wait_reads_on_replica(30)
+                      {"pool_mode": self.pool_mode, "default_pool_size": POOL_SIZE[self.pool_mode], **OPTIONS_OF.get(driver, {})})
+        if self.pool_mode == "transaction":
+            weir.wait_reads_on_replica(30)
         return weir
 
     @staticmethod
@@ -328,26 +343,37 @@ class Matrix:
         return ("known", f"{cause}: {text}") if cause else ("FAIL", text)
 
     def report(self):
-        """Prints the tables; whether all is well."""
+        """The tables, and whether all is well."""
+        said = []
         for group in (EXPECTED, TOOLS):
             rows = {d: r for d, r in self.results.items() if scenarios_of(d) is group}
             columns = [s for s in group if any(s in r for r in rows.values())]
             if rows and columns:
                 lines = [["", *columns], *([d, *(r.get(s, ("", ""))[0] for s in columns)] for d, r in rows.items())]
                 widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-                print("\n" + "\n".join("  ".join(v.ljust(w) for v, w in zip(line, widths)).rstrip() for line in lines))
+                said += ["", *("  ".join(v.ljust(w) for v, w in zip(line, widths)).rstrip() for line in lines)]
         cells = [(d, s, *cell) for d, r in self.results.items() for s, cell in r.items()]
         for kind, title in (("-", "not done, as the driver cannot"), ("known", "known failures"), ("FAIL", "failures"),
                             ("PASSES", "on the list of known failures, yet they pass"), ("BROKEN", "wrong without pgweir")):
             lines = [f"  {d} {s}: {' '.join(text.split())}" for d, s, cell, text in cells if cell == kind]
             if lines:
-                print(f"\n{title}:", *lines, sep="\n")
+                said += ["", f"{title}:", *lines]
         if self.problems:
-            print("\nproblems:", *(f"  {p}" for p in self.problems), sep="\n")
+            said += ["", "problems:", *(f"  {p}" for p in self.problems)]
         bad = sum(cell in ("FAIL", "PASSES", "BROKEN") for *_, cell, _ in cells) + len(self.problems)
-        print(f"\n{sum(cell == 'ok' for *_, cell, _ in cells)} passed, {bad} failed, "
-              f"{sum(cell in ('known', '-') for *_, cell, _ in cells)} skipped")
-        return not bad
+        said += ["", f"{sum(cell == 'ok' for *_, cell, _ in cells)} passed, {bad} failed, "
+                 f"{sum(cell in ('known', '-') for *_, cell, _ in cells)} skipped"]
+        return said, not bad
+
+    def versions(self):
+        """One line of each program that took part."""
+        for driver in self.results:
+            package = PACKAGES[driver]
+            if package.startswith("npm "):
+                found = json.loads((BUILD / "node_modules" / package[4:] / "package.json").read_text())["version"]
+            else:
+                found = subprocess.run(["dpkg-query", "-W", "-f", "${Version}", package], capture_output=True, text=True, check=True).stdout
+            yield f"  {driver}: {package} {found}"
 
 
 def alike(scenario, direct, through):
@@ -376,6 +402,8 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--drivers", default="", help="some of: " + " ".join(DRIVERS))
     parser.add_argument("--scenarios", default="", help="some of: " + " ".join(EXPECTED))
+    parser.add_argument("--pool-mode", default="transaction", choices=[*POOL_SIZE])
+    parser.add_argument("--result", type=Path, help="write the tables to this file too, with date and versions")
     parser.add_argument("--keep", action="store_true", help="keep the logs")
     args = parser.parse_args()
     drivers = args.drivers.split() or list(DRIVERS)
@@ -386,10 +414,14 @@ def main():
     os.chmod(directory, 0o711)  # the user that runs PostgreSQL must get through
     begun, matrix = time.monotonic(), None
     try:
-        matrix = Matrix(directory, args.scenarios.split())
+        matrix = Matrix(directory, args.scenarios.split(), args.pool_mode)
         for driver in drivers:
             matrix.run(driver)
-        well = matrix.report()
+        said, well = matrix.report()
+        print(*said, sep="\n")
+        if args.result:
+            heading = f"{time.strftime('%Y-%m-%d')}, pool_mode = {args.pool_mode}, PostgreSQL {matrix.cluster.sql('primary', 'SHOW server_version')[0][0]}"
+            args.result.write_text("\n".join([heading, *said, "", "versions:", *matrix.versions()]) + "\n")
         print(f"{time.monotonic() - begun:.0f} s" + (f"; logs in {directory}" if args.keep else ""))
     finally:
         if matrix and not args.keep:

@@ -160,6 +160,38 @@ FOUND = {
     "EXECUTE of a protocol statement": [step(P("s1", "SELECT 1"), S()), step(Q("EXECUTE s1")), step(Q("EXECUTE s1"))],
     "PREPARE of a name that Parse used": [step(P("s1", "SELECT 1"), S()), step(Q("PREPARE s1 AS SELECT 2")), again()],
     "Parse of a name that PREPARE used": [step(Q("PREPARE s1 AS SELECT 2")), step(P("s1", "SELECT 1"), S()), again()],
+    "DEALLOCATE beside other statements": [step(P("s1", "SELECT 1"), P("a b", "SELECT 2"), S()), step(Q('SELECT 0; DEALLOCATE "a b"; SELECT 1')), again("a b"), again()],
+    "DEALLOCATE behind a statement that fails": [step(P("s1", "SELECT 1"), S()), step(Q("SELECT 1/0; DEALLOCATE s1")), again(), step(Q("DEALLOCATE s1; SELECT 1/0")), again()],
+    "DEALLOCATE ahead of a commit that fails": [step(P("s1", "SELECT 1"), P("s2", "SELECT 2"), S()), *[step(Q(f"INSERT INTO c VALUES (99); DEALLOCATE {n}")) for n in ("s1", "s1")], again(), again("s2"),
+                                                step(Q("INSERT INTO c VALUES (99); DEALLOCATE ALL")), again("s2"), step(P("s2", "SELECT 2"), S()), again("s2")],
+    "DEALLOCATE ALL that never runs": [step(P("s1", "SELECT 1"), S()), step(Q("SELECT 1/0; DEALLOCATE ALL")), again(), step(Q("BEGIN; SELECT 1/0")), step(Q("DEALLOCATE ALL")), step(Q("ROLLBACK")), again()],
+    "EXECUTE beside other statements": [
+        step(P("s1", "SELECT 1"), S()), step(Q("EXECUTE s1; SELECT 2; EXECUTE s1")), step(Q("DEALLOCATE s1; EXECUTE s1")), step(Q("PREPARE s1 AS SELECT 3; EXECUTE s1; DEALLOCATE s1")), again()],
+    "EXECUTE in EXPLAIN and CREATE TABLE AS": [
+        step(P("s1", "SELECT 1 AS x"), S()), step(Q("EXPLAIN (COSTS off) EXECUTE s1")), step(Q("CREATE TABLE made_x AS EXECUTE s1; TABLE made_x; DROP TABLE made_x"))],
+    "EXECUTE with the wrong number of parameters": [step(P("s1", "SELECT 1"), P("s2", "SELECT $1::int"), S()), step(Q("EXECUTE s1 (2)")), step(Q("EXECUTE s2")), step(Q("EXECUTE s2 (nope)"))],
+    "EXECUTE in a Query behind an open segment": [
+        step(P("s1", "SELECT 1"), S()), step(P("", "INSERT INTO u VALUES (8)"), B(), E(), Q("EXECUTE s1")), step(P("s2", "SELECT 2"), Q("EXECUTE s1; EXECUTE s2")), step(P("", "SELECT 3"), H()),
+        step(Q("EXECUTE s1"))],
+    "EXECUTE of a statement whose table is gone": [
+        step(P("s1", "SELECT * FROM u"), S()), other("DROP TABLE u"), step(Q("EXECUTE s1")), step(P("", "SELECT 1"), B(), E(), Q("EXECUTE s1")), step(Q("BEGIN")), step(Q("EXECUTE s1")), step(Q("ROLLBACK"))],
+    "PREPARE of a name that Parse used, extended": [
+        step(P("s1", "SELECT 1"), S()), step(P("", "PREPARE s1 AS SELECT 2"), B(), E(), P("", "SELECT 1"), S()), again(), step(Q("BEGIN")), step(P("", "PREPARE s1 AS SELECT 2"), B(), E(), S()), step(Q("ROLLBACK")), again()],
+    "EXECUTE of a DEALLOCATE": [step(P("s1", 'DEALLOCATE "a b"'), P("a b", "SELECT 1"), P("s2", "DEALLOCATE ALL"), S()), step(Q("EXECUTE s1")), again("a b"), step(Q("SELECT 1; EXECUTE s2")), again()],
+    "a call that fails behind the Parse of the unnamed statement": [step(Q("BEGIN")), step(P("", "SELECT 1"), F(870, ["ABC"], (0,)), S())],
+    "EXECUTE of an EXECUTE": [
+        step(P("s1", "SELECT 7"), S()), step(P("s2", "EXECUTE s1"), S()), step(Q("EXECUTE s2")), step(P("", "EXECUTE s2"), B(), D("P"), E(), S()), step(P("s3", "EXECUTE s2"), S()), step(Q("EXECUTE s3")), again("s3")],
+    "DEALLOCATE, extended, behind a Parse that fails": [step(P("s1", "SELECT n FROM generate_series(1, $1) n", (25,)), S(), P("", "DEALLOCATE s1"), B(), E(), S())],
+    "EXECUTE, extended, with the wrong number of parameters": [step(P("s1", "INSERT INTO t (id) VALUES ($1) RETURNING *", (0,))), step(P("s2", "EXECUTE s1"), B("p1", "s2"), E("p1"), S())],
+    "the unnamed statement, executed, after DDL": [step(P("", "SELECT * FROM u"), B(), E(), S()), other("ALTER TABLE u DROP COLUMN b"), step(B(), E(), S())],
+    "the unnamed statement whose table its segment drops": [step(P("", "SELECT * FROM u"), P("s1", "DROP TABLE u"), B("", "s1"), E(), S()), step(B(), E(), S())],
+    "a call behind the Parse of the unnamed statement": [step(P("", "SELECT 1"), F(870, ["ABC"], (0,), 1), P("a b", "SELECT fails()"), S()), step(B(), E(), S())],
+    "Describe after DDL": [step(P("s1", "SELECT * FROM u"), S()), other("ALTER TABLE u DROP COLUMN b"), step(D("S", "s1"), S()), step(P("s2", "SELECT * FROM u"), S()), step(D("S", "s2"), S()), again("s2"), again()],
+    "a DEALLOCATE that is bound and not executed": [step(P("s1", "deallocate/**/S1")), step(B("p1", "s1"), S()), step(E("p1", 1), S()), step(D("S", "s1"), S()), step(B("p1", "s1"), E("p1"), S()), again()],
+    "the portal of a BEGIN": [
+        step(P("", "BEGIN"), B(), E(), S()), step(D("P"), S()), step(E(), S()), step(E(), S()), step(Q("ROLLBACK")), step(P("b", "BEGIN"), B("", "b"), E(), S()), step(C("P"), E(), S()), step(Q("ROLLBACK")),
+        step(P("", "BEGIN"), B(), E(), S()), step(Q("SELECT 1/0")), step(E(), S())],
+    "a failed Parse, its name closed and again": [step(Q("BEGIN; SELECT 1/0")), step(P("s1", "SELECT 41"), S(), P("s1", "SELECT 41"), S()), step(Q("ROLLBACK")), step(P("s1", "SELECT 41"), B("", "s1"), E(), S()), again()],
     "BEGIN alone leaves no portal to describe": [step(Q("BEGIN")), step(D("P"), S())],
     "BEGIN alone leaves no portal to execute": [step(Q("BEGIN")), step(E(), S())],
     "COPY in, extended, with a Sync in the middle": [step(P("", "COPY u (a) FROM STDIN"), B(), E(), data("1\n"), S(), data("2\n"), done(), S(), mark=True), step(Q("TABLE u"))],
@@ -250,18 +282,18 @@ CASES = {name: Case(*what) if isinstance(what, tuple) else Case(what) for name, 
 
 # cause -> cases; known.def says what most causes are.
 CAUSES = {
-    "stale-statement": [
-        "P3 Close and Parse heal a plan that DDL broke",
-        "P3 another name for the same text is not broken"],
+    # To know its rows it would have to be described at each Parse, which nearly every query of a driver has; behind an Execute that could fail and undo the work.
+    "unnamed-healed": ["the unnamed statement, executed, after DDL"],
     "reset-baseline": ["RESET goes back to what the client's options said"],
-    "begin-in-tx-source": ["BEGIN in a transaction has file, line, routine"],
+    # In a failed transaction the server takes no Parse of a statement that it lacks.
     "describe-in-failed-tx": ["25P02 of a Describe"],
+    # Whether the COPY goes on is asked with a Close, which the server of a COPY that goes on refuses as it would the Query.
     "illegal-in-copy": ["a Query behind data and Sync ends a COPY in"],
+    # No server is taken to let it say so.
     "illegal-alone-source": ["an unknown message type alone"],
     "currval": ["currval in the next transaction", "lastval in the next transaction"],
-    "unnamed-healed": ["the unnamed statement after DDL"],
-    "parse-not-analysed": ["a Parse takes a snapshot", "a name that is not UTF-8"],
-    "shows-pgweir": ["pg_prepared_statements", "pg_prepared_statements, own", "pg_settings says where a value comes from"],
+    "shows-pgweir": ["pg_settings says where a value comes from"],
+    # A segment runs on one server: the rest of one that went out by a Flush, or began in a failed transaction, cannot go elsewhere.
     "replica-after-end": [
         "replica: END, Flush, a write, READ ONLY before", "replica: END and CALL in one segment, READ ONLY and failed before"],
     "custom-setting": ["a custom setting is unknown to others"],

@@ -3,13 +3,16 @@
 
 The pool has one server. A client runs a random sequence (generate.py); then another client, which can only get the same
 server, looks at everything that PostgreSQL keeps for a session, and finds what a fresh login would find. It looks while the
-first client is still there (unless that keeps the server), and again after it has left: by Terminate, by closing, by RST.
+first client is still there (unless that keeps the server), and again after it has left: by Terminate, by closing, by RST, by
+closing one direction; at rest, or with its last messages unanswered, or in the middle of one. With --replicas the auditor
+looks at the replica's server and at the primary's in turn.
 
-    tests/differ/leaks.py --seconds 60 [--seed N [--count 1]]
+    tests/differ/leaks.py --seconds 60 [--seed N [--count 1]] [--replicas 1] [--option workers=2]
 """
 import argparse
 import os
 import random
+import select
 import socket
 import struct
 import sys
@@ -27,6 +30,7 @@ OURS = r"\_pgweir\_%"  # statements that pgweir keeps on its servers
 LOOKS = {
     "settings": "SELECT string_agg(name || '=' || setting, chr(1) ORDER BY name) FROM pg_settings",
     "custom settings": "SELECT current_setting('my.setting', true)",
+    "set by": "SELECT string_agg(name, chr(1) ORDER BY name COLLATE \"C\") FROM pg_settings WHERE source = 'session' AND name !~ '^transaction_'",
     "prepared statements": f"SELECT string_agg(name, chr(1)) FROM pg_prepared_statements WHERE name NOT LIKE '{OURS}'",
     "cursors": "SELECT string_agg(name, chr(1)) FROM pg_cursors WHERE name <> ''",
     "listening": "SELECT string_agg(c, chr(1)) FROM pg_listening_channels() c",
@@ -45,9 +49,11 @@ PROBES = {  # they must fail with this
     "portal p1": ([E("p1"), S()], "34000"),
     "cursor k": ([Q("FETCH k")], "34000"),
 }
+ON_REPLICA = {"pgweir.route": "replica"}
 AUDITORS = [{}, {"TimeZone": "Asia/Tokyo", "DateStyle": "German", "search_path": "s2", "application_name": "auditor"}]
 NOT_OURS = ("transaction_isolation", "transaction_read_only", "transaction_deferrable")  # of the transaction that looks
-LEAVES = ("terminate", "close", "reset")
+LEAVES = ("terminate", "close", "reset", "shutdown")
+WHENS = ("at rest", "at rest", "unanswered", "within a message")
 PATIENCE_S = 0.1  # a server that is not pinned comes within this; later means only that we look after the client has left
 ANSWER_S = 20.0
 
@@ -70,10 +76,10 @@ def first_row(messages):
 class Auditor:
     """A client of pgweir, and what a fresh login with the same parameters finds."""
 
-    def __init__(self, place, start, seeded):
-        self.start, self.seeded = start, seeded
-        fresh = Peer(place.cluster.ports["primary"], {"user": "differ", "database": "differ_p0", **start})
-        self.peer = Peer(place.weir.port, {"user": "differ", "database": "differ_p0", **start})
+    def __init__(self, place, start, seeded, node="primary"):
+        self.start, self.seeded, self.node = start, seeded, node
+        fresh = Peer(place.cluster.ports[node], {"user": "differ", "database": "differ_p0", **start})
+        self.peer = Peer(place.weir.port, {"user": "differ", "database": "differ_p0", **start, **(ON_REPLICA if node != "primary" else {})})
         for peer in (fresh, self.peer):
             assert read_all([peer], ANSWER_S), "no login"
             assert peer.status, f"no login: {peer.seen}"
@@ -84,6 +90,7 @@ class Auditor:
             assert read_all([fresh], ANSWER_S)
             self.expected[name] = first_row(fresh.seen)
             fresh.seen.clear()
+        self.expected["set by"] = "\1".join(sorted(start)) or None  # by pgweir, for this client
         fresh.send([X()])
         fresh.close()
 
@@ -102,6 +109,8 @@ class Auditor:
         if wrong:
             return pid, Leak("the audit fails", when, wrong)
         try:
+            if self.node != "primary":  # what a replica takes leaves nothing else
+                return pid, self._look_at(when + ", on the replica")
             return pid, self._look_at(when) or self._random(when) or self._probe(when)
         finally:
             self._ask([Q("DISCARD ALL")])  # the probes may have pinned the server to the auditor
@@ -119,7 +128,10 @@ class Auditor:
 
     def _look_at(self, when):
         for name, sql in LOOKS.items():
-            got = first_row(self._ask([Q(sql)]))
+            seen = self._ask([Q(sql)])
+            got = first_row(seen)
+            if got == "no row":
+                return Leak(f"{name}: no answer", when, repr(seen))
             if got != self.expected[name]:
                 if name == "settings":
                     before, after = dict(x.split("=", 1) for x in self.expected[name].split("\1")), dict(x.split("=", 1) for x in got.split("\1"))
@@ -149,7 +161,7 @@ class Audit:
         with self.fixture.dbs[0].cursor() as cursor:  # what random() says after SET SEED TO 0.5
             cursor.execute("SELECT setseed(0.5); SELECT random()::text FROM generate_series(1, 100)")
             self.seeded = {row[0] for row in cursor.fetchall()}
-        self.auditors, self.turn = [], 0
+        self.auditors, self.turn, self.nodes = [], 0, place.cluster.nodes
         self.counts = {"sequences": 0, "kept the server": 0, "left in a transaction": 0, "which cost the server": 0}
         self._fresh()
 
@@ -159,7 +171,7 @@ class Audit:
         self.fixture.end_servers()
         for left in (3, 2, 1, 0):
             try:
-                self.auditors = [Auditor(self.place, start, self.seeded) for start in AUDITORS]
+                self.auditors = [Auditor(self.place, start, self.seeded, node) for start in AUDITORS for node in self.nodes]
                 return
             except AssertionError:
                 if not left:
@@ -169,8 +181,8 @@ class Audit:
         """The first Leak after this sequence, or None."""
         turn = self.turn
         self.turn += 1
-        auditor, leave = self.auditors[turn % len(AUDITORS)], LEAVES[turn % len(LEAVES)]
-        found = self._run(what, auditor, leave)
+        auditor, leave = self.auditors[turn % len(self.auditors)], LEAVES[turn // 2 % len(LEAVES)]
+        found = self._run(what, auditor, leave, WHENS[turn // 3 % len(WHENS)])
         text = " ".join(what.texts())
         left = self.fixture.reset(what.texts(), "advisory" in text or "locks(" in text)
         found = found or (Leak("a lock", "after it left", left) if left else None)
@@ -180,21 +192,23 @@ class Audit:
 
     def all_ways(self, what):
         """The first Leak by any auditor and way to leave: for making a finding small."""
-        for _ in range(len(AUDITORS) * len(LEAVES)):
+        for _ in range(len(self.auditors) * len(LEAVES) * len(WHENS)):
             found = self.run(what)
             if found:
                 return found
         return None
 
-    def _run(self, what, auditor, leave):
+    def _run(self, what, auditor, leave, rest):
         client = Peer(self.place.weir.port, {"user": "differ", "database": "differ_p0", **what.start})
         if not read_all([client], ANSWER_S) or client.dead:
             client.close()
             return None if client.dead else Leak("no login", "at first", "no answer")
-        self._play(client, what)
+        self._play(client, what, rest == "at rest")
         self.counts["sequences"] += 1
         asked = found = None
-        if client.status == "I" and not client.queue and not client.dead:
+        if rest == "within a message" and not client.dead:
+            client.sock.sendall(b"Q\0\0\1\0SELECT")
+        elif client.status == "I" and not client.queue and not client.dead:
             auditor.ask()
             asked = True
             if auditor.has_server(PATIENCE_S):
@@ -208,24 +222,31 @@ class Audit:
         if not asked:
             auditor.ask()
         if not auditor.has_server(ANSWER_S):
-            return Leak("the server does not come back", f"after {leave}", "")
+            return Leak("the server does not come back", f"after {leave}, {rest}", "")
         pid, found = auditor.look(f"after {leave}" if leave == "terminate" else "after it left")
         self._count(client, auditor, pid)
         return found
 
-    def _play(self, client, what):
+    def _play(self, client, what, waits):
         for one in what.steps:
+            last = one is what.steps[-1] and not waits
             if isinstance(one, other):
                 self.fixture.run(1, one)
                 continue
             client.send(one, one.mark)
-            if not read_all([client], 2.0) or client.dead:  # differ.py tells what hangs; here it is a client that leaves in the middle
+            if last or not read_all([client], 2.0) or client.dead:  # differ.py tells what hangs; here it is a client that leaves in the middle
                 return
 
     @staticmethod
     def _leave(client, how):
         if how == "terminate" and not client.dead:
             client.send([X()])
+        if how == "shutdown" and not client.dead:
+            client.sock.shutdown(socket.SHUT_WR)
+            end = time.monotonic() + ANSWER_S
+            while not client.dead and time.monotonic() < end:
+                select.select([client.sock], [], [], 1)
+                client.receive()
         if how == "reset":
             client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         client.close()
@@ -267,10 +288,11 @@ def main():
     p.add_argument("--seed", type=int, default=random.randrange(1 << 30))
     p.add_argument("--count", type=int, default=1 << 60)
     p.add_argument("--shrink", type=float, default=10)
+    p.add_argument("--replicas", type=int, default=0)
     p.add_argument("--option", action="append", default=[], metavar="K=V", help="of pgweir")
     options = p.parse_args()
     more = dict(o.split("=", 1) for o in options.option)
-    with Place(default_pool_size=1, **more) as place:
+    with Place(default_pool_size=1, replicas=options.replicas, **more) as place:
         audit, leaks, began = Audit(place), {}, time.monotonic()
         print(f"seed {options.seed}, {options.seconds:.0f} s, {os.environ.get('PGWEIR_BIN', 'build/pgweir-asan')}", flush=True)
         options.done = 0

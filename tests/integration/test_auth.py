@@ -147,6 +147,12 @@ def test_an_ignored_startup_parameter(pgweir):
     assert login(weir.port, no_such_setting="1", extra_float_digits="2").rows("SELECT 1") == [["1"]]
 
 
+def test_ignored_options(pgweir):
+    weir = pgweir(ignore_startup_parameters="options, no_such_setting")
+    c = login(weir.port, options="-c work_mem=5MB -c no_such_setting=1 -x -c jit=off")
+    assert c.rows("SHOW work_mem; SHOW jit") == [["5MB"], ["on"]]
+
+
 def test_max_client_conn_refuses_the_next_one_only(pgweir):
     weir = pgweir(max_client_conn=3)
     clients = [login(weir.port) for _ in range(3)]

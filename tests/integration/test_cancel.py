@@ -1,4 +1,5 @@
 """Cancel requests: they reach the right query or nothing at all."""
+import contextlib
 import os
 import random
 import signal
@@ -79,6 +80,122 @@ def test_a_waiting_client_is_cancelled_and_stays(cluster, pgweir):
     while not types(waiter.read_until("Z")) == "TDCZ":  # the second of the pipeline
         pass
     assert waiter.rows("SELECT 4") == [["4"]]
+
+
+@pytest.mark.parametrize("begin", [b"", query("BEGIN")], ids=["alone", "in a transaction"])
+@pytest.mark.parametrize("protocol", [3 << 16, PROTOCOL_3_2])
+def test_a_client_whose_server_gets_its_settings_is_cancelled(cluster, pgweir, protocol, begin):
+    """What runs then is pgweir's own: the client's query is cancelled once it is there."""
+    weir = pgweir(databases={"app": cluster.entry(["primary"])}, default_pool_size=1)
+    other, c = login(weir.port), login(weir.port, protocol=protocol, application_name="another one")
+    ((pid,),) = other.rows("SELECT pg_backend_pid()")
+    if begin:
+        c.query("BEGIN")
+    os.kill(int(pid), signal.SIGSTOP)
+    try:
+        c.send(query("SELECT pg_sleep(30)"))
+        wait_until(lambda: sum(int(p["sv_active"]) for p in weir.show("POOLS")) == 1)
+        k = weir.raw()
+        k.send(struct.pack("!II", 8 + len(c.key), CANCEL_REQUEST) + c.key)
+        assert k.silent(0.2)  # it is not over yet
+    finally:
+        os.kill(int(pid), signal.SIGCONT)
+    assert k.expect_closed() == []
+    assert error_of(c.read_until("Z", 5)).sqlstate == "57014"
+    assert c.status == ("E" if begin else "I")
+    c.query("ROLLBACK")
+    assert c.rows("SHOW application_name") == [["another one"]]
+    assert other.rows("SELECT pg_backend_pid()") == [[pid]]
+
+
+def test_a_read_that_waits_for_a_replica_is_cancelled(cluster, pgweir):
+    cluster.sql("primary", "CREATE TABLE IF NOT EXISTS cancel_waits (n int); GRANT ALL ON cancel_waits TO PUBLIC")
+    cluster.wait_replayed()
+    weir = pgweir(floor_wait="10s", primary_hold="0", max_lag=0)
+    weir.wait_reads_on_replica()
+    c = login(weir.port)
+    for node in cluster.nodes[1:]:
+        cluster.pause(node)
+    for segment in (query("SELECT count(*) FROM cancel_waits"),
+                    parse("", "SELECT count(*) FROM cancel_waits") + bind("", "") + execute() + sync()):
+        c.query("INSERT INTO cancel_waits VALUES (1)")
+        c.send(segment)
+        assert c.silent(0.2)
+        start = time.monotonic()
+        c.cancel()
+        assert error_of(c.read_until("Z", 5)).sqlstate == "57014" and c.status == "I"
+        assert time.monotonic() - start < 5
+    assert types(c.query("INSERT INTO cancel_waits VALUES (1)")) == "CZ"
+    cluster.settle()
+    cluster.sql("primary", "DROP TABLE cancel_waits")
+
+
+def test_who_waits_for_a_token_is_cancelled(cluster, pgweir):
+    """SHOW pgweir.lsn_token needs a sample of the primary."""
+    weir = pgweir(lag_poll_interval="60s", probe_timeout="60s")
+    c = login(weir.port)
+    c.query("SELECT txid_current()")
+    cluster.freeze("primary")
+    for segment in (query("SHOW pgweir.lsn_token"), parse("", "SHOW pgweir.lsn_token") + bind("", "") + execute() + sync()):
+        c.send(segment)
+        if segment[:1] == b"P":
+            c.read_until("2")
+        assert c.silent(0.2)
+        c.cancel()
+        assert error_of(c.read_until("Z", 5)).sqlstate == "57014" and c.status == "I"
+    cluster.thaw("primary")
+    assert len(c.rows("SHOW pgweir.lsn_token")) == 1
+
+
+def connections_to(port, pid):
+    """Of this process, to this port."""
+    inodes = set()
+    for fd in os.listdir(f"/proc/{pid}/fd"):
+        with contextlib.suppress(OSError):
+            inodes.add(os.readlink(f"/proc/{pid}/fd/{fd}"))
+    with open("/proc/net/tcp", encoding="ascii") as f:
+        rows = [line.split() for line in f.readlines()[1:]]
+    return sum(int(r[2].split(":")[1], 16) == port and f"socket:[{r[9]}]" in inodes for r in rows)
+
+
+def test_cancels_have_a_budget_of_their_own(cluster, pgweir):
+    """64 connections for a worker; the others wait, and are dropped when what they are to end has ended."""
+    weir = pgweir(databases={"app": cluster.entry(["primary"])}, default_pool_size=20, workers=1, cancel_wait_timeout="60s")
+    postmaster = int(cluster.sql("primary", "SELECT pg_read_file('postmaster.pid')")[0][0].split()[0])
+    clients = [login(weir.port) for _ in range(20)]
+    short = clients[16:]  # whose cancels come last, and whose queries end
+    for c in clients:
+        c.send(query("SELECT pg_sleep(1), 'short'" if c in short else "SELECT pg_sleep(40)"))
+    cluster.wait_active("pg_sleep(40)", 16)
+    cluster.wait_active("'short'", 4)
+    before = connections_to(cluster.ports["primary"], weir.pid)
+    keys = []
+    os.kill(postmaster, signal.SIGSTOP)
+    try:
+        for _ in range(4):
+            for c in clients[:16] if len(keys) < 64 else short:
+                k = weir.raw()
+                k.send(struct.pack("!II", 8 + len(c.key), CANCEL_REQUEST) + c.key)
+                keys.append(k)
+            wait_until(lambda: connections_to(cluster.ports["primary"], weir.pid) >= before + len(keys))
+        late = []
+        for c in short:
+            late.append(weir.raw())
+            late[-1].send(struct.pack("!II", 8 + len(c.key), CANCEL_REQUEST) + c.key)
+        wait_until(lambda: weir.show("POOLS")[0]["cl_active_cancel_req"] == 64)
+        assert weir.show("POOLS")[0]["sv_active_cancel"] == 64
+        for c in short:
+            assert types(c.read_until("Z", 10)) == "TDCZ"
+            c.send(query("SELECT pg_sleep(0.2)"))
+        assert connections_to(cluster.ports["primary"], weir.pid) <= before + 64
+    finally:
+        os.kill(postmaster, signal.SIGCONT)
+    for k in keys + late:
+        assert k.expect_closed() == []
+    for c in clients[:16]:
+        assert error_of(c.read_until("Z", 10)).sqlstate == "57014"
+    for c in short:
+        assert types(c.read_until("Z", 10)) == "TDCZ"
 
 
 def test_a_cancel_for_an_idle_client_hits_nobody(cluster, pgweir):

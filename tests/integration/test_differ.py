@@ -49,6 +49,7 @@ def test_the_other_named_cases(cases):
     ["differ.py", "--cases", "--replicas", 1],
     ["differ.py", "--seed", 1, "--count", 300, "--seconds", LONGEST_S],
     ["differ.py", "--seed", 1001, "--count", 100, "--seconds", LONGEST_S, "--workers", 2, "--option", "max_prepared_statements=3"],
+    ["differ.py", "--seed", 2001, "--count", 150, "--seconds", LONGEST_S, "--option", "pool_mode=session", "--option", "default_pool_size=8"],
     ["leaks.py", "--seed", 1, "--count", 150, "--seconds", LONGEST_S],
     ["cancels.py", "--seed", 1, "--count", 1000],
 ], ids=lambda args: " ".join(map(str, args[:3])))

@@ -3,7 +3,7 @@ once nothing of it is left."""
 import pytest
 from conftest import wait_until
 from protocol import error_of, login, types
-from rawpg import PgError, bind, execute, parse, query, sync
+from rawpg import PgError, bind, close, execute, message as any_message, parse, query, sync
 
 
 @pytest.fixture
@@ -82,6 +82,60 @@ def test_a_setting_follows_its_client(cluster, weir, statements, name, value, ho
         assert other.rows(show) in (before, [[""]])  # a custom one that was known here once is empty, in PostgreSQL too
     assert pins(weir) == set()
     shared(one, other)
+
+
+@pytest.mark.parametrize("how", ["startup", "set", "set in a transaction"])
+def test_an_idle_session_is_ended_and_its_server_is_not(weir, how):
+    other = login(weir.port)
+    pid = other.rows("SELECT pg_backend_pid()")
+    one = login(weir.port, **({"idle_session_timeout": "400"} if how == "startup" else {}))
+    if how != "startup":
+        one.query("SET idle_session_timeout = '400ms'" if how == "set" else "BEGIN; SET idle_session_timeout = '400ms'; COMMIT")
+    for _ in range(3):
+        assert one.rows("SHOW idle_session_timeout") == [["400ms"]]
+        assert other.rows("SHOW idle_session_timeout") == [["0"]]
+        one.query("SELECT pg_sleep(0.3)")  # it does something
+    one.query("BEGIN")
+    one.query("ROLLBACK")
+    told = [m.fields() for m in one.expect_closed() if m.type == "E"]
+    assert [(f["S"], f["C"], f["M"]) for f in told] == [("FATAL", "57P05", "terminating connection due to idle-session timeout")]
+    assert other.rows("SELECT pg_backend_pid()") == pid
+
+
+def test_a_pinned_session_that_idles_is_ended_by_its_server(weir, two):
+    one, other = two
+    one.query("LISTEN news")
+    one.query("SET idle_session_timeout = '200ms'")
+    assert [m.fields()["C"] for m in one.expect_closed() if m.type == "E"] == ["57P05"]
+    assert other.rows("SELECT 1") == [["1"]]
+
+
+def test_what_a_used_server_would_not_do_gets_a_new_one(two):
+    one, other = two
+    other.query("CREATE TEMP TABLE mine (n int); DROP TABLE mine; DO 'BEGIN NULL; END'")
+    assert other.rows("SELECT pg_my_temp_schema() <> 0") == [["t"]]
+    assert "E" not in types(one.query("SET plpgsql.extra_foo_warnings = true"))
+    assert one.rows("SHOW plpgsql.extra_foo_warnings") == [["true"]]
+    assert "N" in types(one.query("DO 'BEGIN NULL; END'"))  # "removing it"
+    one.close()
+    other.query("SET search_path = pg_temp, public")
+    assert other.rows("SELECT pg_my_temp_schema()") == [["0"]]
+    pid = other.rows("SELECT pg_backend_pid()")
+    assert other.rows("SELECT current_schema() ~ 'pg_temp', pg_backend_pid()") == [["t", pid[0][0]]]
+
+
+def test_who_notified_is_called_by_what_it_was_told(cluster, pgweir):
+    weir = pgweir(databases={"app": cluster.entry(["primary"])}, default_pool_size=2, workers=2)
+    one, other = login(weir.port), login(weir.port)
+    direct = login(cluster.ports["primary"])
+    one.query("LISTEN news")
+    seen = [m for m in one.query("NOTIFY news") if m.type == "A"]
+    for sender in (other, direct):
+        sender.query("SELECT pg_notify('news', '')")
+        wait_until(lambda: not one.silent(0.05))
+        seen += [m for m in one.query("SELECT 1") if m.type == "A"]
+    assert [m.body[:4] for m in seen] == [c.key[:4] for c in (one, other, direct)]
+    assert all(m.body[4:] == b"news\0\0" for m in seen)
 
 
 def test_a_superuser_sets_what_only_it_may_and_becomes_another_role(weir):
@@ -236,6 +290,39 @@ def test_a_trigger_that_sets_something_makes_writes_asked_about(hiding, weir):
     assert one.rows(ask) == [["7"]] and other.rows(ask) != [["7"]]
 
 
+YOUNG = [
+    ["CREATE TABLE young (n int, m bigint DEFAULT hide_lock(1)); INSERT INTO young VALUES (1)"],
+    ["CREATE TABLE young (n int, m bigint DEFAULT hide_lock(1))", "INSERT INTO young VALUES (1)"],
+    ["BEGIN", "CREATE TABLE young (n int, m bigint DEFAULT hide_lock(1))", "INSERT INTO young VALUES (1)", "COMMIT"],
+    ["CREATE DOMAIN young AS int CHECK (hide_lock(1) = VALUE); SELECT 1::young"],
+]
+
+
+@pytest.mark.parametrize("statements", YOUNG, ids=[" | ".join(s)[:60] for s in YOUNG])
+def test_what_ddl_has_just_brought_is_asked_about(hiding, pgweir, statements):
+    weir = pgweir(databases={"app": hiding.entry(["primary"])}, default_pool_size=1, workers=1, queue_timeout="300ms")
+    weir.wait_log(r"catalog\.loaded")
+    one, other = (weir.raw().login("postgres", "app", "postgres") for _ in range(2))
+    try:
+        for sql in statements:
+            assert "E" not in types(one.query(sql)), sql
+        assert waits(weir, other)
+        one.query("SELECT pg_advisory_unlock(1)")
+        shared(other, one)
+    finally:
+        hiding.sql("primary", "DROP TABLE IF EXISTS young" if "TABLE" in str(statements) else "DROP DOMAIN IF EXISTS young")
+
+
+def test_copy_into_a_table_whose_trigger_leaves_something(hiding, weir):
+    hiding.sql("primary", "CREATE TRIGGER hide_it BEFORE INSERT ON hide_table FOR EACH ROW EXECUTE FUNCTION hide_by_trigger()")
+    weir.sql("CREATE TABLE IF NOT EXISTS hide_table (n int)")  # DDL: what is known of the catalog is loaded again
+    one = login(weir.port)
+    one.send(query("COPY hide_table FROM STDIN"))
+    one.read_until("G")
+    one.send(any_message("d", b"5\n") + any_message("c") + query("SELECT current_setting('hide.by')"))
+    assert types(one.read_until("Z")) == "CZ" and types(one.read_until("Z")) == "TDCZ"
+
+
 def test_functions_that_leave_nothing_are_not_asked_about(hiding, weir):
     weir.wait_log(r"catalog\.loaded")
     one = login(weir.port)
@@ -334,6 +421,24 @@ def test_a_known_set_is_not_asked_about_again(weir, two):
     weir.stop()
     looks = int(weir.log().split(" looks=")[1].split()[0])
     assert looks <= 8, looks
+
+
+def test_what_is_of_a_transaction_is_no_setting(weir, two):
+    one, other = two
+    for sql in ("BEGIN READ ONLY; SET TRANSACTION READ ONLY; COMMIT", "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY",
+                "SET work_mem = '5MB'"):
+        one.query(sql)
+    for _ in range(3):
+        assert one.rows("SHOW transaction_read_only") == [["on"]] and other.rows("SHOW transaction_read_only") == [["off"]]
+
+
+def test_what_was_set_back_is_nothing(weir, two):
+    one, other = two
+    for sql in ("BEGIN READ ONLY; SET TRANSACTION READ ONLY; COMMIT", "SET work_mem = '5MB'", "RESET work_mem"):
+        one.query(sql)
+    shared(one, other)
+    weir.stop()
+    assert " label_syncs=0 " in weir.log() and " looks=0" not in weir.log()
 
 
 def test_a_pipeline_of_settings(two):
@@ -451,13 +556,14 @@ def test_deallocate_all_takes_one_clients_names_away(two, sql):
 def test_names_of_ours_are_nobodys(two):
     one, other = two
     prepare(other, "s", "SELECT 7")
-    shared_name = one.rows("SELECT name FROM pg_prepared_statements")[0][0]
+    one.send(parse("", "SELECT name FROM pg_prepared_statements") + bind("", "") + execute() + sync())  # a Query shows the client's own
+    shared_name = one.read_until("Z")[2].row()[0].decode()
     assert error_of(one.query(f"DEALLOCATE {shared_name}")).sqlstate == "26000"
     assert [m.row() for m in run(other, "s") if m.type == "D"] == [[b"7"]]
 
 
 def test_a_plan_that_does_not_fit_any_more_is_made_anew(cluster, two):
-    """PostgreSQL's error comes once; behind a pooler it came for ever, to all clients."""
+    """PostgreSQL's error comes to who has parsed before; behind a pooler it came for ever, to all clients."""
     one, other = two
     cluster.sql("primary", "DROP TABLE IF EXISTS altered; CREATE TABLE altered (a int); GRANT ALL ON altered TO PUBLIC;"
                            "INSERT INTO altered VALUES (1)")
@@ -465,8 +571,12 @@ def test_a_plan_that_does_not_fit_any_more_is_made_anew(cluster, two):
         prepare(c, "s", "SELECT * FROM altered")
         assert len(run(c, "s")) == 4
     cluster.sql("primary", "ALTER TABLE altered ADD b int DEFAULT 2")
-    assert error_of(run(one, "s")).sqlstate == "0A000"
     for c in (one, other, one):
+        assert error_of(run(c, "s")).sqlstate == "0A000"
+    for c in (one, other, one):
+        c.send(close("S", "s") + sync())
+        c.read_until("Z")
+        prepare(c, "s", "SELECT * FROM altered")
         assert [m.row() for m in run(c, "s") if m.type == "D"] == [[b"1", b"2"]]
     one.send(parse("t", "SELECT * FROM altered") + bind("", "t") + execute() + sync())
     assert [m.row() for m in one.read_until("Z") if m.type == "D"] == [[b"1", b"2"]]
@@ -541,3 +651,15 @@ def test_a_setting_beyond_ascii_follows_a_client_of_another_encoding(two):
 
 def message(text):
     return (len(text) + 5).to_bytes(4, "big") + text + b"\0"
+
+
+def test_who_has_set_nothing_or_everything_back_has_the_same_label(weir, two):
+    """What pgweir asks in is a transaction with modes of its own: they are none of the client's."""
+    one, other = two
+    one.query("SET work_mem = '5MB'")
+    one.query("RESET work_mem")
+    one.query("DO $$ BEGIN END $$")
+    for _ in range(5):
+        shared(one, other)
+    weir.stop()
+    assert int(weir.log().split(" label_syncs=")[1].split()[0]) == 0

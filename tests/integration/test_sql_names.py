@@ -96,6 +96,69 @@ def test_deallocate_by_the_extended_protocol(weir):
         assert types(answer(client, parse("s1", "SELECT 1"), bind("", "d"), execute(), sync())) == "12CZ"
 
 
+def test_names_beside_other_statements(weir):
+    client = prepared(weir)
+    held = elsewhere(weir)
+    assert types(client.query("SELECT 1; EXECUTE s1(1); EXPLAIN EXECUTE s1(2)")).replace("D", "") == "TCTCTCZ"
+    assert types(client.query("DEALLOCATE s1; EXECUTE s1(1)")) == "CEZ"
+    assert error(answer(client, bind("", "s1", [1]), sync()))[0] == "26000"
+    held.query("COMMIT")
+
+
+@pytest.mark.parametrize("sql, there", [("SELECT 1/0; DEALLOCATE s1", True), ("DEALLOCATE s1; SELECT 1/0", False), ("INSERT INTO later VALUES (1); DEALLOCATE s1", False),
+                                        ("INSERT INTO later VALUES (1); DEALLOCATE ALL", False), ("SELECT 1/0; DEALLOCATE ALL", True)])
+def test_what_is_deallocated_when_the_query_fails(cluster, weir, sql, there):
+    """The third and fourth fail in their commit, behind the DEALLOCATE and before its tag."""
+    cluster.sql("primary", "DROP TABLE IF EXISTS later; CREATE TABLE later (n int PRIMARY KEY, m int REFERENCES later DEFERRABLE INITIALLY DEFERRED DEFAULT 9);"
+                           "GRANT ALL ON later TO PUBLIC")
+    client = prepared(weir)
+    answer(client, parse("s2", "SELECT 5"), bind("", "s2"), execute(), sync())
+    assert "E" in types(client.query(sql))
+    assert types(answer(client, bind("", "s1", [1]), execute(), sync())) == ("2DCZ" if there else "EZ")
+    stranger = prepared(weir)
+    assert types(answer(stranger, bind("", "s1", [1]), execute(), sync())) == "2DCZ"
+
+
+def test_execute_in_a_query_that_ends_a_segment(weir):
+    client = prepared(weir)
+    assert types(answer(client, parse("", "SELECT 1"), bind("", ""), execute(), query("EXECUTE s1(1)"))) == "12DCTDCZ"
+    assert types(answer(client, parse("s2", "SELECT * FROM pg_class LIMIT 0"), query("EXECUTE s2"))) == "1TCZ"
+
+
+def test_the_view_shows_the_clients_own(weir):
+    client, other = prepared(weir), prepared(weir, "s2", "SELECT 'other'")
+    held = elsewhere(weir)
+    for _ in range(2):
+        assert client.rows("SELECT name, statement, from_sql FROM pg_prepared_statements") == [["s1", "SELECT 7 + $1::int", "f"]]
+    assert types(answer(client, bind("", "s1", [1]), execute(), sync())) == "2DCZ"
+    assert types(answer(other, bind("", "s2"), execute(), sync())) == "2DCZ"
+    held.query("COMMIT")
+
+
+def test_what_is_executed_is_remembered_by_what_it_is(weir):
+    """Both say EXECUTE s1, and mean two settings."""
+    for value in ("7MB", "9MB", "7MB", "9MB"):
+        client = prepared(weir, text=f"SET work_mem = '{value}'")
+        client.query("EXECUTE s1")
+        held = elsewhere(weir)
+        assert client.rows("SHOW work_mem") == [[value]]
+        held.close()
+
+
+def test_prepare_by_the_extended_protocol_of_a_name_that_parse_took(weir):
+    client = prepared(weir)
+    for _ in range(2):
+        assert error(answer(client, parse("", "PREPARE s1 AS SELECT 2"), bind("", ""), execute(), sync())) == ("42P05", 'prepared statement "s1" already exists')
+    assert answer(client, bind("", "s1", [1]), execute(), sync())[1].row() == [b"8"]
+
+
+def test_a_deallocate_that_is_bound_deallocates_nothing(weir):
+    client = prepared(weir)
+    answer(client, parse("", "DEALLOCATE s1"), bind("p", ""), sync())
+    assert error(answer(client, execute("p"), sync()))[0] == "34000"
+    assert answer(client, bind("", "s1", [1]), execute(), sync())[1].row() == [b"8"]
+
+
 @pytest.mark.parametrize("sql", ["DEALLOCATE {}", "EXECUTE {}(1)"])
 @pytest.mark.parametrize("extended", [False, True])
 def test_nobody_reaches_anothers(weir, sql, extended):

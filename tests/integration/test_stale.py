@@ -162,7 +162,36 @@ def test_one_text_in_two_databases_is_parsed_once_in_each(cluster, pgweir):
         times = []
         for n in range(4):
             for c, name in ((app, "app"), (post, "post")):
-                c.send((PREPARED if n == 0 else close("S", "o") + parse("o", SELECT) + sync()) + AGAIN)
+                c.send((PREPARED if n == 0 else AGAIN) + AGAIN)
                 assert "E" not in types(c.read_until("Z") + c.read_until("Z"))
-                times.append((name, c.rows(parsed_at)[0][0]))
+                c.send(parse("", parsed_at) + bind("", "") + execute() + sync())  # a Query would show this client's names
+                times.append((name, c.read_until("Z")[2].row()[0]))
         assert len(times) == 8 and len(set(times)) == 2, times
+
+
+def test_a_known_text_is_prepared_without_a_server_and_parsed_when_it_is_used(cluster, weir):
+    """A program that prepares for one connection after the other while its own transaction holds the only server."""
+    make_table(cluster)
+    one, two = login(weir.port), login(weir.port)
+    one.send(PREPARED)
+    one.read_until("Z")
+    one.query("BEGIN")
+    one.query("SELECT 1")
+    two.send(parse("t", SELECT) + sync())
+    assert types(two.read_until("Z")) == "1Z"
+    cluster.sql("primary", ADD)
+    one.query("COMMIT")
+    two.send(bind("", "t") + execute() + sync())
+    assert [m.row() for m in two.read_until("Z") if m.type == "D"] == [[b"1", b"2"]]
+    one.send(AGAIN)
+    assert error_of(one.read_until("Z")).sqlstate == "0A000"
+
+
+def test_what_describe_says_of_a_stale_statement(cluster, weir):
+    make_table(cluster)
+    c = login(weir.port)
+    c.send(parse("s", SELECT) + sync())
+    c.read_until("Z")
+    cluster.sql("primary", ADD)
+    c.send(describe("S", "s") + sync())
+    assert types(c.read_until("Z")) == "tEZ"

@@ -90,9 +90,53 @@ def test_pgbench(wide, bench, workers, sslmode, script, mode, clients):
 
 
 @pytest.mark.usefixtures("tables")
-@pytest.mark.parametrize("sslmode", ["disable", "require"])
-def test_pgbench_connects_for_each_transaction(wide, bench, sslmode):
-    one_run(wide, bench(2, sslmode), "select", "simple", 8, connect=True)
+@pytest.mark.parametrize("sslmode,script,mode", [("disable", "select", "simple"), ("require", "select", "simple"), ("disable", "tpcb", "extended"),
+                                                ("disable", "tpcb", "prepared")])
+def test_pgbench_connects_for_each_transaction(wide, bench, sslmode, script, mode):
+    one_run(wide, bench(2, sslmode), script, mode, 8, connect=True)
+
+
+PIPELINES = {
+    "transaction": r"""
+        \startpipeline
+        BEGIN;
+        {work}
+        END;
+        \endpipeline""",
+    "implicit": r"""
+        \startpipeline
+        {work}
+        \endpipeline""",
+    "begin outside": r"""
+        BEGIN;
+        \startpipeline
+        {work}
+        \endpipeline
+        END;""",
+}
+WORK = """UPDATE pgbench_accounts SET abalance = abalance + :delta WHERE aid = :aid;
+        SELECT abalance FROM pgbench_accounts WHERE aid = :aid;
+        UPDATE pgbench_tellers SET tbalance = tbalance + :delta WHERE tid = :tid;
+        UPDATE pgbench_branches SET bbalance = bbalance + :delta WHERE bid = :bid;
+        INSERT INTO pgbench_history (tid, bid, aid, delta, mtime) VALUES (:tid, :bid, :aid, :delta, CURRENT_TIMESTAMP);"""
+DRAW = r"""\set aid random(1, 1000000)
+        \set bid random(1, 10)
+        \set tid random(1, 100)
+        \set delta random(-5000, 5000)
+        """
+
+
+@pytest.mark.usefixtures("tables")
+@pytest.mark.parametrize("mode", ["extended", "prepared"])
+@pytest.mark.parametrize("pipeline", PIPELINES)
+def test_pgbench_with_pipelines(wide, bench, tmp_path, mode, pipeline):
+    script = tmp_path / "script.sql"
+    script.write_text(DRAW + PIPELINES[pipeline].format(work=WORK))
+    before = wide.sql("primary", "SELECT count(*) FROM pgbench_history")[0][0]
+    weir = bench(2, default_pool_size=3)
+    output = weir.bench("-M", mode, "-f", script, "-t", 20, "--max-tries", 20, clients=12)
+    assert "number of transactions actually processed: 240/240" in output
+    check_sums(wide, before, output)
 
 
 @pytest.mark.usefixtures("tables")

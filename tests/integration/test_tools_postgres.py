@@ -151,9 +151,38 @@ def test_pg_dump_is_the_same_through_pgweir(cluster, pgweir, shop, pool_mode):
     assert dump(cluster, weir, "-n", shop) == dump(cluster, cluster.ports["primary"], "-n", shop)
 
 
+def archive(cluster, weir, to, *args):
+    """What a dump in another format holds: each of its data files, and all of it as SQL."""
+    done = tool(cluster, weir, "pg_dump", "-n", "shop", "-f", to, *args, "app")
+    assert done.returncode == 0, done.stderr
+    sql = subprocess.run([cluster.bin / "pg_restore", "-f", "-", to], capture_output=True, text=True, check=True).stdout
+    files = {f.name: f.read_bytes() for f in to.iterdir() if f.name != "toc.dat"} if to.is_dir() else {}  # that has the time in it
+    return files, re.sub(r"^\\(un)?restrict .*\n", "", sql, flags=re.M)
+
+
+@pytest.mark.usefixtures("shop")
+@pytest.mark.parametrize("form", [["-Fc", "-Z0"], ["-Ft"], ["-Fd", "-Z0"], ["-Fd", "-Z0", "-j", 4]], ids=lambda form: " ".join(map(str, form)))
+def test_pg_dump_in_other_formats(cluster, pgweir, tmp_path, form):
+    weir = pgweir(default_pool_size=5)
+    weir.wait_reads_on_replica()
+    through, direct = (archive(cluster, port, tmp_path / str(n), *form) for n, port in enumerate((weir, cluster.ports["primary"])))
+    assert through == direct and "CREATE TABLE shop.customer" in through[1]
+
+
+@pytest.mark.usefixtures("shop")
+@pytest.mark.parametrize("options", [[], ["-g"], ["-s", "--clean"]])
+def test_pg_dumpall_is_the_same_through_pgweir(cluster, pgweir, options):
+    weir = pgweir(databases={name: cluster.entry(dbname=name) for name in ("app", "postgres", "template1")})
+    through, direct = (tool(cluster, port, "pg_dumpall", "-l", "postgres", *options, user="postgres") for port in (weir, cluster.ports["primary"]))
+    assert (through.returncode, direct.returncode) == (0, 0), through.stderr
+    texts = [re.sub(r"^\\(un)?restrict .*\n", "", done.stdout, flags=re.M) for done in (through, direct)]
+    assert texts[0] == texts[1] and "CREATE ROLE app_scram" in texts[0]
+
+
+@pytest.mark.parametrize("pool_mode", ["session", "transaction"])
 @pytest.mark.parametrize("jobs", [1, 4])
-def test_pg_restore_through_pgweir_gives_the_same_database(cluster, pgweir, shop, tmp_path, jobs):
-    weir = pgweir(pool_mode="session")
+def test_pg_restore_through_pgweir_gives_the_same_database(cluster, pgweir, shop, tmp_path, jobs, pool_mode):
+    weir = pgweir(pool_mode=pool_mode, default_pool_size=5)
     before = dump(cluster, cluster.ports["primary"], "-n", shop)
     made = tool(cluster, weir, "pg_dump", "-Fd", "-j", jobs, "-n", shop, "-f", tmp_path / "dump", "app")
     assert made.returncode == 0, made.stderr
@@ -163,6 +192,68 @@ def test_pg_restore_through_pgweir_gives_the_same_database(cluster, pgweir, shop
     assert dump(cluster, cluster.ports["primary"], "-n", shop) == before
     cluster.wait_replayed()
     assert dump(cluster, cluster.ports["replica1"], "-n", shop) == before
+
+
+# Its other programs
+
+def ok(cluster, weir, name, *args, **more):
+    done = tool(cluster, weir, name, *args, **more)
+    assert done.returncode == 0, f"{name}: {done.stdout}{done.stderr}"
+    return done.stdout
+
+
+@pytest.mark.usefixtures("shop")
+def test_maintenance_programs(cluster, pgweir):
+    weir = pgweir(databases={name: cluster.entry(dbname=name) for name in ("app", "postgres", "template1")}, default_pool_size=5)
+    files = "SELECT array_agg(relfilenode ORDER BY oid) FROM pg_class WHERE relkind = 'i' AND relnamespace = 'shop'::regnamespace"
+    before = cluster.sql("primary", files)
+    ok(cluster, weir, "reindexdb", "-j", 4, "-S", "shop", "app")
+    after = cluster.sql("primary", files)
+    assert not {*before[0][0]} & {*after[0][0]}
+    ok(cluster, weir, "reindexdb", "--concurrently", "-i", "shop.customer_pkey", "app")
+    for args in (["-j", 4], ["-Z", "-t", "shop.customer"], ["--analyze-in-stages"], ["-f", "-t", "shop.customer"], ["-F", "-t", "shop.orders_2025"]):
+        ok(cluster, weir, "vacuumdb", *args, "app", user="postgres")
+    vacuumed = "SELECT bool_and(last_vacuum IS NOT NULL), bool_and(last_analyze IS NOT NULL) FROM pg_stat_user_tables WHERE schemaname = 'shop'" \
+        " AND relname <> 'orders'"
+    wait_until(lambda: cluster.sql("primary", vacuumed) == [(True, True)], what="vacuumed and analyzed")
+    cluster.sql("primary", "ALTER TABLE shop.customer CLUSTER ON customer_pkey")
+    ok(cluster, weir, "clusterdb", "-t", "shop.customer", "app")
+    ok(cluster, weir, "pg_amcheck", "--install-missing", "-j", 2, "-s", "shop", "-d", "app", user="postgres")
+    cluster.sql("primary", "DROP EXTENSION amcheck")
+
+
+def test_programs_that_create_and_drop(cluster, pgweir):
+    weir = pgweir(databases={"postgres": cluster.entry(dbname="postgres")})
+    roles = "SELECT rolcreatedb, rolconnlimit FROM pg_roles WHERE rolname = 'Made Role'"
+    try:
+        ok(cluster, weir, "createuser", "--createdb", "-c", 7, "-g", "app", "Made Role", user="postgres")
+        assert cluster.sql("primary", roles) == [(True, 7)]
+        ok(cluster, weir, "createdb", "-O", "Made Role", "-T", "template0", "Made DB", "a comment", "--maintenance-db", "postgres", user="postgres")
+        assert cluster.sql("primary", "SELECT pg_get_userbyid(datdba), shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = 'Made DB'") \
+            == [("Made Role", "a comment")]
+    finally:
+        ok(cluster, weir, "dropdb", "--if-exists", "-f", "Made DB", "--maintenance-db", "postgres", user="postgres")
+        ok(cluster, weir, "dropuser", "--if-exists", "Made Role", user="postgres")
+    assert cluster.sql("primary", roles) == []
+
+
+def test_pg_isready(cluster, pgweir):
+    weir = pgweir()
+    assert "accepting connections" in ok(cluster, weir, "pg_isready", "-d", "app")
+    weir.stop()
+    assert tool(cluster, weir, "pg_isready", "-d", "app").returncode == 2
+
+
+def test_psql_binds_and_pipelines(cluster, pgweir):
+    """What newer versions of psql have: left out by older ones."""
+    version = int(re.search(r"\d+", subprocess.run([cluster.bin / "psql", "--version"], capture_output=True, text=True, check=True).stdout)[0])
+    scripts = {16: (r"SELECT $1::int + $2::int \bind 3 4 \g", "7"),
+               18: ("SELECT $1::int * 2 \\parse twice\n\\bind_named twice 21 \\g\n\\close_prepared twice\n\\startpipeline\n"
+                    "SELECT $1 \\bind a \\sendpipeline\nSELECT $1 \\bind b \\sendpipeline\n\\endpipeline", "42\na\nb")}
+    weir = pgweir(default_pool_size=1)
+    for since, (script, shown) in scripts.items():
+        if version >= since:
+            assert psql(cluster, weir, "-At", stdin=script).strip() == shown
 
 
 # pgweir's own

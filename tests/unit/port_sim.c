@@ -321,6 +321,11 @@ bool sim_ended(const struct sim *sim, int fd)
     return s->reset || (s->rx_n == 0 && (s->fin || s->peer < 0));
 }
 
+bool sim_is_reset(const struct sim *sim, int fd)
+{
+    return sock_at(sim, fd)->reset;
+}
+
 void sim_shut(struct sim *sim, int fd)
 {
     struct sock *s = sock_at(sim, fd), *to = other_side(sim, s);

@@ -59,8 +59,10 @@ size_t sim_write(struct sim *sim, int fd, const void *bytes, size_t n); /* what 
 size_t sim_room(const struct sim *sim, int fd); /* how much a sim_write() would take now */
 size_t sim_read(struct sim *sim, int fd, void *bytes, size_t n);
 bool sim_ended(const struct sim *sim, int fd); /* all was read, and no more comes */
-void sim_shut(struct sim *sim, int fd);        /* no more bytes from here */
-void sim_reset(struct sim *sim, int fd);       /* gone with a reset */
+bool sim_is_reset(const struct sim *sim,
+                  int fd);               /* by the other side: what was sent last may be lost */
+void sim_shut(struct sim *sim, int fd);  /* no more bytes from here */
+void sim_reset(struct sim *sim, int fd); /* gone with a reset */
 void sim_close(struct sim *sim, int fd);
 uint32_t sim_sockets(const struct sim *sim); /* open ones */
 

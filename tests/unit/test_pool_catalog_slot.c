@@ -63,15 +63,22 @@ static void a_change_makes_it_stale_until_a_load_that_began_later(void **state)
     publish(slot, catalog_slot_changes(slot));
     assert_int_equal(reason_now(&use), ROUTE_WHY_UNKNOWN_RELATION);
     const struct catalog *first = catalog_use_now(&use);
-    catalog_slot_changed(slot);
+    catalog_slot_changed(slot, false);
     assert_int_equal(reason_now(&use), ROUTE_WHY_CATALOG_STALE);
     assert_int_equal(catalog_rule(catalog_use_now(&use), CATALOG_MISSING).class, SQL_UNKNOWN);
     assert_int_equal(catalog_rule(first, CATALOG_MISSING).class, SQL_READ);
     assert_int_not_equal(catalog_id(catalog_use_now(&use)), catalog_id(first));
     const uint64_t begun = catalog_slot_changes(slot);
-    catalog_slot_changed(slot); /* while it loads */
+    catalog_slot_changed(slot, false); /* while it loads */
     publish(slot, begun);
     assert_int_equal(reason_now(&use), ROUTE_WHY_CATALOG_STALE);
+    assert_int_equal(catalog_rule(catalog_use_now(&use), CATALOG_HIDES_WRITES).class, SQL_READ);
+    catalog_slot_changed(slot, true);
+    catalog_slot_changed(slot, false);
+    assert_int_equal(reason_now(&use), ROUTE_WHY_CATALOG_STALE);
+    assert_int_not_equal(catalog_rule(catalog_use_now(&use), CATALOG_HIDES_WRITES).class, SQL_READ);
+    publish(slot, catalog_slot_changes(slot) - 1); /* which covers the DDL */
+    assert_int_equal(catalog_rule(catalog_use_now(&use), CATALOG_HIDES_WRITES).class, SQL_READ);
     publish(slot, catalog_slot_changes(slot));
     assert_int_equal(reason_now(&use), ROUTE_WHY_UNKNOWN_RELATION);
     catalog_slot_publish(slot, NULL, 0, (struct catalog_position){0});
@@ -86,14 +93,14 @@ static void a_moment_never_comes_back(void **state)
     struct catalog_use use, none = {0};
     struct catalog_slot *slot = catalog_slot_get(cluster, slice_of("a"));
     catalog_use_begin(&use, slot);
-    catalog_slot_changed(slot);
+    catalog_slot_changed(slot, false);
     const struct catalog *stale = catalog_use_now(&use);
     uint64_t moment = catalog_use_moment(&use);
     assert_int_equal(catalog_use_moment(&use), moment);
     publish(slot, catalog_slot_changes(slot));
     assert_int_not_equal(catalog_use_moment(&use), moment);
     assert_ptr_not_equal(catalog_use_now(&use), stale);
-    catalog_slot_changed(slot); /* as in the beginning, and yet not the same */
+    catalog_slot_changed(slot, false); /* as in the beginning, and yet not the same */
     assert_int_not_equal(catalog_use_moment(&use), moment);
     assert_int_equal(catalog_use_moment(&none), 0);
     catalog_use_end(&use);
@@ -128,7 +135,7 @@ static void a_position_is_told_once_for_each_edition(void **state)
     catalog_use_now(&use);
     assert_false(catalog_use_position(&use, &seen, &at));
     publish(slot, 0);
-    catalog_slot_changed(slot);
+    catalog_slot_changed(slot, false);
     catalog_use_now(&use);
     assert_false(catalog_use_position(&use, &seen, &at)); /* it is stale */
     publish(slot, 1);

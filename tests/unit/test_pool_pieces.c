@@ -185,6 +185,69 @@ static void texts_of_one_hash_stay_apart(void **state)
     stmt_table_free(&t);
 }
 
+static void settings_and_types_tell_texts_apart(void **state)
+{
+    (void)state;
+    struct stmt_table t;
+    stmt_table_init(&t, 0);
+    static const uint8_t int4[] = {0, 0, 0, 23};
+    const struct slice text = slice_of("SELECT $1"), oids = {int4, 4}, path = slice_of("path");
+    struct stmt *plain = stmt_intern(&t, text, SLICE_NONE, SLICE_NONE, &env);
+    struct stmt *others[] = {stmt_intern(&t, text, oids, SLICE_NONE, &env),
+                             stmt_intern(&t, text, SLICE_NONE, path, &env),
+                             stmt_intern(&t, text, oids, path, &env)};
+    for (unsigned i = 0; i < 3; i++) {
+        assert_ptr_not_equal(others[i], plain);
+        assert_ptr_not_equal(others[i], others[(i + 1) % 3]);
+    }
+    for (unsigned i = 0; i < 3; i++)
+        stmt_unref(others[i]);
+    stmt_unref(plain);
+    stmt_table_free(&t);
+}
+
+/* Roles and databases may have standard_conforming_strings of their own. */
+static void a_text_is_read_as_its_client_has_it(void **state)
+{
+    (void)state;
+    struct stmt_table t;
+    stmt_table_init(&t, 0);
+    static const char text[] = "SELECT '\\', pg_advisory_lock(1) --'";
+    static const struct sql_env odd = {.standard_conforming_strings = false};
+    struct stmt *a = stmt_intern(&t, slice_of(text), SLICE_NONE, SLICE_NONE, &odd);
+    struct stmt *b = stmt_intern(&t, slice_of(text), SLICE_NONE, SLICE_NONE, &env);
+    assert_ptr_not_equal(a, b);
+    assert_false(stmt_facts(a, &env)->flags & SQL_F_ADVISORY); /* whoever asks */
+    assert_true(stmt_facts(b, &odd)->flags & SQL_F_ADVISORY);
+    a->catalog = b->catalog = 1; /* another one: they are read again */
+    assert_false(stmt_facts(a, &env)->flags & SQL_F_ADVISORY);
+    assert_true(stmt_facts(b, &odd)->flags & SQL_F_ADVISORY);
+    stmt_unref(a);
+    stmt_unref(b);
+    stmt_table_free(&t);
+}
+
+static void what_a_client_was_told_goes_with_the_statement(void **state)
+{
+    (void)state;
+    struct stmt_table t;
+    struct stmt_names names = {0};
+    stmt_table_init(&t, 0);
+    struct stmt *a = intern(&t, "SELECT 1"), *b = intern(&t, "SELECT 2");
+    stmt_names_put(&names, slice_of("x"), a);
+    stmt_names_put(&names, slice_of("y"), a);
+    stmt_names_tell(&names, slice_of("x"), (struct stmt_shape){.rows = 3});
+    assert_int_equal(stmt_names_told(&names, slice_of("x")).rows, 3);
+    assert_int_equal(stmt_names_told(&names, slice_of("y")).rows, 0);
+    assert_int_equal(stmt_names_told(&names, slice_of("z")).rows, 0);
+    stmt_names_put(&names, slice_of("x"), b);
+    assert_int_equal(stmt_names_told(&names, slice_of("x")).rows, 0);
+    stmt_names_clear(&names);
+    stmt_unref(a);
+    stmt_unref(b);
+    stmt_table_free(&t);
+}
+
 static void a_server_forgets_the_least_recently_used_first(void **state)
 {
     (void)state;
@@ -218,6 +281,16 @@ static void a_server_forgets_the_least_recently_used_first(void **state)
     stmt_table_replan(&t);
     assert_true(stmt_set_is_stale(&set, stmts[0]));
     assert_false(stmt_set_is_stale(&set, stmts[1])); /* which it has not */
+    stmt_set_add_stale(&set, stmts[0]);              /* which it has: nothing changes */
+    stmt_set_shape(&set, stmts[0], (struct stmt_shape){.rows = 5});
+    stmt_set_add_stale(&set, stmts[0]);
+    assert_false(stmt_set_is_stale(&set, stmts[0]));
+    struct stmt *more = intern(&t, "SELECT 'more'");
+    stmt_set_add_stale(&set, more);
+    assert_true(stmt_set_has(&set, more) && stmt_set_is_stale(&set, more));
+    stmt_unref(more);
+    stmt_set_doubt(&set);
+    assert_true(stmt_set_has(&set, stmts[0]) && stmt_set_is_stale(&set, stmts[0]));
     stmt_set_clear(&set);
     assert_null(stmt_set_oldest(&set));
     stmt_table_free(&t);
@@ -278,6 +351,9 @@ int main(void)
         cmocka_unit_test(the_longest_label_fits_its_sql),
         cmocka_unit_test(names_survive_every_removal),
         cmocka_unit_test(texts_of_one_hash_stay_apart),
+        cmocka_unit_test(settings_and_types_tell_texts_apart),
+        cmocka_unit_test(a_text_is_read_as_its_client_has_it),
+        cmocka_unit_test(what_a_client_was_told_goes_with_the_statement),
         cmocka_unit_test(a_server_forgets_the_least_recently_used_first),
         cmocka_unit_test(a_budget_is_exact_over_threads),
     };

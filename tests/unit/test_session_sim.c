@@ -39,6 +39,7 @@ struct client {
     unsigned id, serial, inserts;
     int fd;
     bool shed_in_tx; /* its transaction was refused a server: it has failed */
+    bool ends_early; /* it sends no more, and must be told all that it has asked for, or a FATAL */
     bool greeted, leaving, cancelled, has[NAMES], copy_waits, copy_extended;
     char tx;
     uint32_t pid, key, left; /* left: batches still to send */
@@ -636,6 +637,25 @@ static void transmit(struct client *c)
                                       sim_chunk(c->world->sim, (uint32_t)c->out.n)));
 }
 
+/* Nothing more has to be sent for what is expected. */
+static bool waits_for_all(const struct client *c)
+{
+    for (unsigned i = 0; i < c->expect_n; i++)
+        if (c->expects[i].type == 'G')
+            return false;
+    return c->expect_n > 0 && c->expects[c->expect_n - 1].type == 'Z' && !c->copy_waits;
+}
+
+/* Terminate, or the end of what it sends: PostgreSQL answers what came before. */
+static void end_early(struct client *c)
+{
+    c->ends_early = c->leaving = true;
+    if (sim_random(c->world->sim, 2))
+        bytes_format(&c->out, 'X', "");
+    else
+        sim_shut(c->world->sim, c->fd);
+}
+
 static void client_step(struct client *c)
 {
     struct world *w = c->world;
@@ -644,6 +664,9 @@ static void client_step(struct client *c)
     receive(c);
     transmit(c);
     if (sim_ended(w->sim, c->fd)) { /* closed by pgweir: it said why, or a reset ate it */
+        bool cut =
+            c->in.n > 0 || sim_is_reset(w->sim, c->fd); /* the server was lost within a message */
+        CHECK(!c->ends_early || c->expect_n == 0 || cut);
         hang_up(c, false);
         return;
     }
@@ -653,6 +676,8 @@ static void client_step(struct client *c)
         cancel(c);
     if (!w->calm && sim_random(w->sim, 1500) == 0) {
         hang_up(c, sim_random(w->sim, 2)); /* in the middle of anything */
+    } else if (waits_for_all(c) && !w->calm && sim_random(w->sim, 300) == 0) {
+        end_early(c);
     } else if (c->expect_n == 0 && c->left > 0) {
         send_batch(c);
     } else if (c->expect_n == 0) {
@@ -964,7 +989,7 @@ static void end_world(struct world *w)
 static void every_client_gets_its_own_answers(void **state)
 {
     (void)state;
-    uint64_t first = sim_seed(1), rows = 0, errors = 0, reruns = 0, moves = 0;
+    uint64_t first = sim_seed(1), rows = 0, errors = 0, reruns = 0, moves = 0, drained = 0;
     uint64_t sheds[SHED_REASON_N] = {0};
     static struct world w;
     log_configure(LOG_ERROR, LOG_TEXT);
@@ -987,15 +1012,16 @@ static void every_client_gets_its_own_answers(void **state)
             moves += w.workers[k].hub.moves;
             for (unsigned i = 0; i < SHED_REASON_N; i++)
                 sheds[i] += w.workers[k].stats.shed_for[i];
+            drained += w.workers[k].hub.leaves[LEAVE_DRAINED];
         }
         rows += w.rows;
         errors += w.errors;
         end_world(&w);
     }
-    print_message("%llu rows, %llu errors, %llu reruns, %llu moves\n", (unsigned long long)rows,
-                  (unsigned long long)errors, (unsigned long long)reruns,
-                  (unsigned long long)moves);
-    assert_true(rows > 0 && (sim_seed_count() == 1 || (reruns > 0 && moves > 0)));
+    print_message("%llu rows, %llu errors, %llu reruns, %llu moves, %llu drained\n",
+                  (unsigned long long)rows, (unsigned long long)errors, (unsigned long long)reruns,
+                  (unsigned long long)moves, (unsigned long long)drained);
+    assert_true(rows > 0 && (sim_seed_count() == 1 || (reruns > 0 && moves > 0 && drained > 0)));
     static const char *const reasons[] = {
 #define TEXT(constant, text) text,
         SHED_REASONS(TEXT)

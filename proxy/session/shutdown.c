@@ -1,4 +1,4 @@
-/* proxy/session/drain.c: the end of a process, in the order that load balancers and clients need.
+/* proxy/session/shutdown.c: the end of a process, in the order that load balancers and clients need.
  *
  * Grace   for drain_grace all goes on as before, but "pgweir health" fails, so that new clients are sent elsewhere.
  * Drain   nobody new is accepted. Clients outside of a transaction are told 57P01, spread over up to half of
