@@ -1,12 +1,13 @@
 """No server in time: what the client is told, why, and that it goes on. The queues, their limits and their discipline."""
+import re
 import selectors
 import time
 
 import psycopg2.extensions
 import pytest
-from conftest import wait_until
+from conftest import free_port, wait_until
 from protocol import error_of, login, types
-from rawpg import PgError, bind, execute, parse, query, sync
+from rawpg import PgError, bind, execute, parse, query, startup, sync
 
 PBE = parse("", "SELECT 1") + bind("", "") + execute()
 
@@ -114,6 +115,30 @@ def test_of_a_failed_login_its_text_is_told(cluster, pgweir, new_cluster):
         assert c.rows("SELECT 1") == [["1"]]
     for db in taken:
         db.close()
+
+
+def test_a_login_that_no_second_try_mends_ends_the_wait_at_once(cluster, pgweir):
+    """In PostgreSQL's own words."""
+    weir = pgweir(databases={"app": cluster.entry(["primary"], dbname="nosuch")}, queue_timeout="60s", probe_dbname="postgres")
+    start = time.monotonic()
+    with weir.raw(deadline_s=20) as c, pytest.raises(PgError) as e:
+        c.login("app_scram", "app", "secret")
+    assert time.monotonic() - start < 20
+    assert (e.value.sqlstate, e.value.fields["M"]) == ("3D000", 'database "nosuch" does not exist')
+
+
+def test_a_node_that_refuses_is_left_alone_longer_and_longer(pgweir):
+    """100, 200, 400 ... ms up to server_login_retry: about 6 tries in 3 s, not one for each client that waits."""
+    weir = pgweir(databases={"app": f"host=127.0.0.1 port={free_port()} dbname=app"}, workers=1, auth_type="trust",
+                  queue_timeout="3s", server_login_retry="1s")
+    clients = [weir.raw(deadline_s=30) for _ in range(10)]
+    for c in clients:
+        c.send(startup("app", "app"))
+    for c in clients:
+        assert error_of(c.read_until("E")).sqlstate == "57P03"
+    weir.stop()
+    (dials,) = re.findall(r"\bdials=(\d+)", weir.wait_log("worker.stopped"))
+    assert 3 <= int(dials) <= 20
 
 
 # Deadlines
