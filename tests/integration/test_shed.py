@@ -350,6 +350,22 @@ def test_codel_sheds_late_ones_while_the_queue_stands_and_only_then(cluster, pgw
     assert len(load.sheds) == shed_n and queues(weir)["waiting"] == 0
 
 
+def test_codel_sheds_nobody_who_waits_for_a_node(pgweir, new_cluster):
+    """That is no overload: a failover is a pause."""
+    alone = new_cluster("--replicas", 0)
+    weir = pgweir(databases={"app": alone.entry(["primary"])}, workers=1, queue_timeout="60s", auth_type="trust",
+                  queue_discipline="codel", codel_interval="100ms", codel_target="20ms", server_login_retry="200ms")
+    clients = [weir.raw(deadline_s=40).login("app", "app") for _ in range(5)]
+    assert clients[0].rows("SELECT 1") == [["1"]]
+    alone.kill("primary")
+    for c in clients[1:]:  # one after the other: each of them looks at the queue
+        c.send(query("SELECT 1"))
+        assert c.silent(0.3)
+    alone.restart("primary")
+    for c in clients[1:]:
+        assert types(c.read_until("Z")) == "TDCZ"
+
+
 # Overload
 
 @pytest.mark.deadline(120)
