@@ -8,6 +8,7 @@
 #define CANCELS_MAX 4 /* at the same time for one server */
 
 struct cancel {
+    struct list node; /* in hub->cancels */
     struct conn *conn;
     struct server *server;    /* counts us, so it lives until we are done */
     struct cancel_wish *wish; /* NULL: its client has left */
@@ -99,6 +100,7 @@ static void on_gone(struct conn *conn)
     struct cancel *c = cancel_of(conn);
     struct server *s = c->server;
     timer_stop(&conn->loop->timers, &c->deadline);
+    list_remove(&c->node);
     if (c->wish)
         c->wish->ended(c->wish);
     free(c);
@@ -143,6 +145,7 @@ static bool start(struct server *s, struct cancel_wish *wish)
         return false;
     }
     s->cancels++;
+    list_push_back(&set->hub->cancels, &c->node);
     uint64_t wait_ms = set->snapshot->conf->cancel_wait_timeout_ms;
     if (wait_ms)
         timer_start(&loop->timers, &c->deadline, loop->now_ms + wait_ms);
@@ -157,4 +160,13 @@ bool cancel_start(struct server *s, struct cancel_wish *wish)
 void cancel_abandoned(struct server *s)
 {
     start(s, NULL);
+}
+
+void cancels_abort(struct hub *hub)
+{
+    struct list *next;
+    for (struct list *n = hub->cancels.next; n != &hub->cancels; n = next) {
+        next = n->next;
+        conn_close(LIST_ENTRY(n, struct cancel, node)->conn, "shutdown");
+    }
 }

@@ -21,5 +21,7 @@ bool cancel_start(struct server *server, struct cancel_wish *wish);
 /* Its client has left and the server will be closed; the cancel is sent all the same, so that the query does not run
  * on for nobody. */
 void cancel_abandoned(struct server *server);
+/* At the end none is waited for: its server may never answer. */
+void cancels_abort(struct hub *hub);
 
 #endif

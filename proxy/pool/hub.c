@@ -2,6 +2,7 @@
 #include "proxy/pool/inside.h"
 
 #include "base/check.h"
+#include "proxy/pool/cancel.h"
 #include "proxy/wire/crypto.h"
 
 #include <stdlib.h>
@@ -318,6 +319,7 @@ void hub_init(struct hub *hub, struct loop *loop, uint32_t worker, struct snapsh
     *hub = (struct hub){.loop = loop, .worker = worker, .snapshot = snapshot_ref(snapshot)};
     hub->random = loop->now_ns | 1;
     list_init(&hub->sets);
+    list_init(&hub->cancels);
     stmt_table_init(&hub->stmts, worker);
     timer_init(&hub->sweep, on_sweep);
 }
@@ -457,4 +459,5 @@ void hub_abort(struct hub *hub)
         for (uint32_t i = 0; i < set->cluster->node_n; i++)
             close_servers(&set->pools[i].busy, "shutdown");
     }
+    cancels_abort(hub);
 }

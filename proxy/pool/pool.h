@@ -45,7 +45,7 @@ struct hub {
     struct hub *const *peers; /* all hubs, this one included */
     uint32_t peer_n;
     struct snapshot *snapshot;
-    struct list sets;
+    struct list sets, cancels; /* those on their way */
     struct stmt_table stmts;
     uint64_t random;
     uint32_t server_n;

@@ -20,6 +20,8 @@
 void reply_push(struct session *s, enum reply reply)
 {
     struct reply_ring *r = &s->replies;
+    if (r->n == 0)
+        deadline_asked(s);
     if (r->n == r->cap) {
         uint16_t cap = r->cap ? (uint16_t)(r->cap * 2) : RING_FIRST;
         uint8_t *p = malloc(cap);
@@ -30,8 +32,7 @@ void reply_push(struct session *s, enum reply reply)
         *r = (struct reply_ring){.p = p, .n = r->n, .cap = cap};
     }
     r->p[(r->head + r->n) & (r->cap - 1)] = (uint8_t)reply;
-    if (++r->n == 1)
-        deadline_asked(s);
+    r->n++;
 }
 
 static bool expects(const struct session *s, enum reply reply)
