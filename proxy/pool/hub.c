@@ -3,6 +3,7 @@
 #include "proxy/pool/inside.h"
 
 #include "base/check.h"
+#include "proxy/pool/cancel.h"
 #include "proxy/wire/crypto.h"
 
 #include <stdlib.h>
