@@ -1,8 +1,9 @@
 /* proxy/session/shutdown.c: the end of a process, in the order that load balancers and clients need.
  *
  * Grace   for drain_grace all goes on as before, but "pgweir health" fails, so that new clients are sent elsewhere.
- * Drain   nobody new is accepted. Clients outside of a transaction are told 57P01, spread over up to half of
- *         drain_timeout so that they do not all log in elsewhere at once; the others at the end of their transaction.
+ * Drain   nobody new is accepted. Clients outside of a transaction are told 57P01, after a twentieth of drain_timeout
+ *         and spread over up to half of it, so that they do not all log in elsewhere at once; the others at the end of
+ *         their transaction.
  * End     at drain_timeout, or when all clients have left, or at a second signal: what is left is cut.
  */
 #include "proxy/session/session.h"
@@ -12,7 +13,9 @@
 
 #include <stdlib.h>
 
-#define PACE_MS 10    /* between two clients of a worker that leave, if there is time for that */
+#define PACE_MS 10 /* between two clients of a worker that leave, if there is time for that */
+#define FIRST_PART \
+    20 /* of drain_timeout: before that nobody is told, for many come with one query and leave */
 #define LOGIN_MS 2000 /* for who has just been accepted */
 #define ABORT_MS 2000
 
@@ -76,6 +79,7 @@ void session_take_turn(struct session *s)
     struct loop *loop = w->loop;
     uint64_t share_ms = (uint64_t)w->session_n * PACE_MS, most_ms = w->drain_timeout_ms / 2;
     uint64_t in_ms = hub_random(&w->hub) % ((share_ms < most_ms ? share_ms : most_ms) + 1);
+    in_ms += w->drain_timeout_ms / FIRST_PART;
     if (s->cancel)
         session_close(s, "cancel_request");
     else if (s->state == SESSION_STARTUP || s->state == SESSION_AUTH)
