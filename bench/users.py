@@ -1,5 +1,6 @@
 """Runs build/levels, the users of an application, and sums up what they met; samples the servers meanwhile."""
 import collections
+import itertools
 import re
 import subprocess
 from typing import NamedTuple
@@ -16,6 +17,9 @@ ALTER TABLE message OWNER TO app; ALTER TABLE event OWNER TO app;"""
 EMPTY = "TRUNCATE session, message, event RESTART IDENTITY; UPDATE room SET n = 0"
 COUNTS = """SELECT (SELECT sum(n) FROM room), (SELECT count(*) FROM message), (SELECT count(*) FROM session),
             (SELECT count(*) FROM event)"""
+
+
+RUNS = itertools.count()
 
 
 class Operation(NamedTuple):
@@ -67,6 +71,17 @@ class Result:
         return max(op.ended for op in self.operations) / 1000 if self.operations else 0.0
 
 
+def together(results):
+    """Of users who were there at the same time."""
+    one = results[0]
+    for other in results[1:]:
+        one.logins += other.logins
+        one.operations += other.operations
+        one.broken += other.broken
+        one.gap_ms = max(one.gap_ms, other.gap_ms)
+    return one
+
+
 def blur(text):
     """Without the numbers that make each of many equal errors another one."""
     return re.sub(r"\d+", "N", text)
@@ -85,7 +100,7 @@ def run(bed, port, *args, limit=300):
 def start(bed, port, *args):
     """The same in the background: to be given to finish()."""
     argv = [f"{bed.dir}/levels", "-p", str(port), "-a", f"users {port}", *map(str, args)]
-    with open(f"{bed.dir}/levels-{port}-{len(bed.targets)}-{id(argv):x}.out", "w+", encoding="utf-8") as out:
+    with open(f"{bed.dir}/levels-{next(RUNS)}.out", "w+", encoding="utf-8") as out:
         process = subprocess.Popen(argv, stdout=out, stdin=subprocess.DEVNULL)
     process.out = out.name
     return process

@@ -374,3 +374,17 @@ def test_the_budget_of_reads_on_the_primary(three, weir_of, workers):
     three.thaw("replica1")
     wait_nodes(weir, three, ["replica1"])
     wait_until(lambda: all(c.rows(Cluster.WHO) == [["1"]] for c in clients), what="all read on the replica again")
+
+
+def test_without_a_budget_writes_go_ahead_of_reads_that_lost_their_replica(three, weir_of):
+    """The pool's size bounds those reads, and a write waits for one of them at most, not for all that came before it."""
+    weir = weir_of(["primary", "replica1"], queue_timeout="60s", default_pool_size=2, workers=1, consistency="eventual")
+    readers, writer = [login(weir.port) for _ in range(12)], login(weir.port)
+    three.freeze("replica1")
+    wait_nodes(weir, three, [])
+    for c in readers:
+        c.send(query("SELECT pg_sleep(0.3), clock_timestamp()"))
+    wait_until(lambda: sum(int(p["cl_waiting"]) for p in weir.show("POOLS")) == 10)
+    ((written,),) = writer.rows("SELECT clock_timestamp() FROM pg_current_xact_id()")
+    ends = [c.read_until("Z", 30)[1].row()[1].decode() for c in readers]
+    assert sum(end > written for end in ends) >= 6, (written, sorted(ends))

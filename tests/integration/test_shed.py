@@ -1,12 +1,13 @@
 """No server in time: what the client is told, why, and that it goes on. The queues, their limits and their discipline."""
+import re
 import selectors
 import time
 
 import psycopg2.extensions
 import pytest
-from conftest import wait_until
+from conftest import free_port, wait_until
 from protocol import error_of, login, types
-from rawpg import PgError, bind, execute, parse, query, sync
+from rawpg import PgError, bind, execute, parse, query, startup, sync
 
 PBE = parse("", "SELECT 1") + bind("", "") + execute()
 
@@ -114,6 +115,50 @@ def test_of_a_failed_login_its_text_is_told(cluster, pgweir, new_cluster):
         assert c.rows("SELECT 1") == [["1"]]
     for db in taken:
         db.close()
+
+
+def test_a_login_that_no_second_try_mends_ends_the_wait_at_once(cluster, pgweir):
+    """In PostgreSQL's own words."""
+    weir = pgweir(databases={"app": cluster.entry(["primary"], dbname="nosuch")}, queue_timeout="60s", probe_dbname="postgres")
+    start = time.monotonic()
+    with weir.raw(deadline_s=20) as c, pytest.raises(PgError) as e:
+        c.login("app_scram", "app", "secret")
+    assert time.monotonic() - start < 20
+    assert (e.value.sqlstate, e.value.fields["M"]) == ("3D000", 'database "nosuch" does not exist')
+
+
+def test_a_node_that_refuses_is_left_alone_longer_and_longer(pgweir):
+    """100, 200, 400 ... ms up to server_login_retry: about 6 tries in 3 s, not one for each client that waits."""
+    weir = pgweir(databases={"app": f"host=127.0.0.1 port={free_port()} dbname=app"}, workers=1, auth_type="trust",
+                  queue_timeout="3s", server_login_retry="1s")
+    clients = [weir.raw(deadline_s=30) for _ in range(10)]
+    for c in clients:
+        c.send(startup("app", "app"))
+    for c in clients:
+        assert error_of(c.read_until("E")).sqlstate == "57P03"
+    weir.stop()
+    (dials,) = re.findall(r"\bdials=(\d+)", weir.wait_log("worker.stopped"))
+    assert 3 <= int(dials) <= 20
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_a_transaction_that_has_to_move_and_finds_no_server_has_failed(cluster, pgweir, full):
+    """It has read on a replica; what it wants to write waits for the primary, and is refused."""
+    weir = pgweir(default_pool_size=1, workers=1, queue_timeout="300ms" if not full else "30s", queue_max=1, tx_reads="optimistic")
+    weir.wait_reads_on_replica()
+    holder, first, c = (login(weir.port) for _ in range(3))
+    holder.query("BEGIN; SELECT pg_current_xact_id()")
+    if full:
+        first.send(query("SELECT pg_current_xact_id()"))
+        wait_until(lambda: waiting(weir) == 1)
+    c.query("BEGIN")
+    assert cluster.node_of(c.rows(cluster.WHO)[0][0]) == "replica1" and c.status == "T"
+    e, _ = shed(c, query("SELECT pg_current_xact_id()"))
+    assert e.sqlstate == "53300" and ("QUEUE-FULL" in e.fields["D"]) == full and c.status == "E"
+    assert error_of(c.query("SELECT 1")).sqlstate == "25P02"
+    assert c.query("ROLLBACK")[0].text == "ROLLBACK" and c.status == "I"
+    holder.query("COMMIT")
+    assert types(c.query("SELECT pg_current_xact_id()")) == "TDCZ"
 
 
 # Deadlines
@@ -323,6 +368,22 @@ def test_codel_sheds_late_ones_while_the_queue_stands_and_only_then(cluster, pgw
     for c in load.clients:  # all of them are there, and are served
         assert types(c.query("SELECT 1")) == "TDCZ"
     assert len(load.sheds) == shed_n and queues(weir)["waiting"] == 0
+
+
+def test_codel_sheds_nobody_who_waits_for_a_node(pgweir, new_cluster):
+    """That is no overload: a failover is a pause."""
+    alone = new_cluster("--replicas", 0)
+    weir = pgweir(databases={"app": alone.entry(["primary"])}, workers=1, queue_timeout="60s", auth_type="trust",
+                  queue_discipline="codel", codel_interval="100ms", codel_target="20ms", server_login_retry="200ms")
+    clients = [weir.raw(deadline_s=40).login("app", "app") for _ in range(5)]
+    assert clients[0].rows("SELECT 1") == [["1"]]
+    alone.kill("primary")
+    for c in clients[1:]:  # one after the other: each of them looks at the queue
+        c.send(query("SELECT 1"))
+        assert c.silent(0.3)
+    alone.restart("primary")
+    for c in clients[1:]:
+        assert types(c.read_until("Z")) == "TDCZ"
 
 
 # Overload
