@@ -249,6 +249,7 @@ struct session {
     uint8_t hint;         /* enum hint_route of the segment */
     uint8_t policy;       /* enum route_policy of the database and the user */
     uint8_t shape_look;   /* enum shape_look */
+    uint8_t sequences_unread; /* leases for what may call nextval(), since it asked for currval() */
     bool unnamed_new : 1; /* parsed in this segment, and nothing asked or executed since */
     bool counted : 1;     /* in fleet->client_n */
     bool console : 1;

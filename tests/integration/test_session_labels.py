@@ -363,6 +363,23 @@ def test_currval_is_found_where_nextval_was(cluster, pgweir, sequence):
     assert other.rows("SELECT lastval()") == [["2"]]
 
 
+@pytest.mark.parametrize("size", [1, 4])
+def test_currval_is_there_for_who_asks_next(cluster, pgweir, sequence, size):
+    """Whoever wrote on that server before; and, as long as there are others, whoever writes meanwhile."""
+    weir = pgweir(databases={"app": cluster.entry(["primary"])}, default_pool_size=size, workers=1)
+    others = [login(weir.port) for _ in range(2)]
+    for n in range(1, 4):
+        one = login(weir.port)
+        for c in others:
+            c.rows("SELECT nextval('numbers')")
+        assert one.rows("SELECT nextval('numbers')") == [[str(3 * n)]]
+        for c in others * (size > 1):
+            c.query("SELECT 1 FOR UPDATE")
+            c.query("INSERT INTO nowhere VALUES (1)")
+        assert one.rows("SELECT currval('numbers'), lastval()") == [[str(3 * n)] * 2]
+        one.close()
+
+
 NOTHING_LEFT = [
     ["BEGIN", "CREATE TEMP TABLE mine (n int) ON COMMIT DROP", "COMMIT"],
     ["BEGIN", "CREATE TEMP TABLE mine (n int)", "ROLLBACK"],
