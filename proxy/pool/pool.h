@@ -124,7 +124,7 @@ struct waiter {
     uint64_t since_ms;
     uint64_t
         sequences_of; /* it asks for currval(), or may do so next: a server of which this is said, if there is one; or 0 */
-    uint64_t client; /* as in server.sequences_of */
+    uint64_t client;  /* as in server.sequences_of */
     uint32_t nodes; /* WANT_READ: of these while one of them is readable; else its owner is asked */
     uint8_t want;   /* enum want */
     const struct waiter_ops *ops;

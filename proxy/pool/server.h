@@ -99,7 +99,8 @@ struct server {
     uint32_t work;         /* ... each time that all which was asked has been answered */
     uint64_t
         sequences_of; /* the one client that may have used nextval() here; 0: none, SEQUENCES_OF_MANY */
-    uint64_t kept_ms; /* up to then others take another server, if they can: it may ask for currval() */
+    uint64_t
+        kept_ms; /* up to then others take another server, if they can: it may ask for currval() */
     struct server_status status[SERVER_STATUS_MAX];
     uint8_t key[AUTH_KEY_MAX];
 };

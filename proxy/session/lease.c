@@ -121,8 +121,8 @@ static void count(struct session *s, const struct route *route)
 
 /* ---- attaching ---- */
 
-#define SEQUENCES_KEPT_MS 1000       /* for a client that may ask for currval() */
-#define SEQUENCES_UNREAD_MAX 4       /* calls of nextval() that nobody asked after: it will not do so */
+#define SEQUENCES_KEPT_MS 1000 /* for a client that may ask for currval() */
+#define SEQUENCES_UNREAD_MAX 4 /* calls of nextval() that nobody asked after: it will not do so */
 #define SEQUENCES_UNREAD_SEEN_MAX 64 /* ... writes, where somebody does */
 #define SEQUENCES_LOOK_MAX 4096      /* bytes of a text that are looked at for nextval() */
 
@@ -130,7 +130,7 @@ static bool names_nextval(struct session *s)
 {
     struct slice text = client_segment_text(s);
     size_t n = text.n < SEQUENCES_LOOK_MAX ? text.n : SEQUENCES_LOOK_MAX;
-    return memmem(text.p, n, "nextval", 7) != NULL || memmem(text.p, n, "setval", 6) != NULL;
+    return n > 0 && (memmem(text.p, n, "nextval", 7) || memmem(text.p, n, "setval", 6));
 }
 
 /* currval() and lastval() must tell what this client's nextval() gave, and nobody else's. So a client that calls that,
@@ -347,8 +347,8 @@ static void finish_greeting(struct session *s)
     uint8_t bytes[SERVER_GREETING_MAX];
     struct put o = put_into(bytes, sizeof bytes);
     server_greeting(server, &o);
-    if (s->replication) { /* it keeps the server */
-        s->sender_rests = true;
+    if (s->set->own) { /* it keeps the server */
+        s->sender_rests = s->replication;
         label_set_greeting(s->label, put_slice(&o));
         startup_greet(s);
         return;

@@ -284,6 +284,7 @@ CASES = {name: Case(*what) if isinstance(what, tuple) else Case(what) for name, 
 CAUSES = {
     # To know its rows it would have to be described at each Parse, which nearly every query of a driver has; behind an Execute that could fail and undo the work.
     "unnamed-healed": ["the unnamed statement, executed, after DDL"],
+    # RESET goes to the server's value; what the login set is put behind a RESET that is alone in its Query, and given back at the end of any other.
     "reset-baseline": ["RESET goes back to what the client's options said"],
     # In a failed transaction the server takes no Parse of a statement that it lacks.
     "describe-in-failed-tx": ["25P02 of a Describe"],
@@ -291,11 +292,13 @@ CAUSES = {
     "illegal-in-copy": ["a Query behind data and Sync ends a COPY in"],
     # No server is taken to let it say so.
     "illegal-alone-source": ["an unknown message type alone"],
+    # The case lets another client take, and write on, the server of its nextval: to keep that for each nextval would pin most sessions.
     "currval": ["currval in the next transaction", "lastval in the next transaction"],
     "shows-pgweir": ["pg_settings says where a value comes from"],
     # A segment runs on one server: the rest of one that went out by a Flush, or began in a failed transaction, cannot go elsewhere.
     "replica-after-end": [
         "replica: END, Flush, a write, READ ONLY before", "replica: END and CALL in one segment, READ ONLY and failed before"],
+    # PostgreSQL forgets no custom setting before its process ends.
     "custom-setting": ["a custom setting is unknown to others"],
 }
 KNOWN_TO_FAIL = {case: cause for cause, cases in CAUSES.items() for case in cases}
