@@ -160,6 +160,9 @@ FOUND = {
     "EXECUTE of a protocol statement": [step(P("s1", "SELECT 1"), S()), step(Q("EXECUTE s1")), step(Q("EXECUTE s1"))],
     "PREPARE of a name that Parse used": [step(P("s1", "SELECT 1"), S()), step(Q("PREPARE s1 AS SELECT 2")), again()],
     "Parse of a name that PREPARE used": [step(Q("PREPARE s1 AS SELECT 2")), step(P("s1", "SELECT 1"), S()), again()],
+    "Parse of a name that PREPARE used: the text is looked at first": [
+        step(Q("PREPARE s1 AS SELECT 2")), step(P("s1", "SELEC"), S()), step(P("s1", "SELECT * FROM nowhere"), S()), step(P("s1", "SELECT 1"), S()), step(P("s2", "SELEC"), S()),
+        step(P("s2", f"SELECT 3 AS {'x' * 80}"), B("", "s2"), E(), S()), again("s2"), again()],
     "DEALLOCATE beside other statements": [step(P("s1", "SELECT 1"), P("a b", "SELECT 2"), S()), step(Q('SELECT 0; DEALLOCATE "a b"; SELECT 1')), again("a b"), again()],
     "DEALLOCATE behind a statement that fails": [step(P("s1", "SELECT 1"), S()), step(Q("SELECT 1/0; DEALLOCATE s1")), again(), step(Q("DEALLOCATE s1; SELECT 1/0")), again()],
     "DEALLOCATE ahead of a commit that fails": [step(P("s1", "SELECT 1"), P("s2", "SELECT 2"), S()), *[step(Q(f"INSERT INTO c VALUES (99); DEALLOCATE {n}")) for n in ("s1", "s1")], again(), again("s2"),
