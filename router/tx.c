@@ -53,9 +53,9 @@ static int bool_of(struct slice value)
     return -1;
 }
 
-enum { ISOLATION, READ_ONLY, DEFERRABLE };
+enum { ISOLATION, READ_ONLY, DEFERRABLE, SETTINGS_N };
 static const char setting_prefix[] = "default_"; /* without it: of the transaction that runs */
-static const char *const setting_names[TX_SETTINGS_N] = {
+static const char *const setting_names[SETTINGS_N] = {
     [ISOLATION] = "default_transaction_isolation",
     [READ_ONLY] = "default_transaction_read_only",
     [DEFERRABLE] = "default_transaction_deferrable",
@@ -78,25 +78,10 @@ static bool set_one(struct tx_modes *modes, unsigned setting, struct slice value
 
 bool tx_modes_set(struct tx_modes *modes, struct slice name, struct slice value)
 {
-    for (unsigned i = 0; i < TX_SETTINGS_N; i++)
+    for (unsigned i = 0; i < SETTINGS_N; i++)
         if (same(name, setting_names[i]))
             return set_one(modes, i, value);
     return false;
-}
-
-const char *tx_setting_name(unsigned n)
-{
-    CHECK(n < TX_SETTINGS_N);
-    return setting_names[n];
-}
-
-const char *tx_setting_value(unsigned n, struct tx_modes modes)
-{
-    static const char *const access[] = {NULL, "on", "off"};
-    CHECK(n < TX_SETTINGS_N);
-    if (n == ISOLATION)
-        return isolation_texts[modes.isolation];
-    return access[n == READ_ONLY ? modes.access : modes.deferrable];
 }
 
 /* ---- statements ---- */
@@ -197,18 +182,18 @@ static void read_rollback(struct reader *r, struct tx_statement *st)
     read_end(r, st, TX_ROLLBACK);
 }
 
-/* The setting whose name is the token; with or without default_. TX_SETTINGS_N: none of them. */
+/* The setting whose name is the token; with or without default_. SETTINGS_N: none of them. */
 static unsigned read_setting(struct reader *r, bool *of_session)
 {
     bool is_name = r->token.kind == SCAN_WORD;
-    for (unsigned i = 0; is_name && i < TX_SETTINGS_N; i++) {
+    for (unsigned i = 0; is_name && i < SETTINGS_N; i++) {
         *of_session = same(r->token.text, setting_names[i]);
         if (*of_session || same(r->token.text, setting_names[i] + sizeof setting_prefix - 1)) {
             reader_next(r);
             return i;
         }
     }
-    return TX_SETTINGS_N;
+    return SETTINGS_N;
 }
 
 /* A word, a number, or a plain '...'. */
@@ -231,7 +216,7 @@ static void read_set_one(struct reader *r, struct tx_statement *st, bool local)
     bool of_session;
     struct slice value;
     unsigned setting = read_setting(r, &of_session);
-    if (setting == TX_SETTINGS_N || (local && of_session))
+    if (setting == SETTINGS_N || (local && of_session))
         return;
     if (!reader_is_mark(r, '=') && !reader_is_word(r, "to"))
         return;
@@ -269,7 +254,7 @@ static void read_reset(struct reader *r, struct tx_statement *st)
 {
     bool of_session = false;
     unsigned setting = read_setting(r, &of_session);
-    if (setting == TX_SETTINGS_N || !of_session || !ends(r))
+    if (setting == SETTINGS_N || !of_session || !ends(r))
         return;
     st->reset = (uint8_t)(1 << setting);
     st->kind = TX_SET_SESSION;

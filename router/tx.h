@@ -62,10 +62,6 @@ void tx_parse(struct slice sql, bool standard_conforming_strings, struct tx_stat
 #define TX_BEGIN_MAX 80
 /* BEGIN with these modes. Returns its length, without the NUL. */
 size_t tx_begin_text(struct tx_modes modes, char text[TX_BEGIN_MAX]);
-/* The settings of a session that has these modes as its defaults: default_transaction_*. */
-enum { TX_SETTINGS_N = 3 };
-const char *tx_setting_name(unsigned n);
-const char *tx_setting_value(unsigned n, struct tx_modes modes); /* NULL: not said */
 
 /* ---- where ---- */
 

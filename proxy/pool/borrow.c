@@ -47,7 +47,7 @@ static void on_poke(struct loop *loop, struct mail *mail)
     struct pool *pool = poke->budget->pools[hub->worker];
     if (pool) {
         uint64_t since;
-        struct server *s = pool_take_idle(pool, NULL);
+        struct server *s = pool_take_idle(pool, NULL, 0);
         if (s && budget_longest_waiting(pool->budget, hub->worker, &since) >= 0)
             pool_offer(s);
         pool_pump(pool->set);

@@ -12,7 +12,8 @@ static inline struct pool *pool_at(struct pool_set *set, uint32_t node)
 
 /* ---- pool.c ---- */
 /* An idle server with this label (NULL: any), or NULL. It stays in the list. */
-struct server *pool_take_idle(struct pool *pool, const struct label *label);
+/* client: not one that is kept for another; 0: any. */
+struct server *pool_take_idle(struct pool *pool, const struct label *label, uint64_t client);
 /* It is too old, or of no use any more. */
 bool pool_should_close(const struct server *server);
 void pool_refuse(struct waiter *waiter, enum refusal why, const struct refused_text *text);

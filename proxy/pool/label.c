@@ -55,31 +55,21 @@ static bool changes_parsing(const char *name)
 
 static void find_parse_env(struct label *label)
 {
-    const char *at = (const char *)label->text, *end = at + label->bytes;
-    while (at < end) {
-        size_t pair = strlen(at) + 1;
-        pair += strlen(at + pair) + 1;
-        if (changes_parsing(at)) {
-            uint8_t *grown = realloc(label->parse_env, label->parse_env_bytes + pair);
-            CHECK(grown != NULL);
-            memcpy(grown + label->parse_env_bytes, at, pair);
-            label->parse_env = grown;
-            label->parse_env_bytes += (uint32_t)pair;
-        }
-        at += pair;
+    for (struct entry e = {0}; entry_next(label_text(label), &e);) {
+        if (!changes_parsing(e.name))
+            continue;
+        size_t pair = (size_t)(e.value + strlen(e.value) + 1 - e.name);
+        uint8_t *grown = realloc(label->parse_env, label->parse_env_bytes + pair);
+        CHECK(grown != NULL);
+        memcpy(grown + label->parse_env_bytes, e.name, pair);
+        label->parse_env = grown;
+        label->parse_env_bytes += (uint32_t)pair;
     }
 }
 
 const char *label_value(const struct label *label, const char *name)
 {
-    const char *at = (const char *)label->text, *end = at + label->bytes;
-    while (at < end) {
-        const char *value = at + strlen(at) + 1;
-        if (strcmp(at, name) == 0)
-            return value;
-        at = value + strlen(value) + 1;
-    }
-    return NULL;
+    return entry_value(label_text(label), name);
 }
 
 /* A time as PostgreSQL takes it: a number of ms, or with a unit. 0: none, or not understood. */
@@ -102,17 +92,14 @@ static uint64_t time_ms(const char *text)
 /* What pgweir itself has to know of it. */
 static void read_label(struct label *label)
 {
-    const char *at = (const char *)label->text, *end = at + label->bytes;
-    while (at < end) {
-        const char *value = at + strlen(at) + 1;
-        tx_modes_set(&label->tx, slice_of(at), slice_of(value));
-        if (strcmp(at, "idle_in_transaction_session_timeout") == 0)
-            label->idle_in_tx_ms = time_ms(value);
-        if (strcmp(at, "idle_session_timeout") == 0)
-            label->idle_ms = time_ms(value);
-        if (strcmp(at, "search_path") == 0)
-            label->temp_first = strncmp(value, "pg_temp", 7) == 0;
-        at = value + strlen(value) + 1;
+    for (struct entry e = {0}; entry_next(label_text(label), &e);) {
+        tx_modes_set(&label->tx, slice_of(e.name), slice_of(e.value));
+        if (strcmp(e.name, "idle_in_transaction_session_timeout") == 0)
+            label->idle_in_tx_ms = time_ms(e.value);
+        if (strcmp(e.name, "idle_session_timeout") == 0)
+            label->idle_ms = time_ms(e.value);
+        if (strcmp(e.name, "search_path") == 0)
+            label->temp_first = strncmp(e.value, "pg_temp", 7) == 0;
     }
 }
 
@@ -142,48 +129,35 @@ struct label *label_find(struct list *labels, struct label_draft *draft)
     return label;
 }
 
+/* False: too many. Later ones replace what is there. */
+static bool draft_text(struct label_draft *draft, struct slice text)
+{
+    for (struct entry e = {0}; entry_next(text, &e);)
+        if (!label_draft_set(draft, slice_of(e.name), slice_of(e.value)))
+            return false;
+    return true;
+}
+
 struct label *label_of_text(struct list *labels, struct slice text)
 {
     struct label_draft draft = {0};
-    const char *at = (const char *)text.p, *end = at + text.n;
-    while (at < end) {
-        const char *value = at + strlen(at) + 1;
-        CHECK(label_draft_set(&draft, slice_of(at), slice_of(value))); /* it was a label's */
-        at = value + strlen(value) + 1;
-    }
+    CHECK(draft_text(&draft, text)); /* it was a label's */
     return label_find(labels, &draft);
 }
 
 struct label *label_over(struct list *labels, struct label *label, const struct label *under)
 {
     struct label_draft draft = {0};
-    const char *at = (const char *)under->text, *end = at + under->bytes;
-    while (at < end) { /* first, so that the other one's values replace these */
-        const char *value = at + strlen(at) + 1;
-        CHECK(label_draft_set(&draft, slice_of(at), slice_of(value)));
-        at = value + strlen(value) + 1;
-    }
-    at = (const char *)label->text;
-    end = at + label->bytes;
-    while (at < end) {
-        const char *value = at + strlen(at) + 1;
-        if (!label_draft_set(&draft, slice_of(at), slice_of(value)))
-            return NULL;
-        at = value + strlen(value) + 1;
-    }
-    return label_find(labels, &draft);
+    CHECK(draft_text(&draft, label_text(under)));
+    return draft_text(&draft, label_text(label)) ? label_find(labels, &draft) : NULL;
 }
 
 struct label *label_without(struct list *labels, const struct label *label, const char *name)
 {
     struct label_draft draft = {0};
-    const char *at = (const char *)label->text, *end = at + label->bytes;
-    while (at < end) {
-        const char *value = at + strlen(at) + 1;
-        if (strcmp(at, name) != 0)
-            CHECK(label_draft_set(&draft, slice_of(at), slice_of(value)));
-        at = value + strlen(value) + 1;
-    }
+    for (struct entry e = {0}; entry_next(label_text(label), &e);)
+        if (strcmp(e.name, name) != 0)
+            CHECK(label_draft_set(&draft, slice_of(e.name), slice_of(e.value)));
     return label_find(labels, &draft);
 }
 
@@ -358,13 +332,9 @@ bool custom_settings_read(struct custom_settings *custom, struct slice text)
 bool custom_settings_of_label(struct custom_settings *custom, const struct label *label)
 {
     bool all = true;
-    const char *at = (const char *)label->text, *end = at + label->bytes;
-    while (at < end) {
-        if (strchr(at, '.'))
-            all = custom_settings_read(custom, slice_of(at)) && all;
-        at += strlen(at) + 1;
-        at += strlen(at) + 1;
-    }
+    for (struct entry e = {0}; entry_next(label_text(label), &e);)
+        if (strchr(e.name, '.'))
+            all = custom_settings_read(custom, slice_of(e.name)) && all;
     return all;
 }
 

@@ -10,6 +10,7 @@
 
 #include "base/list.h"
 #include "base/slice.h"
+#include "proxy/pool/entries.h"
 #include "proxy/wire/put.h"
 #include "router/tx.h"
 
@@ -31,6 +32,11 @@ struct label {
     struct tx_modes tx; /* default_transaction_...: what a transaction is that says nothing */
     uint8_t text[];     /* "name\0value\0", sorted by name (names in lower case) */
 };
+
+static inline struct slice label_text(const struct label *label)
+{
+    return (struct slice){label->text, label->bytes};
+}
 
 /* A set being collected. A later value of a name replaces the earlier one. */
 struct label_draft {

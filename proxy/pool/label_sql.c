@@ -4,19 +4,6 @@
 #include <ctype.h>
 #include <string.h>
 
-struct entry {
-    const char *name, *value;
-};
-
-static bool next_entry(const struct label *label, struct entry *e)
-{
-    const char *at = e->value ? e->value + strlen(e->value) + 1 : (const char *)label->text;
-    if (at == (const char *)label->text + label->bytes)
-        return false;
-    *e = (struct entry){at, at + strlen(at) + 1};
-    return true;
-}
-
 /* E'...' reads the same whatever standard_conforming_strings says. */
 void label_put_literal(struct put *out, const char *text)
 {
@@ -46,7 +33,7 @@ void label_put_setting(struct put *out, const char *name, const char *value)
 
 static bool is_ascii(const char *text)
 {
-    while (*text > 0)
+    while (*text && (uint8_t)*text < 0x80)
         text++;
     return !*text;
 }
@@ -84,7 +71,7 @@ static void put_from_nothing(const struct label *label, struct put *out)
 {
     put_bytes(out, slice_of(LABEL_SQL_FIRST "RESET SESSION AUTHORIZATION;RESET ALL"));
     put_if_set(out, label, "client_encoding");
-    for (struct entry e = {0}; next_entry(label, &e);)
+    for (struct entry e = {0}; entry_next(label_text(label), &e);)
         if (!is_rights(e.name) && strcmp(e.name, "client_encoding") != 0)
             put_set_config(out, e.name, e.value, put_in_its_encoding);
     put_if_set(out, label, "session_authorization");
@@ -132,13 +119,13 @@ static bool put_change(struct put *out, struct entry e, bool set)
 /* False: there is more to it than plain settings. */
 static bool put_difference(const struct label *from, const struct label *to, struct put *out)
 {
-    for (struct entry e = {0}; next_entry(from, &e);) {
+    for (struct entry e = {0}; entry_next(label_text(from), &e);) {
         if (is_rights(e.name))
             return false;
         if (!label_value(to, e.name) && !put_change(out, e, false))
             return false;
     }
-    for (struct entry e = {0}; next_entry(to, &e);) {
+    for (struct entry e = {0}; entry_next(label_text(to), &e);) {
         if (is_rights(e.name))
             return false;
         if (!has(from, e) && !put_change(out, e, true))

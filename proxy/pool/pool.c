@@ -85,13 +85,18 @@ static bool is_silent(const struct server *s)
 }
 
 /* With this label, or with any: then the one that was not used for longest, as its label is the least wanted. */
-struct server *pool_take_idle(struct pool *pool, const struct label *label)
+static bool is_kept(const struct server *s, uint64_t client)
+{
+    return client && s->sequences_of != client && s->kept_ms > s->conn->loop->now_ms;
+}
+
+struct server *pool_take_idle(struct pool *pool, const struct label *label, uint64_t client)
 {
     bool oldest = !label || pool->set->snapshot->conf->server_round_robin;
     struct list *n = oldest ? pool->idle.prev : pool->idle.next;
     for (; n != &pool->idle; n = oldest ? n->prev : n->next) {
         struct server *s = LIST_ENTRY(n, struct server, node);
-        if ((!label || s->label == label) && is_silent(s))
+        if ((!label || s->label == label) && is_silent(s) && !is_kept(s, client))
             return s;
     }
     return NULL;
@@ -120,19 +125,41 @@ static void lend(struct server *s, struct waiter *w, uint32_t mask)
 
 /* Of the node that the balancer chose, one with this label first; else of the others in the same order.
  * The label does not choose the node: its first server would get all reads for ever. */
+static struct server *find_any(struct pool_set *set, uint32_t mask, uint32_t first,
+                               const struct label *label, uint64_t client)
+{
+    struct server *s = pool_take_idle(pool_at(set, first), label, client);
+    if (!s)
+        s = pool_take_idle(pool_at(set, first), NULL, client);
+    for (uint32_t rest = mask & ~(1U << first); !s && rest; rest &= rest - 1)
+        s = pool_take_idle(pool_at(set, (uint32_t)__builtin_ctz(rest)), label, client);
+    for (uint32_t rest = mask & ~(1U << first); !s && rest; rest &= rest - 1)
+        s = pool_take_idle(pool_at(set, (uint32_t)__builtin_ctz(rest)), NULL, client);
+    return s;
+}
+
+static bool may_dial(const struct pool *pool)
+{
+    const struct hub *hub = pool->set->hub;
+    return !hub->stopping && !gate_is_paused(pool->set->gate) &&
+           hub->loop->now_ms >= pool->retry_ms;
+}
+
+/* There is a server that is kept for somebody, and yet none for this one: another may be opened. */
+static bool may_open(const struct pool *pool)
+{
+    uint32_t size = pool->set->pool_size;
+    return may_dial(pool) && (size == 0 || atomic_load(&pool->budget->used) < size);
+}
+
 static struct server *find_idle(struct pool_set *set, uint32_t mask, uint32_t first,
                                 const struct waiter *w)
 {
-    const struct label *label = w->label;
     struct server *s = w->sequences_of ? take_with_sequences(pool_at(set, first), w) : NULL;
     if (!s)
-        s = pool_take_idle(pool_at(set, first), label);
-    if (!s)
-        s = pool_take_idle(pool_at(set, first), NULL);
-    for (uint32_t rest = mask & ~(1U << first); !s && rest; rest &= rest - 1)
-        s = pool_take_idle(pool_at(set, (uint32_t)__builtin_ctz(rest)), label);
-    for (uint32_t rest = mask & ~(1U << first); !s && rest; rest &= rest - 1)
-        s = pool_take_idle(pool_at(set, (uint32_t)__builtin_ctz(rest)), NULL);
+        s = find_any(set, mask, first, w->label, w->client);
+    if (!s && !may_open(pool_at(set, first)))
+        s = find_any(set, mask, first, w->label, 0);
     return s;
 }
 
@@ -187,13 +214,6 @@ uint64_t pool_waiting_since(struct pool_set *set, uint32_t node)
 }
 
 /* ---- dialling ---- */
-
-static bool may_dial(const struct pool *pool)
-{
-    const struct hub *hub = pool->set->hub;
-    return !hub->stopping && !gate_is_paused(pool->set->gate) &&
-           hub->loop->now_ms >= pool->retry_ms;
-}
 
 /* The nodes that could serve some of the oldest waiters. */
 static uint32_t wanted_nodes(const struct pool_set *set, const struct list *queue)

@@ -110,6 +110,7 @@ struct pool_set {
     struct custom_settings custom_settings;
     struct label *base;      /* the empty label */
     struct label *connected; /* what connect_query makes of it; NULL: there is none, or not known */
+    bool uses_currval;       /* somebody has asked for currval() or lastval() */
     uint64_t settings_of;    /* the catalog whose functions' settings are among custom_settings */
     struct tx_modes tx;  /* the defaults of this role in this database, as its newest server told */
     struct pool pools[]; /* by node index */
@@ -138,7 +139,8 @@ struct waiter {
     uint64_t since_ms, deadline_ms; /* 0: it waits without one */
     uint64_t notice_ms;             /* when it is told that it waits; 0: it was, or is not */
     uint64_t
-        sequences_of; /* it asks for currval(): a server of which this is said, if there is one; else 0 */
+        sequences_of; /* it asks for currval(), or may do so next: a server of which this is said, if there is one; or 0 */
+    uint64_t client;  /* as in server.sequences_of */
     uint32_t nodes; /* WANT_READ: of these while one of them is readable; else its owner is asked */
     uint8_t want;   /* enum want */
     const struct waiter_ops *ops;

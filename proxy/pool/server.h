@@ -72,9 +72,7 @@ struct server {
     const struct lessee_ops *lessee_ops;
     void *lessee;
     struct server_login *login;
-    struct drain *drain; /* CLEANING: its client left in the middle of something */
-    struct node_address
-        address; /* where its postmaster is, also when the host's name means another one by now */
+    struct drain *drain;   /* CLEANING: its client left in the middle of something */
     struct label *label;   /* in force; NULL: not known */
     struct stmt_set stmts; /* prepared on it under our names */
     struct told *told;     /* what it reports; NULL: pool_told() looks */
@@ -104,8 +102,11 @@ struct server {
     uint32_t work;         /* ... each time that all which was asked has been answered */
     uint64_t
         sequences_of; /* the one client that may have used nextval() here; 0: none, SEQUENCES_OF_MANY */
+    uint64_t
+        kept_ms; /* up to then others take another server, if they can: it may ask for currval() */
     struct server_status status[SERVER_STATUS_MAX];
     uint8_t key[AUTH_KEY_MAX];
+    struct node_address address; /* of its postmaster; its host's name may mean another by now */
 };
 
 /* Open one for this pool; a budget unit has been taken for it. */

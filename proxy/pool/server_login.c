@@ -361,16 +361,22 @@ static void read_auth(struct server *s, struct slice body)
 
 /* ---- messages ---- */
 
-static void read_error(struct server *s, struct slice body)
+static struct error_fields error_of(struct slice body, char text[MESSAGE_MAX])
 {
     struct error_fields f;
-    char code[6] = "08006", text[MESSAGE_MAX];
     error_fields_read(body, &f);
-    if (f.sqlstate.n == 5)
-        memcpy(code, f.sqlstate.p, 5);
-    snprintf(text, sizeof text, "%.*s",
+    snprintf(text, MESSAGE_MAX, "%.*s",
              (int)(f.message.n < MESSAGE_MAX ? f.message.n : MESSAGE_MAX),
              f.message.n ? (const char *)f.message.p : "");
+    return f;
+}
+
+static void read_error(struct server *s, struct slice body)
+{
+    char code[6] = "08006", text[MESSAGE_MAX];
+    struct error_fields f = error_of(body, text);
+    if (f.sqlstate.n == 5)
+        memcpy(code, f.sqlstate.p, 5);
     server_login_failed(s, code, text);
 }
 
@@ -425,11 +431,7 @@ static void ask_settings(struct server *s)
 static void log_connect_error(struct server *s, struct slice body)
 {
     char text[MESSAGE_MAX];
-    struct error_fields f;
-    error_fields_read(body, &f);
-    snprintf(text, sizeof text, "%.*s",
-             (int)(f.message.n < MESSAGE_MAX ? f.message.n : MESSAGE_MAX),
-             f.message.n ? (const char *)f.message.p : "");
+    error_of(body, text);
     LOG(LOG_WARN, "server.connect_query_failed", LF_S("node", node_of(s)->label),
         LF_S("db", s->pool->set->database), LF_S("error", text));
 }

@@ -57,25 +57,16 @@ void told_unref(struct told *told)
     free(told);
 }
 
-static const char *value_of(const struct told *told, const char *name)
+static struct slice text_of(const struct told *told)
 {
-    const char *at = (const char *)told->text, *end = at + told->bytes;
-    while (at < end) {
-        const char *value = at + strlen(at) + 1;
-        if (strcmp(at, name) == 0)
-            return value;
-        at = value + strlen(value) + 1;
-    }
-    return NULL;
+    return (struct slice){told->text, told->bytes};
 }
 
 void told_difference(const struct told *was, const struct told *is, struct put *out)
 {
-    const char *at = (const char *)is->text, *end = at + is->bytes;
-    while (at < end) {
-        const char *value = at + strlen(at) + 1, *known = value_of(was, at);
-        if (!known || strcmp(known, value) != 0)
-            put_param_status(out, slice_of(at), slice_of(value));
-        at = value + strlen(value) + 1;
+    for (struct entry e = {0}; entry_next(text_of(is), &e);) {
+        const char *known = entry_value(text_of(was), e.name);
+        if (!known || strcmp(known, e.value) != 0)
+            put_param_status(out, slice_of(e.name), slice_of(e.value));
     }
 }

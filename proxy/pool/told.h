@@ -9,6 +9,7 @@
 
 #include "base/list.h"
 #include "base/slice.h"
+#include "proxy/pool/entries.h"
 #include "proxy/wire/put.h"
 
 struct told {

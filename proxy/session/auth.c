@@ -147,6 +147,34 @@ static struct label *make_label(struct session *s, struct pool_set *set, enum co
     return label;
 }
 
+/* PostgreSQL takes these at the start of a session, and never again: no server that somebody else uses will do. */
+static bool is_of_start(struct slice name)
+{
+    static const char *const names[] = {"ignore_system_indexes",   "jit_debugging_support",
+                                        "jit_profiling_support",   "log_connections",
+                                        "log_disconnections",      "post_auth_delay",
+                                        "local_preload_libraries", "session_preload_libraries"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (name.n == strlen(names[i]) && strncasecmp((const char *)name.p, names[i], name.n) == 0)
+            return true;
+    return false;
+}
+
+static bool needs_own_server(struct session *s)
+{
+    const struct startup *startup = &s->auth->startup;
+    struct slice rest = startup->params, options = startup->options, name, value;
+    uint8_t bytes[STARTUP_BYTES_MAX];
+    struct put text = put_into(bytes, sizeof bytes);
+    while (startup_next_param(&rest, &name, &value))
+        if (is_of_start(name) && is_label_param(s, name))
+            return true;
+    while (startup_next_option(&options, &text, &name, &value) == STARTUP_OPTION_OK)
+        if (is_of_start(name) && is_label_param(s, name))
+            return true;
+    return false;
+}
+
 static bool find_pools(struct session *s)
 {
     struct auth *a = s->auth;
@@ -173,7 +201,7 @@ static bool find_pools(struct session *s)
     }
     struct slice database = db->dbname[0] ? slice_of(db->dbname) : asked;
     struct slice user = db->user[0] ? slice_of(db->user) : a->startup.user;
-    if (s->replication) {
+    if (s->replication || (access != CONF_ACCESS_READ_ONLY && needs_own_server(s))) {
         replication_set(s, &a->startup, db, cluster, database, user);
         return true;
     }

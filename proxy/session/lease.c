@@ -121,11 +121,43 @@ static void count(struct session *s, const struct route *route)
 
 /* ---- attaching ---- */
 
-/* currval() and lastval() would tell what another client's nextval() gave. */
-static bool shows_strange_sequences(const struct session *s)
+#define SEQUENCES_KEPT_MS 1000 /* for a client that may ask for currval() */
+#define SEQUENCES_UNREAD_MAX 4 /* calls of nextval() that nobody asked after: it will not do so */
+#define SEQUENCES_UNREAD_SEEN_MAX 64 /* ... writes, where somebody does */
+#define SEQUENCES_LOOK_MAX 4096      /* bytes of a text that are looked at for nextval() */
+
+static bool names_nextval(struct session *s)
 {
-    uint64_t of = s->server->sequences_of;
-    return (s->segment.flags & SQL_F_SEQUENCE) && of != 0 && of != s->serial && !s->session_pooling;
+    struct slice text = client_segment_text(s);
+    size_t n = text.n < SEQUENCES_LOOK_MAX ? text.n : SEQUENCES_LOOK_MAX;
+    return n > 0 && (memmem(text.p, n, "nextval", 7) || memmem(text.p, n, "setval", 6));
+}
+
+/* currval() and lastval() must tell what this client's nextval() gave, and nobody else's. So a client that calls that,
+ * or writes where somebody has asked for such a value, has a server without others' values, and finds it again as
+ * long as nobody needs it; and a client that never asks is not treated so for long. */
+static bool tracks_sequences(struct session *s)
+{
+    const struct sql_facts *facts = &s->segment;
+    if (facts->flags & SQL_F_SEQUENCE || s->session_pooling)
+        return !s->session_pooling;
+    bool seen = s->set->uses_currval;
+    return facts->class >= SQL_WRITER_FUNCTION &&
+           s->sequences_unread < (seen ? SEQUENCES_UNREAD_SEEN_MAX : SEQUENCES_UNREAD_MAX) &&
+           (seen || names_nextval(s));
+}
+
+/* They would be told by this server. */
+static bool keep_sequences(struct session *s)
+{
+    struct server *server = s->server;
+    bool reads = s->segment.flags & SQL_F_SEQUENCE;
+    if (!s->waiter.sequences_of)
+        return false;
+    server->kept_ms = s->worker->loop->now_ms + SEQUENCES_KEPT_MS;
+    s->sequences_unread = reads ? 0 : (uint8_t)(s->sequences_unread + 1);
+    s->set->uses_currval = s->set->uses_currval || reads;
+    return server->sequences_of != 0 && server->sequences_of != s->serial;
 }
 
 /* A server with other settings gets ours first; what the client asked waits for that answer, so that
@@ -216,7 +248,7 @@ static enum step attach(struct session *s, struct server *server)
     tx_attached(s);
     if (s->state == SESSION_READY && s->on_replica && !s->second_try && !s->segment_cut)
         lease_guard(s);
-    if (sync_label(s, shows_strange_sequences(s)) == STEP_WAIT)
+    if (sync_label(s, keep_sequences(s)) == STEP_WAIT)
         return STEP_WAIT;
     tell(s);
     if (s->waiter.want == WANT_READ)
@@ -241,7 +273,8 @@ enum step lease_for_segment(struct session *s)
     count(s, &route);
     s->asked_ns = s->worker->loop->now_ns;
     enum want want = want_of(s, &route);
-    s->waiter.sequences_of = s->segment.flags & SQL_F_SEQUENCE ? s->serial : 0;
+    s->waiter.client = s->serial;
+    s->waiter.sequences_of = tracks_sequences(s) ? s->serial : 0;
     struct server *server;
     do { /* as many as are idle */
         server =
@@ -272,8 +305,8 @@ static void finish_greeting(struct session *s)
     uint8_t bytes[SERVER_GREETING_MAX];
     struct put o = put_into(bytes, sizeof bytes);
     server_greeting(server, &o);
-    if (s->replication) { /* it keeps the server */
-        s->sender_rests = true;
+    if (s->set->own) { /* it keeps the server */
+        s->sender_rests = s->replication;
         label_set_greeting(s->label, put_slice(&o));
         startup_greet(s);
         return;

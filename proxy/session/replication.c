@@ -2,6 +2,8 @@
  *
  * What    it gets a server on the primary of its own, opened with its startup parameters, and closed with it. The
  *         bytes of both pass unread: a stream of COPY both ways knows no transactions that a pool could end at.
+ * Also    a client whose startup parameters PostgreSQL takes at the start of a session only (log_disconnections ...):
+ *         its bytes are read as any other's in session pooling.
  * Limits  the client counts in max_client_conn; such servers of one database, user and node are at most as many as
  *         the pool has (default_pool_size), beside the pool.
  * Source  PostgreSQL documentation, "Streaming Replication Protocol".
@@ -82,7 +84,9 @@ void replication_begin(struct session *s)
         lease_for_greeting(s);
         return;
     }
-    session_fatal(s, "53300", "too many replication connections",
+    session_fatal(s, "53300",
+                  s->replication ? "too many replication connections"
+                                 : "too many connections that need a server of their own",
                   "PGWEIR-REPLICATION-LIMIT: this database and user have as many as "
                   "default_pool_size allows.",
                   NULL);

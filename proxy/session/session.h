@@ -247,17 +247,18 @@ struct session {
     uint32_t pid;
     uint8_t key[PUT_CLIENT_KEY_MAX];
     uint8_t key_n;
-    uint8_t state;        /* enum session_state */
-    uint8_t tx_status;    /* of the last ReadyForQuery */
-    uint8_t tries;        /* servers that were lost before a segment of ours was answered */
-    uint8_t reason;       /* enum route_reason of the lease */
-    uint8_t consistency;  /* pgweir.consistency: 1 + enum conf_consistency; 0: as configured */
-    uint8_t floor_wait;   /* enum floor_wait */
-    uint8_t hint;         /* enum hint_route of the segment */
-    uint8_t policy;       /* enum route_policy of the database and the user */
-    uint8_t shape_look;   /* enum shape_look */
-    bool unnamed_new : 1; /* parsed in this segment, and nothing asked or executed since */
-    bool counted : 1;     /* in fleet->client_n */
+    uint8_t state;            /* enum session_state */
+    uint8_t tx_status;        /* of the last ReadyForQuery */
+    uint8_t tries;            /* servers that were lost before a segment of ours was answered */
+    uint8_t reason;           /* enum route_reason of the lease */
+    uint8_t consistency;      /* pgweir.consistency: 1 + enum conf_consistency; 0: as configured */
+    uint8_t floor_wait;       /* enum floor_wait */
+    uint8_t hint;             /* enum hint_route of the segment */
+    uint8_t policy;           /* enum route_policy of the database and the user */
+    uint8_t shape_look;       /* enum shape_look */
+    uint8_t sequences_unread; /* leases for what may call nextval(), since it asked for currval() */
+    bool unnamed_new : 1;     /* parsed in this segment, and nothing asked or executed since */
+    bool counted : 1;         /* in fleet->client_n */
     bool console : 1;
     bool admin : 1;
     bool session_pooling : 1;

@@ -284,7 +284,7 @@ void startup_finish(struct session *s)
         startup_greet(s);
         return;
     }
-    if (s->replication) {
+    if (s->set->own) {
         replication_begin(s);
         return;
     }

@@ -273,13 +273,9 @@ bool state_restores(struct session *s, const struct sql_facts *facts, struct sli
     if (reset.kind == RESET_OTHER)
         return false;
     size_t before = out->n;
-    const char *at = (const char *)startup->text, *end = at + startup->bytes;
-    while (at < end) {
-        const char *value = at + strlen(at) + 1;
-        if (reset.kind == RESET_ALL || strcmp(at, reset.name) == 0)
-            label_put_setting(out, at, value);
-        at = value + strlen(value) + 1;
-    }
+    for (struct entry e = {0}; entry_next(label_text(startup), &e);)
+        if (reset.kind == RESET_ALL || strcmp(e.name, reset.name) == 0)
+            label_put_setting(out, e.name, e.value);
     s->state_of.sole =
         s->state_of.sole && out->n == before; /* what it does is this client's alone */
     return out->n > before;

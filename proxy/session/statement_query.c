@@ -202,12 +202,21 @@ static void bring_texts(struct session *s, const struct query_names *q)
     s->bringing = BRING_WAITS;
 }
 
+/* As for most clients that PREPARE and EXECUTE by SQL. */
+static bool has_no_names(const struct session *s, struct slice sql)
+{
+    return s->names.n == 0 && !s->pending && !s->guarded &&
+           !memmem(sql.p, sql.n, OUR_PREFIX, sizeof OUR_PREFIX - 1);
+}
+
 enum step statement_query(struct session *s, const struct sql_facts *facts, struct slice sql)
 {
     bool came = s->bringing == BRING_WAITS;
     s->bringing = BRING_NONE;
     if (came || !may_name(facts, sql) || s->session_pooling || s->skipping || s->copy_in ||
         (s->tx_status == 'E' && s->replies.n == 0))
+        return STEP_DONE;
+    if (has_no_names(s, sql) && !shows_statements(facts, sql))
         return STEP_DONE;
     struct query_names *q = calloc(1, sizeof *q);
     CHECK(q != NULL);

@@ -17,7 +17,8 @@ void statement_replan(struct session *s)
 static bool is_news(struct session *s, const struct pending *p)
 {
     struct stmt_shape was = stmt_set_shape_of(&s->set->proven, p->stmt);
-    return !s->on_replica && !(s->state_of.left & LEFT_TEMP) && !stmt_shape_fits(was, p->shape);
+    bool own = ((s->state_of.left | s->state_of.touched) & LEFT_TEMP) != 0;
+    return !s->on_replica && !own && !stmt_shape_fits(was, p->shape);
 }
 
 /* What the server has, by its own word. */

@@ -160,6 +160,9 @@ FOUND = {
     "EXECUTE of a protocol statement": [step(P("s1", "SELECT 1"), S()), step(Q("EXECUTE s1")), step(Q("EXECUTE s1"))],
     "PREPARE of a name that Parse used": [step(P("s1", "SELECT 1"), S()), step(Q("PREPARE s1 AS SELECT 2")), again()],
     "Parse of a name that PREPARE used": [step(Q("PREPARE s1 AS SELECT 2")), step(P("s1", "SELECT 1"), S()), again()],
+    "Parse of a name that PREPARE used: the text is looked at first": [
+        step(Q("PREPARE s1 AS SELECT 2")), step(P("s1", "SELEC"), S()), step(P("s1", "SELECT * FROM nowhere"), S()), step(P("s1", "SELECT 1"), S()), step(P("s2", "SELEC"), S()),
+        step(P("s2", f"SELECT 3 AS {'x' * 80}"), B("", "s2"), E(), S()), again("s2"), again()],
     "DEALLOCATE beside other statements": [step(P("s1", "SELECT 1"), P("a b", "SELECT 2"), S()), step(Q('SELECT 0; DEALLOCATE "a b"; SELECT 1')), again("a b"), again()],
     "DEALLOCATE behind a statement that fails": [step(P("s1", "SELECT 1"), S()), step(Q("SELECT 1/0; DEALLOCATE s1")), again(), step(Q("DEALLOCATE s1; SELECT 1/0")), again()],
     "DEALLOCATE ahead of a commit that fails": [step(P("s1", "SELECT 1"), P("s2", "SELECT 2"), S()), *[step(Q(f"INSERT INTO c VALUES (99); DEALLOCATE {n}")) for n in ("s1", "s1")], again(), again("s2"),
@@ -284,6 +287,7 @@ CASES = {name: Case(*what) if isinstance(what, tuple) else Case(what) for name, 
 CAUSES = {
     # To know its rows it would have to be described at each Parse, which nearly every query of a driver has; behind an Execute that could fail and undo the work.
     "unnamed-healed": ["the unnamed statement, executed, after DDL"],
+    # RESET goes to the server's value; what the login set is put behind a RESET that is alone in its Query, and given back at the end of any other.
     "reset-baseline": ["RESET goes back to what the client's options said"],
     # In a failed transaction the server takes no Parse of a statement that it lacks.
     "describe-in-failed-tx": ["25P02 of a Describe"],
@@ -291,11 +295,13 @@ CAUSES = {
     "illegal-in-copy": ["a Query behind data and Sync ends a COPY in"],
     # No server is taken to let it say so.
     "illegal-alone-source": ["an unknown message type alone"],
+    # The case lets another client take, and write on, the server of its nextval: to keep that for each nextval would pin most sessions.
     "currval": ["currval in the next transaction", "lastval in the next transaction"],
     "shows-pgweir": ["pg_settings says where a value comes from"],
     # A segment runs on one server: the rest of one that went out by a Flush, or began in a failed transaction, cannot go elsewhere.
     "replica-after-end": [
         "replica: END, Flush, a write, READ ONLY before", "replica: END and CALL in one segment, READ ONLY and failed before"],
+    # PostgreSQL forgets no custom setting before its process ends.
     "custom-setting": ["a custom setting is unknown to others"],
 }
 KNOWN_TO_FAIL = {case: cause for cause, cases in CAUSES.items() for case in cases}

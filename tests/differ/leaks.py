@@ -86,13 +86,18 @@ class Auditor:
             peer.seen.clear()
         self.expected = {}
         for name, sql in LOOKS.items():
-            fresh.send([Q(sql)])
+            fresh.send([Q(self._sql(sql))])
             assert read_all([fresh], ANSWER_S)
             self.expected[name] = first_row(fresh.seen)
             fresh.seen.clear()
-        self.expected["set by"] = "\1".join(sorted(start)) or None  # by pgweir, for this client
+        set_by = "\1".join(sorted(start)) or None  # by pgweir, for this client
+        self.expected["set by"] = set_by if node == "primary" else f"true|{set_by or ''}"
         fresh.send([X()])
         fresh.close()
+
+    def _sql(self, sql):
+        """A replica's auditor has to know which server tells it."""
+        return sql if self.node == "primary" else f"SELECT pg_is_in_recovery() || '|' || coalesce(({sql}), '')"
 
     def ask(self):
         """Asks for a server; what comes is the first answer."""
@@ -128,13 +133,15 @@ class Auditor:
 
     def _look_at(self, when):
         for name, sql in LOOKS.items():
-            seen = self._ask([Q(sql)])
+            seen = self._ask([Q(self._sql(sql))])
             got = first_row(seen)
+            if self.node != "primary" and got.startswith("false|"):
+                continue  # no replica was fresh enough for it
             if got == "no row":
                 return Leak(f"{name}: no answer", when, repr(seen))
             if got != self.expected[name]:
                 if name == "settings":
-                    before, after = dict(x.split("=", 1) for x in self.expected[name].split("\1")), dict(x.split("=", 1) for x in got.split("\1"))
+                    before, after = (dict(x.split("=", 1) for x in text.split("\1")) for text in (self.expected[name], got))
                     differ = {k: (before.get(k), after.get(k)) for k in before if before[k] != after.get(k) and k not in NOT_OURS}
                     if differ:
                         return Leak("setting " + " ".join(sorted(differ)), when, f"fresh, here: {differ}")

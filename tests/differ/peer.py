@@ -15,6 +15,7 @@ MARKS = 3
 MARK = [fail("mark"), S(), *[Q("")] * MARKS]
 FLUSHING = frozenset("HSQF")
 TEMP_SCHEMA = re.compile(rb"pg_(toast_)?temp_\d+")
+DATABASE = re.compile(rb"differ_[dp]\d+")
 OID_IN_TEXT = re.compile(rb"(OID|relation|type|function) \d{5,}")
 
 
@@ -45,7 +46,7 @@ def masked(kind, body):
     if kind == "A":
         return body[4:]
     if kind in "EN":
-        body = OID_IN_TEXT.sub(rb"\1 N", body)
+        body = DATABASE.sub(b"differ", OID_IN_TEXT.sub(rb"\1 N", body))
     if b"_temp_" in body:
         body = TEMP_SCHEMA.sub(b"pg_temp_N", body)
     return body

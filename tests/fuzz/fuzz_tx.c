@@ -41,17 +41,6 @@ static void check_begin_text(struct tx_modes modes)
     CHECK(again.kind == TX_BEGIN && same_modes(again.modes, modes));
 }
 
-static void check_settings(struct tx_modes modes)
-{
-    struct tx_modes set = {0};
-    for (unsigned i = 0; i < TX_SETTINGS_N; i++) {
-        const char *value = tx_setting_value(i, modes);
-        if (value)
-            CHECK(tx_modes_set(&set, slice_of(tx_setting_name(i)), slice_of(value)));
-    }
-    CHECK(same_modes(set, modes));
-}
-
 /* The facts are what the session sees first: tx_parse() may only say more of the same. */
 static void check_facts(struct slice sql, bool standard_strings, const struct tx_statement *st)
 {
@@ -111,7 +100,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     const struct slice sql = {block, size - 1};
     const struct tx_statement st = parse(sql, standard_strings);
     check_begin_text(st.modes);
-    check_settings(st.modes);
     check_facts(sql, standard_strings, &st);
     check_events(sql);
     if (st.kind != TX_OTHER) {

@@ -1,7 +1,7 @@
 """Two clients, one server: what each of them has set, prepared, locked or listened to is its own, and costs the other nothing
 once nothing of it is left."""
 import pytest
-from conftest import wait_until
+from conftest import Cluster, wait_until
 from protocol import error_of, login, types
 from rawpg import PgError, bind, close, execute, message as any_message, parse, query, sync
 
@@ -9,6 +9,13 @@ from rawpg import PgError, bind, close, execute, message as any_message, parse, 
 @pytest.fixture
 def weir(cluster, pgweir):
     return pgweir(databases={"app": cluster.entry(["primary"])}, default_pool_size=1, workers=1, queue_timeout="3s")
+
+
+@pytest.fixture(scope="module")
+def three(work_dir):
+    one = Cluster(work_dir / "cluster-labels", "--replicas", 2)
+    yield one
+    one.stop()
 
 
 @pytest.fixture
@@ -363,6 +370,23 @@ def test_currval_is_found_where_nextval_was(cluster, pgweir, sequence):
     assert other.rows("SELECT lastval()") == [["2"]]
 
 
+@pytest.mark.parametrize("size", [1, 4])
+def test_currval_is_there_for_who_asks_next(cluster, pgweir, sequence, size):
+    """Whoever wrote on that server before; and, as long as there are others, whoever writes meanwhile."""
+    weir = pgweir(databases={"app": cluster.entry(["primary"])}, default_pool_size=size, workers=1)
+    others = [login(weir.port) for _ in range(2)]
+    for n in range(1, 4):
+        one = login(weir.port)
+        for c in others:
+            c.rows("SELECT nextval('numbers')")
+        assert one.rows("SELECT nextval('numbers')") == [[str(3 * n)]]
+        for c in others * (size > 1):
+            c.query("SELECT 1 FOR UPDATE")
+            c.query("INSERT INTO nowhere VALUES (1)")
+        assert one.rows("SELECT currval('numbers'), lastval()") == [[str(3 * n)] * 2]
+        one.close()
+
+
 NOTHING_LEFT = [
     ["BEGIN", "CREATE TEMP TABLE mine (n int) ON COMMIT DROP", "COMMIT"],
     ["BEGIN", "CREATE TEMP TABLE mine (n int)", "ROLLBACK"],
@@ -663,3 +687,62 @@ def test_who_has_set_nothing_or_everything_back_has_the_same_label(weir, two):
         shared(one, other)
     weir.stop()
     assert int(weir.log().split(" label_syncs=")[1].split()[0]) == 0
+
+
+def test_parameters_of_a_sessions_start_get_a_server_of_their_own(cluster, weir):
+    other = weir.raw().login("postgres", "app", "postgres")
+    start = "-c log_disconnections=on -c ignore_system_indexes=on -c work_mem=5MB"
+    with weir.raw().login("postgres", "app", "postgres", options=start, TimeZone="Asia/Tokyo") as one:
+        pid = one.rows("SELECT pg_backend_pid()")
+        assert one.params["TimeZone"] == "Asia/Tokyo"
+        for _ in range(3):
+            assert [one.rows(f"SHOW {name}")[0][0] for name in ("log_disconnections", "ignore_system_indexes", "work_mem")] == ["on", "on", "5MB"]
+            assert [other.rows(f"SHOW {name}")[0][0] for name in ("log_disconnections", "ignore_system_indexes", "work_mem")] == ["off", "off", "4MB"]
+        one.query("SET work_mem = '7MB'")
+        one.query("RESET work_mem")
+        assert one.rows("SHOW work_mem") == [["5MB"]] and one.rows("SELECT pg_backend_pid()") == pid != other.rows("SELECT pg_backend_pid()")
+        assert error_of(one.query("SET log_disconnections = off")).sqlstate == "55P02"
+    wait_until(lambda: cluster.sql("primary", f"SELECT count(*) FROM pg_stat_activity WHERE pid = {pid[0][0]}") == [(0,)])
+
+
+@pytest.mark.parametrize("start", [{"log_disconnections": "on"}, {"post_auth_delay": "x"}, {"local_preload_libraries": "nowhere"}])
+def test_a_wrong_parameter_of_a_sessions_start_is_refused_as_by_postgres(cluster, weir, start):
+    told = []
+    for port in (cluster.ports["primary"], weir.port):
+        with pytest.raises(PgError) as refused:
+            login(port, **start)
+        told.append({k: refused.value.fields.get(k) for k in "SVCM"})
+    assert told[0] == told[1]
+
+
+# On replicas as on the primary.
+
+@pytest.mark.parametrize("how", ["query", "function", "transaction"])
+def test_settings_follow_to_every_replica(three, pgweir, how):
+    weir = pgweir(three, default_pool_size=1, workers=1)
+    weir.wait_reads_on_replica()
+    one, other = login(weir.port, DateStyle="German"), login(weir.port)
+    for sql in {"query": ["SET TimeZone = 'Asia/Tokyo'", "SET my.tenant = 'x'"],
+                "function": ["SELECT set_config('TimeZone', 'Asia/Tokyo', false), set_config('my.tenant', 'x', false)"],
+                "transaction": ["BEGIN READ ONLY", Cluster.WHO, "SET TimeZone = 'Asia/Tokyo'", "SET my.tenant = 'x'", "COMMIT"]}[how]:
+        assert "E" not in types(one.query(sql)), sql
+    ask = Cluster.WHO + ", timestamptz '2020-07-02 00:00+00', current_setting('my.tenant', true)"
+    seen = set()
+
+    def both():
+        (node, when, tenant), = one.rows(ask)
+        assert (when, tenant) == ("02.07.2020 09:00:00 JST", "x"), node
+        (_, when, tenant), = other.rows(ask)
+        assert when == "2020-07-02 00:00:00+00" and tenant in (None, ""), node
+        seen.add(node)
+        return seen >= {"1", "2"}
+    wait_until(both)
+    one.query("RESET ALL")
+    seen.clear()
+
+    def back():
+        (node, when, _), = one.rows(ask)
+        assert when == "02.07.2020 00:00:00 UTC", node
+        seen.add(node)
+        return seen >= {"1", "2"}
+    wait_until(back)

@@ -61,7 +61,9 @@ static void too_much_for_one_label_is_none(void **state)
     char text[2][LABEL_ENTRIES_MAX * 8];
     size_t n[2] = {0};
     for (int i = 0; i < LABEL_ENTRIES_MAX; i++)
-        n[i % 2] += (size_t)sprintf(text[i % 2] + n[i % 2], "n%d%cv", i, '\0') + 1;
+        n[i % 2] +=
+            (size_t)snprintf(text[i % 2] + n[i % 2], sizeof text[0] - n[i % 2], "n%d%cv", i, '\0') +
+            1;
     struct label *a = label_of_text(&labels, (struct slice){(uint8_t *)text[0], n[0]});
     struct label *b = label_of_text(&labels, (struct slice){(uint8_t *)text[1], n[1]});
     struct label *both = label_over(&labels, a, b), *more = LABEL("more\0v\0");
@@ -125,7 +127,7 @@ static void expect_names(const char *text, const char *wanted)
     char names[256] = "";
     assert_true(custom_settings_read(&custom, slice_of(text)));
     for (const char *at = NULL; (at = custom_settings_next(&custom, at));)
-        sprintf(names + strlen(names), "%s ", at);
+        snprintf(names + strlen(names), sizeof names - strlen(names), "%s ", at);
     assert_string_equal(names, wanted);
     custom_settings_free(&custom);
     assert_null(custom_settings_next(&custom, NULL));

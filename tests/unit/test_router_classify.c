@@ -423,7 +423,7 @@ static void what_is_not_read_may_hide_anything(void **state)
     (void)state;
     char deep[300] = "SELECT ";
     memset(deep + 7, '(', 100);
-    strcpy(deep + 107, "pg_advisory_lock(1)");
+    snprintf(deep + 107, sizeof deep - 107, "pg_advisory_lock(1)");
     static const char *const texts[] = {
         "NEWS 'x'",
         "SELECT 1; SELECT 'x; LISTEN y",

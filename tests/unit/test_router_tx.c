@@ -194,17 +194,24 @@ static void what_is_sent_says_what_was_read(void **state)
 static void settings_say_what_their_modes_are(void **state)
 {
     (void)state;
-    for (uint8_t i = 0; i < TX_ISOLATION_N; i++)
-        for (uint8_t a = 0; a < TX_ACCESS_N; a++)
-            for (uint8_t d = 0; d < TX_DEFERRABLE_N; d++) {
-                struct tx_modes modes = MODES(i, a, d), read = {0};
-                for (unsigned n = 0; n < TX_SETTINGS_N; n++) {
-                    const char *value = tx_setting_value(n, modes);
-                    assert_true(!value ||
-                                tx_modes_set(&read, slice_of(tx_setting_name(n)), slice_of(value)));
-                }
-                assert_memory_equal(&read, &modes, sizeof modes);
-            }
+    static const struct {
+        const char *name, *value;
+        struct tx_modes modes;
+    } settings[] = {
+        {"default_transaction_isolation", "read uncommitted", MODES(TX_READ_UNCOMMITTED, 0, 0)},
+        {"default_transaction_isolation", "read committed", MODES(TX_READ_COMMITTED, 0, 0)},
+        {"default_transaction_isolation", "repeatable read", MODES(TX_REPEATABLE_READ, 0, 0)},
+        {"DEFAULT_transaction_isolation", "SERIALIZABLE", MODES(TX_SERIALIZABLE, 0, 0)},
+        {"default_transaction_read_only", "on", MODES(0, TX_READ_ONLY, 0)},
+        {"default_transaction_read_only", "off", MODES(0, TX_READ_WRITE, 0)},
+        {"default_transaction_deferrable", "on", MODES(0, 0, TX_DEFERRABLE)},
+        {"default_transaction_deferrable", "off", MODES(0, 0, TX_NOT_DEFERRABLE)},
+    };
+    for (size_t i = 0; i < sizeof settings / sizeof *settings; i++) {
+        struct tx_modes read = {0};
+        assert_true(tx_modes_set(&read, slice_of(settings[i].name), slice_of(settings[i].value)));
+        assert_memory_equal(&read, &settings[i].modes, sizeof read);
+    }
     struct tx_modes none = {0};
     assert_false(tx_modes_set(&none, slice_of("work_mem"), slice_of("on")));
     assert_false(tx_modes_set(&none, slice_of("default_transaction_read_only"), slice_of("maybe")));
