@@ -3,6 +3,7 @@
 #include "base/check.h"
 #include "proxy/admin/gates.h"
 #include "proxy/admin/gather.h"
+#include "proxy/admin/limits_show.h"
 #include "proxy/admin/pins.h"
 #include "proxy/admin/queues.h"
 #include "proxy/admin/routes.h"
@@ -275,6 +276,7 @@ static const struct command {
     {"show pins", "SHOW PINS", show_pins},
     {"show pools", "SHOW POOLS", show_pools},
     {"show queues", "SHOW QUEUES", show_queues},
+    {"show limits", "SHOW LIMITS", show_limits},
     {"show config", "SHOW CONFIG", show_config},
     {"show help", "SHOW HELP", help},
     {"reload", "RELOAD", reload},
