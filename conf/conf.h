@@ -145,10 +145,15 @@ enum {
     CONF_SET_IDLE_TRANSACTION_TIMEOUT = 1 << 20,
     CONF_SET_CLIENT_IDLE_TIMEOUT = 1 << 21,
     CONF_SET_SHED_SEVERITY = 1 << 22,
+    CONF_SET_RESERVE_POOL_SIZE = 1 << 23,
+    CONF_SET_MAX_CONNECTIONS = 1 << 24,
+    CONF_SET_MAX_CLIENT_CONNECTIONS = 1 << 25,
 };
 struct conf_overrides {
     uint32_t set; /* CONF_SET_* of the fields that are set */
-    uint32_t pool_size, min_pool_size;
+    uint32_t pool_size, min_pool_size, reserve_pool_size;
+    uint32_t max_connections;        /* max_db_connections, or max_user_connections */
+    uint32_t max_client_connections; /* max_db_client_connections, or max_user_client_connections */
     enum conf_pool_mode pool_mode;
     uint64_t queue_timeout_ms, read_queue_timeout_ms, write_queue_timeout_ms;
     uint64_t query_timeout_ms, transaction_timeout_ms, idle_transaction_timeout_ms;
@@ -265,6 +270,12 @@ bool conf_is_console(struct slice name);
 uint32_t conf_pool_size(const struct conf *conf, const struct conf_database *db,
                         const struct conf_user *user);
 uint32_t conf_min_pool_size(const struct conf *conf, const struct conf_database *db);
+uint32_t conf_reserve_pool_size(const struct conf *conf, const struct conf_database *db,
+                                const struct conf_user *user);
+uint32_t conf_max_db_connections(const struct conf *conf, const struct conf_database *db);
+uint32_t conf_max_user_connections(const struct conf *conf, const struct conf_user *user);
+uint32_t conf_max_db_client_connections(const struct conf *conf, const struct conf_database *db);
+uint32_t conf_max_user_client_connections(const struct conf *conf, const struct conf_user *user);
 enum conf_pool_mode conf_pool_mode(const struct conf *conf, const struct conf_database *db,
                                    const struct conf_user *user);
 /* Of reads, or of what has to run on the primary. The narrowest of user, database and global that says anything

@@ -14,6 +14,7 @@ struct entry_key {
 };
 
 #define POOL_MAX 100000
+#define CONNECTIONS_MAX 1000000
 #define SETTING_MAX 128
 #define YEAR_MS (365ull * 24 * 3600 * 1000)
 #define DB(member) offsetof(struct database_draft, member)
@@ -26,28 +27,20 @@ struct entry_key {
     {                                                 \
         {name, KIND_TEXT, 0, 0, "", NULL, 0}, 0, note \
     }
-#define POOL_SIZE(own)                                        \
-    {                                                         \
-        {"pool_size",                                         \
-         KIND_U32,                                            \
-         0,                                                   \
-         POOL_MAX,                                            \
-         "",                                                  \
-         NULL,                                                \
-         (own) + offsetof(struct conf_overrides, pool_size)}, \
-            CONF_SET_POOL_SIZE, NULL                          \
+#define COUNT(name, own, member, max, set)                                                        \
+    {                                                                                             \
+        {name, KIND_U32, 0, max, "", NULL, (own) + offsetof(struct conf_overrides, member)}, set, \
+            NULL                                                                                  \
     }
-#define MIN_POOL_SIZE(own)                                        \
-    {                                                             \
-        {"min_pool_size",                                         \
-         KIND_U32,                                                \
-         0,                                                       \
-         POOL_MAX,                                                \
-         "",                                                      \
-         NULL,                                                    \
-         (own) + offsetof(struct conf_overrides, min_pool_size)}, \
-            CONF_SET_MIN_POOL_SIZE, NULL                          \
-    }
+#define POOL_SIZE(own) COUNT("pool_size", own, pool_size, POOL_MAX, CONF_SET_POOL_SIZE)
+#define MIN_POOL_SIZE(own) \
+    COUNT("min_pool_size", own, min_pool_size, POOL_MAX, CONF_SET_MIN_POOL_SIZE)
+#define RESERVE_POOL_SIZE(name, own) \
+    COUNT(name, own, reserve_pool_size, POOL_MAX, CONF_SET_RESERVE_POOL_SIZE)
+#define MAX_CONNECTIONS(name, own) \
+    COUNT(name, own, max_connections, CONNECTIONS_MAX, CONF_SET_MAX_CONNECTIONS)
+#define MAX_CLIENT_CONNECTIONS(name, own) \
+    COUNT(name, own, max_client_connections, CONNECTIONS_MAX, CONF_SET_MAX_CLIENT_CONNECTIONS)
 #define POOL_MODE(own)                                        \
     {                                                         \
         {"pool_mode",                                         \
@@ -134,6 +127,10 @@ static const struct entry_key database_keys[] = {
     {{"password", KIND_SECRET, 1, CONF_SECRET_MAX, "", NULL, DB(db.password)}, 0, NULL},
     POOL_SIZE(DB(db.own)),
     MIN_POOL_SIZE(DB(db.own)),
+    RESERVE_POOL_SIZE("reserve_pool_size", DB(db.own)),
+    RESERVE_POOL_SIZE("reserve_pool", DB(db.own)),
+    MAX_CONNECTIONS("max_db_connections", DB(db.own)),
+    MAX_CLIENT_CONNECTIONS("max_db_client_connections", DB(db.own)),
     POOL_MODE(DB(db.own)),
     QUEUE_TIMEOUT("queue_timeout", DB(db.own)),
     QUEUE_TIMEOUT("query_wait_timeout", DB(db.own)),
@@ -150,23 +147,19 @@ static const struct entry_key database_keys[] = {
     LATER_ONLY("auth_user", no_lookup),
     LATER_ONLY("auth_query", no_lookup),
     LATER_ONLY("auth_dbname", no_lookup),
-    LATER_ONLY("reserve_pool", "there are no reserve servers; raise pool_size"),
-    LATER_ONLY("reserve_pool_size", "there are no reserve servers; raise pool_size"),
-    LATER_ONLY("max_db_connections", "servers are limited by pool only"),
-    LATER_ONLY("max_db_client_connections", "clients are limited by max_client_conn only"),
 };
 
 static const struct entry_key user_keys[] = {
     POOL_SIZE(USER(user.own)),
+    RESERVE_POOL_SIZE("reserve_pool_size", USER(user.own)),
+    MAX_CONNECTIONS("max_user_connections", USER(user.own)),
+    MAX_CLIENT_CONNECTIONS("max_user_client_connections", USER(user.own)),
     POOL_MODE(USER(user.own)),
     ROUTE(USER(user.own)),
     TX_READS(USER(user.own)),
     QUEUE_TIMEOUT("queue_timeout", USER(user.own)),
     QUEUE_TIMEOUT("query_wait_timeout", USER(user.own)),
     CLIENT_LIMITS(USER(user.own)),
-    LATER_ONLY("reserve_pool_size", "there are no reserve servers; raise pool_size"),
-    LATER_ONLY("max_user_connections", "servers are limited by pool only"),
-    LATER_ONLY("max_user_client_connections", "clients are limited by max_client_conn only"),
 };
 
 enum entry_type { ENTRY_DATABASE, ENTRY_USER };

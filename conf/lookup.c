@@ -93,6 +93,38 @@ uint32_t conf_min_pool_size(const struct conf *conf, const struct conf_database 
     return own ? own->min_pool_size : conf->min_pool_size;
 }
 
+uint32_t conf_reserve_pool_size(const struct conf *conf, const struct conf_database *db,
+                                const struct conf_user *user)
+{
+    const struct conf_overrides *own = owner(db, user, CONF_SET_RESERVE_POOL_SIZE);
+    return own ? own->reserve_pool_size : conf->reserve_pool_size;
+}
+
+/* A database's and a user's are two limits: none takes the place of the other. */
+uint32_t conf_max_db_connections(const struct conf *conf, const struct conf_database *db)
+{
+    const struct conf_overrides *own = owner(db, NULL, CONF_SET_MAX_CONNECTIONS);
+    return own ? own->max_connections : conf->max_db_connections;
+}
+
+uint32_t conf_max_user_connections(const struct conf *conf, const struct conf_user *user)
+{
+    const struct conf_overrides *own = owner(NULL, user, CONF_SET_MAX_CONNECTIONS);
+    return own ? own->max_connections : conf->max_user_connections;
+}
+
+uint32_t conf_max_db_client_connections(const struct conf *conf, const struct conf_database *db)
+{
+    const struct conf_overrides *own = owner(db, NULL, CONF_SET_MAX_CLIENT_CONNECTIONS);
+    return own ? own->max_client_connections : conf->max_db_client_connections;
+}
+
+uint32_t conf_max_user_client_connections(const struct conf *conf, const struct conf_user *user)
+{
+    const struct conf_overrides *own = owner(NULL, user, CONF_SET_MAX_CLIENT_CONNECTIONS);
+    return own ? own->max_client_connections : conf->max_user_client_connections;
+}
+
 enum conf_pool_mode conf_pool_mode(const struct conf *conf, const struct conf_database *db,
                                    const struct conf_user *user)
 {

@@ -4,6 +4,7 @@
 #include "proxy/admin/gates.h"
 #include "proxy/admin/gather.h"
 #include "proxy/admin/leavers.h"
+#include "proxy/admin/limits_show.h"
 #include "proxy/admin/pins.h"
 #include "proxy/admin/queues.h"
 #include "proxy/admin/routes.h"
@@ -294,6 +295,7 @@ static const struct command {
     {"show leavers", "SHOW LEAVERS", show_leavers},
     {"show pools", "SHOW POOLS", show_pools},
     {"show queues", "SHOW QUEUES", show_queues},
+    {"show limits", "SHOW LIMITS", show_limits},
     {"show config", "SHOW CONFIG", show_config},
     {"show help", "SHOW HELP", help},
     {"reload", "RELOAD", reload},

@@ -29,17 +29,13 @@ static void send_poke(struct hub *to, struct budget *budget)
     loop_post(to->loop, &poke->mail);
 }
 
-/* A unit of the budget is free: a worker that waits for it may dial now. */
-void borrow_wake(struct pool *pool)
+/* The worker that waits longest for a server of this pool, but for ourselves; or -1. */
+static int longest_waiting(const struct pool *pool, uint64_t *since_ms)
 {
-    uint64_t since;
-    struct hub *hub = pool->set->hub;
-    int worker = hub->stopping ? -1 : budget_longest_waiting(pool->budget, hub->worker, &since);
-    if (worker >= 0 && (uint32_t)worker < hub->peer_n)
-        send_poke(hub->peers[worker], pool->budget);
+    return waits_longest(&pool->budget->wanting, pool->set->hub->worker, since_ms);
 }
 
-/* Another worker freed a unit, or wants a server of ours: see what can be done. */
+/* Another worker wants a server of ours: see what can be done. */
 static void on_poke(struct loop *loop, struct mail *mail)
 {
     struct poke *poke = (struct poke *)(void *)mail;
@@ -48,22 +44,33 @@ static void on_poke(struct loop *loop, struct mail *mail)
     if (pool) {
         uint64_t since;
         struct server *s = pool_take_idle(pool, NULL, 0);
-        if (s && budget_longest_waiting(pool->budget, hub->worker, &since) >= 0)
+        if (s && longest_waiting(pool, &since) >= 0)
             pool_offer(s);
         pool_pump(pool->set);
-        /* A unit that is left was meant for us; if we need none any more, somebody else may. */
-        bool unit_left = atomic_load(&pool->budget->used) < pool->set->pool_size;
-        if (unit_left && !pool->waiting_since_ms)
-            borrow_wake(pool);
     }
     budget_unref(poke->budget);
     free(poke);
 }
 
+/* An idle server that nobody here wants (any more): somebody else may. */
+static void spare(struct pool_set *set)
+{
+    for (uint32_t i = 0; i < set->cluster->node_n; i++) {
+        struct pool *pool = pool_at(set, i);
+        uint64_t since;
+        struct server *s =
+            pool->idle_n > 0 && !pool->waiting_since_ms ? pool_take_idle(pool, NULL, 0) : NULL;
+        if (!s || limits_want(s) || longest_waiting(pool, &since) < 0 || set->hub->stopping)
+            continue;
+        pool_server_state(s, SERVER_MOVING);
+        conn_quiesce(s->conn);
+    }
+}
+
 void borrow_tell(struct pool_set *set)
 {
     struct hub *hub = set->hub;
-    bool any_began = false;
+    limits_tell(set);
     if (set->own)
         return;
     spill_tell(set);
@@ -73,18 +80,15 @@ void borrow_tell(struct pool_set *set)
         if (since == pool->waiting_since_ms)
             continue;
         bool began = pool->waiting_since_ms == 0;
-        any_began = any_began || began;
         pool->waiting_since_ms = since;
-        budget_wait(pool->budget, hub->worker, since);
+        waits_set(&pool->budget->wanting, hub->worker, since);
         if (!began || hub->peer_n < 2)
             continue;
         for (uint32_t w = 0; w < hub->peer_n; w++) /* an idle server there would never hear of us */
             if (w != hub->worker)
                 send_poke(hub->peers[w], pool->budget);
     }
-    /* A unit that was given back just before we said that we wait woke nobody: look once more. */
-    if (any_began)
-        pool_dial_for_all(set);
+    spare(set);
 }
 
 /* ---- moving a server ---- */
@@ -120,8 +124,8 @@ static void drop_moved(struct loop *loop, struct move *m)
     struct conn *conn = conn_new(loop, m->fd, !m->tcp, &nobody, NULL);
     conn_adopt_tls(conn, m->tls);
     conn_close(conn, "pool_has_gone");
+    limits_give(loop->context, &m->server->units);
     server_free(m->server);
-    budget_give(m->budget);
     budget_unref(m->budget);
     free(m);
 }
@@ -159,7 +163,7 @@ void server_on_quiet(struct conn *conn)
     struct pool *pool = s->pool;
     struct hub *hub = pool->set->hub;
     uint64_t since;
-    int worker = budget_longest_waiting(pool->budget, hub->worker, &since);
+    int worker = longest_waiting(pool, &since);
     bool can = worker >= 0 && (uint32_t)worker < hub->peer_n && conn->in.bytes == 0 && !conn->eof &&
                s->cancels == 0 && pool->budget->pools[worker] != NULL && !hub->stopping;
     if (!can) { /* not offered to the other worker again: it could go on like that for ever */
@@ -189,13 +193,14 @@ void server_on_quiet(struct conn *conn)
     atomic_fetch_add(&pool->budget->refs, 1);
     m->fd = conn_take_fd(conn, &m->tls);
     loop_post(hub->peers[worker]->loop, &m->mail);
+    pool_pump(pool->set); /* a waiter of ours may have counted on it */
 }
 
 /* Whether a waiter of another worker has clearly waited longer than ours. */
 bool borrow_other_first(struct pool *pool)
 {
     uint64_t since, ours = pool_waiting_since(pool->set, pool->node);
-    if (budget_longest_waiting(pool->budget, pool->set->hub->worker, &since) < 0)
+    if (longest_waiting(pool, &since) < 0)
         return false;
     return ours == 0 || since + POOL_FAIR_MS < ours;
 }

@@ -6,8 +6,20 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define BUCKETS 256
+
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static struct budget *all;
+static struct budget *buckets[BUCKETS];
+
+#define BUDGET_OPTION(name, option) [name] = option,
+static const char *const options[] = {BUDGETS(BUDGET_OPTION)};
+#undef BUDGET_OPTION
+
+const char *budget_option(enum budget_kind kind)
+{
+    CHECK(kind < BUDGET_KIND_N);
+    return options[kind];
+}
 
 struct greeting {
     struct greeting *next;
@@ -15,31 +27,55 @@ struct greeting {
     uint8_t bytes[]; /* settings, greeting */
 };
 
-static struct budget *find(const struct budget_key *key)
+static uint32_t hash_text(uint32_t h, const char *text)
 {
-    for (struct budget *b = all; b; b = b->next)
-        if (b->cluster_id == (uintptr_t)key->cluster && b->node == key->node &&
-            strcmp(b->entry, key->entry) == 0 && strcmp(b->database, key->database) == 0 &&
-            strcmp(b->user, key->user) == 0)
-            return b;
-    return NULL;
+    for (; *text; text++)
+        h = (h ^ (uint8_t)*text) * 16777619U;
+    return (h ^ 0xffU) * 16777619U;
 }
 
-struct budget *budget_find(const struct budget_key *key)
+static struct budget **bucket_of(const struct budget_key *key)
 {
+    uint32_t h = 2166136261U ^ (uint32_t)key->kind ^ key->node << 4;
+    h = hash_text(hash_text(hash_text(h, key->entry), key->database), key->user);
+    return &buckets[h % BUCKETS];
+}
+
+static bool has_key(const struct budget *b, const struct budget_key *key)
+{
+    return b->kind == key->kind && b->cluster_id == (uintptr_t)key->cluster &&
+           b->node == key->node && strcmp(b->entry, key->entry) == 0 &&
+           strcmp(b->database, key->database) == 0 && strcmp(b->user, key->user) == 0;
+}
+
+static struct budget *budget_new(const struct budget_key *key)
+{
+    struct budget *b = calloc(1, sizeof *b);
+    CHECK(b != NULL);
+    b->kind = key->kind;
+    b->cluster_id = (uintptr_t)key->cluster;
+    b->node = key->node;
+    b->entry = strdup(key->entry);
+    b->database = strdup(key->database);
+    b->user = strdup(key->user);
+    CHECK(b->entry && b->database && b->user);
+    return b;
+}
+
+struct budget *budget_find(const struct budget_key *asked)
+{
+    struct budget_key key = *asked;
+    key.entry = key.entry ? key.entry : "";
+    key.database = key.database ? key.database : "";
+    key.user = key.user ? key.user : "";
     pthread_mutex_lock(&lock);
-    struct budget *b = find(key);
+    struct budget **bucket = bucket_of(&key), *b = *bucket;
+    while (b && !has_key(b, &key))
+        b = b->next;
     if (!b) {
-        b = calloc(1, sizeof *b);
-        CHECK(b != NULL);
-        b->cluster_id = (uintptr_t)key->cluster;
-        b->node = key->node;
-        b->entry = strdup(key->entry);
-        b->database = strdup(key->database);
-        b->user = strdup(key->user);
-        CHECK(b->entry && b->database && b->user);
-        b->next = all;
-        all = b;
+        b = budget_new(&key);
+        b->next = *bucket;
+        *bucket = b;
     }
     atomic_fetch_add(&b->refs, 1);
     pthread_mutex_unlock(&lock);
@@ -100,7 +136,12 @@ void budget_unref(struct budget *budget)
 {
     pthread_mutex_lock(&lock);
     if (atomic_fetch_sub(&budget->refs, 1) == 1) {
-        struct budget **at = &all;
+        struct budget_key key = {.kind = budget->kind,
+                                 .node = budget->node,
+                                 .entry = budget->entry,
+                                 .database = budget->database,
+                                 .user = budget->user};
+        struct budget **at = bucket_of(&key);
         while (*at != budget)
             at = &(*at)->next;
         *at = budget->next;
@@ -129,25 +170,32 @@ void budget_give(struct budget *budget)
     CHECK(was > 0);
 }
 
-void budget_wait(struct budget *budget, uint32_t worker, uint64_t since_ms)
+bool budget_is_full(const struct budget *budget)
 {
-    CHECK(worker < WORKERS_MAX);
-    uint64_t was = atomic_exchange(&budget->since_ms[worker], since_ms);
-    if (!was && since_ms)
-        atomic_fetch_add(&budget->waiting_n, 1);
-    if (was && !since_ms)
-        atomic_fetch_sub(&budget->waiting_n, 1);
+    uint32_t limit = atomic_load(&budget->limit);
+    return limit && atomic_load(&budget->used) >= limit;
 }
 
-int budget_longest_waiting(const struct budget *budget, uint32_t self, uint64_t *since_ms)
+void waits_set(struct waits *waits, uint32_t worker, uint64_t since_ms)
+{
+    CHECK(worker < WORKERS_MAX);
+    uint64_t was = atomic_exchange(&waits->since_ms[worker], since_ms);
+    if (!was && since_ms)
+        atomic_fetch_add(&waits->n, 1);
+    if (was && !since_ms)
+        atomic_fetch_sub(&waits->n, 1);
+}
+
+int waits_longest(const struct waits *waits, uint32_t self, uint64_t *since_ms)
 {
     int longest = -1;
-    CHECK(self < WORKERS_MAX);
-    unsigned ours = atomic_load_explicit(&budget->since_ms[self], memory_order_relaxed) != 0;
-    if (atomic_load(&budget->waiting_n) <= ours) /* nobody else: no need to look at each */
+    CHECK(self <= WORKERS_MAX);
+    unsigned ours = self < WORKERS_MAX &&
+                    atomic_load_explicit(&waits->since_ms[self], memory_order_relaxed) != 0;
+    if (atomic_load(&waits->n) <= ours) /* nobody else: no need to look at each */
         return -1;
     for (uint32_t w = 0; w < WORKERS_MAX; w++) {
-        uint64_t since = atomic_load_explicit(&budget->since_ms[w], memory_order_relaxed);
+        uint64_t since = atomic_load_explicit(&waits->since_ms[w], memory_order_relaxed);
         if (since == 0 || w == self || (longest >= 0 && since >= *since_ms))
             continue;
         longest = (int)w;
@@ -156,12 +204,37 @@ int budget_longest_waiting(const struct budget *budget, uint32_t self, uint64_t 
     return longest;
 }
 
+void budget_each(void (*fn)(const struct budget *budget, void *context), void *context)
+{
+    pthread_mutex_lock(&lock);
+    for (size_t i = 0; i < BUCKETS; i++)
+        for (const struct budget *b = buckets[i]; b; b = b->next)
+            fn(b, context);
+    pthread_mutex_unlock(&lock);
+}
+
+struct sum {
+    int kind; /* -1: all */
+    unsigned used;
+};
+
+static void add_used(const struct budget *budget, void *context)
+{
+    struct sum *sum = context;
+    if (sum->kind < 0 || (enum budget_kind)sum->kind == budget->kind)
+        sum->used += atomic_load(&budget->used);
+}
+
 unsigned budget_total_used(void)
 {
-    unsigned total = 0;
-    pthread_mutex_lock(&lock);
-    for (const struct budget *b = all; b; b = b->next)
-        total += atomic_load(&b->used);
-    pthread_mutex_unlock(&lock);
-    return total;
+    struct sum sum = {.kind = -1};
+    budget_each(add_used, &sum);
+    return sum.used;
+}
+
+unsigned budget_kind_used(enum budget_kind kind)
+{
+    struct sum sum = {.kind = (int)kind};
+    budget_each(add_used, &sum);
+    return sum.used;
 }

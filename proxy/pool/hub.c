@@ -63,7 +63,7 @@ static void use_snapshot(struct pool_set *set, struct snapshot *snapshot,
     const struct conf_user *of = conf_user(conf, user);
     set->snapshot = snapshot_ref(snapshot);
     set->db = db;
-    set->pool_size = conf_pool_size(conf, db, of);
+    limits_configure(set);
     set->queue_ms[WANT_PRIMARY] = conf_queue_timeout_ms(conf, db, of, false);
     set->queue_ms[WANT_READ] = conf_queue_timeout_ms(conf, db, of, true);
     set->shed_severity = conf_shed_severity(conf, db, of);
@@ -101,8 +101,8 @@ static void begin_pool(struct pool_set *set, uint32_t node, const char *entry)
     list_init(&pool->busy);
     timer_init(&pool->retry, pool_on_retry);
     uint32_t of = set->own ? OWN_NODE + node : node;
-    pool->budget =
-        budget_find(&(struct budget_key){set->cluster, of, entry, set->database, set->user});
+    struct budget_key key = {BUDGET_POOL, set->cluster, of, entry, set->database, set->user};
+    limits_begin(pool, budget_find(&key), entry);
     if (!set->own)
         pool->budget->pools[set->hub->worker] = pool;
 }
@@ -130,7 +130,8 @@ static struct pool_set *set_new(struct hub *hub, struct cluster *cluster,
     set->own = own;
     for (uint32_t i = 0; i < cluster->node_n; i++)
         begin_pool(set, i, db->name);
-    set->spill = budget_find(&(struct budget_key){cluster, NODE_NONE, "", "", ""});
+    timer_init(&set->reserve, limits_on_reserve);
+    set->spill = budget_find(&(struct budget_key){.kind = BUDGET_SPILL, .cluster = cluster});
     use_snapshot(set, hub->snapshot, db);
     if (!own) {
         catalog_use_begin(&set->catalog, catalog_slot_get(cluster, database));
@@ -194,13 +195,14 @@ static void set_free(struct pool_set *set)
         timer_stop(&set->hub->loop->timers, &pool->retry);
         free(pool->failure);
         if (!set->own) {
-            budget_wait(pool->budget, set->hub->worker, 0);
+            waits_set(&pool->budget->wanting, set->hub->worker, 0);
             pool->budget->pools[set->hub->worker] = NULL;
         }
-        budget_unref(pool->budget);
+        limits_forget(pool);
     }
+    timer_stop(&set->hub->loop->timers, &set->reserve);
     if (!set->own)
-        budget_wait(set->spill, set->hub->worker, 0);
+        waits_set(&set->spill->wanting, set->hub->worker, 0);
     budget_unref(set->spill);
     stmt_set_clear(&set->proven);
     catalog_use_end(&set->catalog);
@@ -288,7 +290,7 @@ static void sweep_pool(struct pool *pool)
         idle_long = idle_long && spare > 0;
         spare -= idle_long;
         if (idle_long || pool_should_close(s) || is_other_instance(s, sampled))
-            server_close(s, idle_long ? "server_idle_timeout" : "retired");
+            server_leave(s, idle_long ? "server_idle_timeout" : "retired");
     }
 }
 
@@ -322,6 +324,7 @@ void hub_init(struct hub *hub, struct loop *loop, uint32_t worker, struct snapsh
     list_init(&hub->sets);
     list_init(&hub->cancels);
     list_init(&hub->cancels_waiting);
+    list_init(&hub->starved);
     stmt_table_init(&hub->stmts, worker);
     timer_init(&hub->sweep, on_sweep);
 }

@@ -61,11 +61,32 @@ void spill_give(struct server *s);
 /* Let the others know since when we wait for a unit, or that we do not any more. */
 void spill_tell(struct pool_set *set);
 
+/* ---- limits.c ---- */
+/* A pool's budgets: `own`, a reference, is its own; those of its database, user and node are found. */
+void limits_begin(struct pool *pool, struct budget *own, const char *entry);
+void limits_forget(struct pool *pool);
+/* What set->snapshot says of them. */
+void limits_configure(struct pool_set *set);
+/* A unit of each, for one more server. False: none; pool->refused_by says where it ended. */
+bool limits_take(struct pool *pool, struct units *units);
+void limits_give(struct hub *hub, struct units *units);
+/* Its server is being closed: who looks whether there are too many need not count it. */
+void limits_leaving(struct units *units);
+/* Its connect and login are over. */
+void limits_logged_in(struct hub *hub, struct units *units);
+/* No server can be opened for it: another limit than its size is used up. */
+bool limits_are_full(const struct pool *pool);
+/* There are more servers than a reload allows, or one of the reserve that nobody waits for. */
+bool limits_exceeded(const struct pool *pool);
+/* Its unit is for another pool that has waited clearly longer: it is closed. */
+bool limits_want(struct server *server);
+/* Let the others know since when we starve, or that we do not any more. */
+void limits_tell(struct pool_set *set);
+void limits_on_reserve(struct timer *timer);
+
 /* ---- borrow.c ---- */
 /* Let the other workers know since when we wait, or that we do not any more. */
 void borrow_tell(struct pool_set *set);
-/* A unit of the budget is free: a worker that waits for it may dial now. */
-void borrow_wake(struct pool *pool);
 /* Whether a waiter of another worker has clearly waited longer than ours. */
 bool borrow_other_first(struct pool *pool);
 

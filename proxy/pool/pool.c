@@ -148,8 +148,7 @@ static bool may_dial(const struct pool *pool)
 /* There is a server that is kept for somebody, and yet none for this one: another may be opened. */
 static bool may_open(const struct pool *pool)
 {
-    uint32_t size = pool->set->pool_size;
-    return may_dial(pool) && (size == 0 || atomic_load(&pool->budget->used) < size);
+    return may_dial(pool) && !limits_are_full(pool);
 }
 
 static struct server *find_idle(struct pool_set *set, uint32_t mask, uint32_t first,
@@ -230,38 +229,43 @@ static uint32_t coming(const struct pool *pool)
     return pool->dialing_n + pool->checking_n;
 }
 
-/* Open servers for waiters that no server under way will serve. */
-static void dial_for_waiters(struct pool_set *set, const struct list *queue, uint32_t waiting)
+bool pool_dial(struct pool *pool)
+{
+    struct units units;
+    bool may = may_dial(pool) && limits_take(pool, &units);
+    if (may)
+        server_dial(pool, &units);
+    return may;
+}
+
+/* Open servers for waiters that no server under way will serve; `others` wait for those of the primary, too. */
+static void dial_for_waiters(struct pool_set *set, const struct list *queue, uint32_t waiting,
+                             uint32_t others)
 {
     if (!waiting)
         return;
     uint32_t mask = wanted_nodes(set, queue), under_way = 0;
-    for (uint32_t rest = mask; rest; rest &= rest - 1)
-        under_way += coming(pool_at(set, (uint32_t)__builtin_ctz(rest)));
+    uint8_t primary = cluster_view(set->cluster).primary;
+    for (uint32_t rest = mask; rest; rest &= rest - 1) {
+        uint32_t node = (uint32_t)__builtin_ctz(rest), n = coming(pool_at(set, node));
+        uint32_t theirs = node != primary ? 0 : n < others ? n : others;
+        under_way += n - theirs;
+    }
     for (uint32_t rest = mask; rest && under_way < waiting;) {
         uint32_t node = nodes_pick_to_dial(set, rest);
-        struct pool *pool = pool_at(set, node);
-        if (may_dial(pool) && budget_take(pool->budget, set->pool_size)) {
+        if (pool_dial(pool_at(set, node)))
             under_way++;
-            server_dial(pool);
-        } else {
+        else
             rest &= ~(1U << node);
-        }
     }
 }
 
 void pool_dial_for_all(struct pool_set *set)
 {
-    dial_for_waiters(set, &set->writers, set->writer_n);
-    dial_for_waiters(set, &set->readers, set->reader_n);
-}
-
-bool pool_dial(struct pool *pool)
-{
-    bool may = may_dial(pool) && budget_take(pool->budget, pool->set->pool_size);
-    if (may)
-        server_dial(pool);
-    return may;
+    for (uint32_t i = 0; i < set->cluster->node_n; i++)
+        set->pools[i].refused_by = BUDGET_LIMITS;
+    dial_for_waiters(set, &set->writers, set->writer_n, 0);
+    dial_for_waiters(set, &set->readers, set->reader_n, set->writer_n);
 }
 
 /* The balancer's choice had no idle server, so another node serves: the next one need not. */
@@ -366,8 +370,7 @@ struct server *pool_lease(struct pool_set *set, struct waiter *w, enum want want
     }
     if (!queue_enter(w, timeout_ms))
         return NULL;
-    dial_for_waiters(set, want == WANT_PRIMARY ? &set->writers : &set->readers,
-                     want == WANT_PRIMARY ? set->writer_n : set->reader_n);
+    pool_dial_for_all(set);
     if (waiter_waits(w))
         borrow_tell(set);
     return NULL;
@@ -397,8 +400,8 @@ bool pool_should_close(const struct server *s)
     bool may_be_promoted = view.primary == s->pool->node && set->cluster->node_n > 1;
     if (may_be_promoted && s->in_recovery)
         return true; /* it was opened before the node was promoted; a new one reports the truth */
-    if (set->pool_size && atomic_load(&s->pool->budget->used) > set->pool_size)
-        return true; /* a reload made the pool smaller */
+    if (limits_exceeded(s->pool))
+        return true;
     if (lifetime_ms(set) == 0)
         return s->lease_serial > 0; /* for one use */
     return is_expired(s) && list_empty(&set->writers) && list_empty(&set->readers);
@@ -437,8 +440,10 @@ void pool_offer(struct server *s)
 {
     struct pool *pool = s->pool;
     struct pool_set *set = pool->set;
+    if (s->leaving)
+        return;
     if (pool_should_close(s) || s->conn->eof) {
-        server_close(s, "retired");
+        server_leave(s, "retired");
         return;
     }
     /* A cancel on its way must not hit the next client, nor may that one get what is unread. */
@@ -462,6 +467,8 @@ void pool_offer(struct server *s)
     s->lessee = NULL;
     if (s->state != SERVER_IDLE)
         pool_server_state(s, SERVER_IDLE);
+    if (limits_want(s))
+        return;
     if (borrow_other_first(pool)) {
         pool_server_state(s, SERVER_MOVING);
         conn_quiesce(s->conn);
@@ -559,10 +566,12 @@ static void report_role(struct server *s)
 void pool_server_ready(struct server *s)
 {
     struct pool *pool = s->pool;
+    bool held = pool->retry_ms != 0;
     pool->backoff_ms = 0;
     pool->retry_ms = 0;
     free(pool->failure);
     pool->failure = NULL;
+    limits_logged_in(pool->set->hub, &s->units);
     s->label = label_ref(pool->set->connected ? pool->set->connected : pool->set->base);
     pool->set->tx = s->tx;
     report_role(s);
@@ -576,18 +585,20 @@ void pool_server_ready(struct server *s)
     pool_server_state(s, SERVER_IDLE);
     hub_sweep_begin(pool->set->hub);
     pool_offer(s);
+    if (held) /* others waited for the node, not for this server */
+        pool_pump(pool->set);
 }
 
 void pool_server_gone(struct server *s)
 {
     struct pool *pool = s->pool;
     struct hub *hub = pool->set->hub;
+    struct units units = s->units;
     CHECK(s->state == SERVER_CLOSING);
     list_remove(&s->node);
     hub->server_n--;
     server_free(s);
-    budget_give(pool->budget);
-    borrow_wake(pool);
+    limits_give(hub, &units);
     pool_pump(pool->set);
     set_free_if_unused(pool->set);
 }

@@ -9,7 +9,7 @@
  * Release pool_release() of a clean server serves the oldest waiter of this worker, or one with the server's label that
  *         came at most POOL_FAIR_MS later; when that of another worker is POOL_FAIR_MS older, the server moves there.
  * Threads a hub and all below belong to one worker; budgets and mail connect them.
- * Limits  default_pool_size (exact over all workers); of waiters: queue.h.
+ * Limits  of servers: limits.c; of waiters: queue.h.
  */
 #ifndef POOL_POOL_H
 #define POOL_POOL_H
@@ -49,7 +49,8 @@ struct hub {
     struct stmt_table stmts;
     uint64_t random;
     uint32_t server_n;
-    uint64_t label_syncs, moves, dials, dial_failures;
+    struct list starved; /* pools that starve at a limit, see limits.c */
+    uint64_t label_syncs, moves, dials, dial_failures, evictions;
     uint64_t
         leaves[LEAVE_N]; /* what became of servers whose clients left in the middle of something */
     struct list cancels, cancels_waiting; /* struct cancel: with a connection; for one */
@@ -63,9 +64,14 @@ struct pool {
     struct pool_set *set;
     char *failure; /* what the newest login was refused with, "SQLSTATE text"; NULL: it was not */
     uint32_t node;
-    struct budget *budget;
-    struct list idle; /* most recently used first */
-    struct list busy; /* every other server of the pool */
+    struct budget *budget;                /* its own, limits[BUDGET_POOL] */
+    struct budget *limits[BUDGET_LIMITS]; /* of every server of it */
+    uint8_t refused_by;      /* enum budget_kind: where the last attempt to open one ended */
+    struct list starved;     /* in hub->starved while ... */
+    struct budget *starving; /* ... it waits for a unit of this, as told to it, */
+    uint64_t starving_ms;    /* since then */
+    struct list idle;        /* most recently used first */
+    struct list busy;        /* every other server of the pool */
     uint32_t idle_n, leased_n, dialing_n, cleaning_n;
     uint32_t checking_n; /* of cleaning_n: they run server_check_query, for who waits */
     uint32_t weight;
@@ -88,7 +94,10 @@ struct pool_set {
     char *password;                 /* secret text of the server login; "" none */
     bool have_keys;                 /* SCRAM pass-through: keys that a client proved */
     uint8_t client_key[SCRAM_KEY_BYTES], server_key[SCRAM_KEY_BYTES];
-    uint32_t pool_size, min_pool_size;
+    uint32_t pool_size, min_pool_size, reserve_pool_size;
+    uint32_t most[BUDGET_LIMITS]; /* servers by each limit but pool_size; 0: no limit */
+    uint64_t reserve_timeout_ms;
+    struct timer reserve; /* the oldest waiter may use the reserve then */
     uint64_t queue_ms[2]; /* by enum want: queue_timeout and its like */
     enum conf_shed_severity shed_severity;
     struct conf_client_limits limits;

@@ -104,8 +104,8 @@ static uint32_t room_for(struct pool_set *set, struct waiter *w)
         uint32_t used = atomic_load(&pool->budget->used);
         if (set->pool_size == 0)
             return UINT32_MAX;
-        room += atomic_load(&pool->budget->coming) +
-                (used < set->pool_size ? set->pool_size - used : 0);
+        bool may_open = used < set->pool_size && !limits_are_full(pool);
+        room += atomic_load(&pool->budget->coming) + (may_open ? set->pool_size - used : 0);
     }
     return room;
 }

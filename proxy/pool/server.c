@@ -114,6 +114,10 @@ static void lose(struct server *s, const char *why)
 static void on_chore_deadline(struct timer *timer)
 {
     struct server *s = LIST_ENTRY(timer, struct server, chore);
+    if (s->leaving) {
+        server_close(s, "does_not_end");
+        return;
+    }
     LOG(LOG_WARN, "server.no_answer",
         LF_S("node", s->pool->set->cluster->nodes[s->pool->node].label),
         LF_U("pid", s->backend_pid), LF_U("waited_ms", SERVER_CHORE_MS));
@@ -130,7 +134,7 @@ void server_chore_end(struct server *s)
     timer_stop(&s->conn->loop->timers, &s->chore);
 }
 
-void server_dial(struct pool *pool)
+void server_dial(struct pool *pool, struct units *units)
 {
     struct hub *hub = pool->set->hub;
     struct node *node = &pool->set->cluster->nodes[pool->node];
@@ -143,7 +147,7 @@ void server_dial(struct pool *pool)
                             &server_conn_ops, NULL);
     if (!conn) {
         const char *why = address.bytes ? strerror(errno) : "its host name is not resolved";
-        budget_give(pool->budget);
+        limits_give(hub, units);
         pool_dial_failed(pool, "08006", why);
         return;
     }
@@ -155,6 +159,7 @@ void server_dial(struct pool *pool)
     s->gate = pool->set->gate;
     s->epoch = atomic_load(&s->gate->epoch);
     atomic_fetch_add(&s->gate->server_n, 1);
+    s->units = *units;
     s->conn = conn;
     s->born_ms = hub->loop->now_ms;
     s->age_random = (uint32_t)hub_random(hub);
@@ -196,6 +201,7 @@ void server_close(struct server *s, const char *why)
             LF_U("pid", s->backend_pid));
     drain_stop(s);
     cancel_forget(s);
+    limits_leaving(&s->units);
     pool_server_state(s, SERVER_CLOSING);
     s->lessee = NULL;
     if (s->login)
@@ -203,6 +209,24 @@ void server_close(struct server *s, const char *why)
     s->login = NULL;
     server_chore_end(s);
     conn_close(s->conn, why);
+}
+
+void server_leave(struct server *s, const char *why)
+{
+    static const uint8_t terminate[] = {'X', 0, 0, 0, 4};
+    const struct pool_set *set = s->pool->set;
+    if (s->leaving)
+        return;
+    if (s->conn->eof || s->conn->ended || set->own || set->hub->stopping) {
+        server_close(s, why);
+        return;
+    }
+    if (s->state != SERVER_CLEANING)
+        pool_server_state(s, SERVER_CLEANING);
+    s->leaving = true;
+    limits_leaving(&s->units);
+    timer_start(&s->conn->loop->timers, &s->chore, s->conn->loop->now_ms + SERVER_LEAVE_MS);
+    conn_out_copy(s->conn, terminate, sizeof terminate);
 }
 
 /* ---- conn upcalls ---- */
@@ -272,6 +296,10 @@ static void read_idle(struct server *s)
     const struct pool_set *set = s->pool->set;
     if (s->drain) {
         drain_input(s);
+        return;
+    }
+    if (s->leaving) {
+        conn_in_drop(s->conn, s->conn->in.bytes);
         return;
     }
     while (read_idle_message(s))

@@ -19,6 +19,7 @@
 #define POOL_SERVER_H
 
 #include "proxy/io/conn.h"
+#include "proxy/pool/budget.h"
 #include "proxy/pool/cluster.h"
 #include "proxy/pool/drain.h"
 #include "proxy/pool/gate.h"
@@ -32,6 +33,7 @@
 #define SERVER_STATUS_MAX 48
 #define SERVER_GREETING_MAX 32768 /* what a client can have in its settings, twice over */
 
+#define SERVER_LEAVE_MS 1000
 #define SERVER_CHORE_MS 10000 /* for the answer to what pgweir asks on its own account */
 
 enum server_state {
@@ -64,6 +66,13 @@ struct server_status {
 
 struct server_login; /* while DIALING and LOGIN */
 
+/* What a server counts in: see limits.c. */
+struct units {
+    struct budget *of[BUDGET_LIMITS]; /* references; NULL: not held */
+    struct budget *evicted_for;       /* it is being closed to make room there */
+    bool leaving;                     /* counted as on its way out */
+};
+
 struct server {
     struct list node; /* in its pool's list of its state */
     struct pool *pool;
@@ -72,7 +81,8 @@ struct server {
     const struct lessee_ops *lessee_ops;
     void *lessee;
     struct server_login *login;
-    struct drain *drain;   /* CLEANING: its client left in the middle of something */
+    struct drain *drain; /* CLEANING: its client left in the middle of something */
+    struct units units;
     struct label *label;   /* in force; NULL: not known */
     struct stmt_set stmts; /* prepared on it under our names */
     struct told *told;     /* what it reports; NULL: pool_told() looks */
@@ -90,6 +100,7 @@ struct server {
     uint8_t clean;    /* CLEANING: what is to be done, CLEAN_ROLLBACK and the like */
     bool tls;         /* the connection is encrypted */
     bool spills;      /* it holds a unit of the cluster's primary_read_budget */
+    bool leaving;     /* CLEANING: it was told to end, see server_leave() */
     bool stale_stmts; /* it came from another worker: DEALLOCATE ALL before the next lease */
     bool resetting;   /* CLEANING, and a query of ours runs */
     bool checking;    /* ... because of server_check_query */
@@ -109,9 +120,12 @@ struct server {
     struct node_address address; /* of its postmaster; its host's name may mean another by now */
 };
 
-/* Open one for this pool; a budget unit has been taken for it. */
-void server_dial(struct pool *pool);
+/* Open one for this pool; it gets these units. */
+void server_dial(struct pool *pool, struct units *units);
 void server_close(struct server *server, const char *why);
+/* The same for one that nobody uses: it is told, and its units are free when PostgreSQL has ended its session, so that
+ * PostgreSQL never sees more of them than the limits allow. At most SERVER_LEAVE_MS. */
+void server_leave(struct server *server, const char *why);
 /* This client may use nextval() now. */
 void server_note_sequences(struct server *server, uint64_t client);
 /* We ask something on our own account (reset query, settings): an answer that does not come within

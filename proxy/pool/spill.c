@@ -18,7 +18,8 @@
 struct unit {
     struct mail mail; /* first */
     struct budget *spill;
-    bool carried; /* the unit itself; else only word that there is one */
+    bool carried;  /* the unit itself; else only word that there is one */
+    uint32_t hops; /* workers that had it and left it */
 };
 
 static uint32_t limit_of(const struct pool_set *set)
@@ -44,45 +45,62 @@ bool spill_take(struct server *s, const struct waiter *w)
 
 /* ---- between workers ---- */
 
+static bool is_used_up(const struct budget *spill, uint32_t limit)
+{
+    return limit && atomic_load(&spill->used) >= limit;
+}
+
 static void on_unit(struct loop *loop, struct mail *mail);
 
-static void post(struct hub *to, struct budget *spill, bool carried)
+static void post(struct hub *to, struct budget *spill, bool carried, uint32_t hops)
 {
     struct unit *unit = malloc(sizeof *unit);
     CHECK(unit != NULL);
     atomic_fetch_add(&spill->refs, 1);
-    *unit = (struct unit){.mail.deliver = on_unit, .spill = spill, .carried = carried};
+    *unit =
+        (struct unit){.mail.deliver = on_unit, .spill = spill, .carried = carried, .hops = hops};
     loop_post(to->loop, &unit->mail);
 }
 
-/* Since when the oldest reader of this worker waits for a unit; 0: none does. */
-static uint64_t waits_since(const struct hub *hub, const struct budget *spill)
+static uint64_t oldest_reader_ms(const struct pool_set *set)
 {
-    uint64_t oldest = 0;
+    return LIST_ENTRY(set->readers.next, struct waiter, node)->since_ms;
+}
+
+/* The set of this worker whose oldest reader waits longest for a unit, or NULL. */
+static struct pool_set *longest_here(const struct hub *hub, const struct budget *spill)
+{
+    struct pool_set *longest = NULL;
     for (struct list *n = hub->sets.next; n != &hub->sets; n = n->next) {
-        const struct pool_set *set = LIST_ENTRY(n, struct pool_set, node);
+        struct pool_set *set = LIST_ENTRY(n, struct pool_set, node);
         if (set->spill != spill || set->reader_n == 0 || limit_of(set) == 0 ||
             !pool_reads_spill(set, cluster_view(set->cluster)))
             continue;
-        uint64_t since = LIST_ENTRY(set->readers.next, struct waiter, node)->since_ms;
-        if (oldest == 0 || since < oldest)
-            oldest = since;
+        if (!longest || oldest_reader_ms(set) < oldest_reader_ms(longest))
+            longest = set;
     }
-    return oldest;
+    return longest;
+}
+
+static uint64_t waits_since(const struct hub *hub, const struct budget *spill)
+{
+    const struct pool_set *set = longest_here(hub, spill);
+    return set ? oldest_reader_ms(set) : 0;
 }
 
 void spill_tell(struct pool_set *set)
 {
     struct hub *hub = set->hub;
-    uint64_t was = atomic_load(&set->spill->since_ms[hub->worker]);
+    uint64_t was = atomic_load(&set->spill->wanting.since_ms[hub->worker]);
     uint64_t since = limit_of(set) || was ? waits_since(hub, set->spill) : 0;
     if (since == was)
         return;
-    budget_wait(set->spill, hub->worker, since);
+    waits_set(&set->spill->wanting, hub->worker, since);
     if (was == 0 && spill_left(set) && hub->peers) /* one that came back just before told nobody */
-        post(hub, set->spill, false);
+        post(hub, set->spill, false, 0);
 }
 
+/* By mail to this worker, too: the reader that waits may be of another set. */
 void spill_give(struct server *s)
 {
     struct pool_set *set = s->pool->set;
@@ -91,16 +109,19 @@ void spill_give(struct server *s)
         return;
     s->spills = false;
     uint64_t since = 0, ours = waits_since(hub, set->spill);
-    int worker = hub->stopping ? -1 : budget_longest_waiting(set->spill, hub->worker, &since);
+    int worker = hub->stopping ? -1 : waits_longest(&set->spill->wanting, hub->worker, &since);
     bool other = worker >= 0 && (uint32_t)worker < hub->peer_n;
     bool carried = other && (ours == 0 || since + POOL_FAIR_MS < ours);
     if (!carried)
         budget_give(set->spill);
     if (other)
-        post(hub->peers[worker], set->spill, carried);
+        post(hub->peers[worker], set->spill, carried, 0);
+    if (ours && !carried && !hub->stopping && hub->peers)
+        post(hub, set->spill, false, 0);
 }
 
-/* A unit is here, or may be: whoever waits in this worker may take it; else word goes on. */
+/* A unit is here, or may be: whoever waits longest in this worker may take it, else any other, as the first may lack a
+ * server, too; else word goes on, once around. */
 static void on_unit(struct loop *loop, struct mail *mail)
 {
     struct unit *unit = (struct unit *)(void *)mail;
@@ -109,19 +130,20 @@ static void on_unit(struct loop *loop, struct mail *mail)
     uint32_t limit = hub->snapshot->conf->primary_read_budget;
     if (unit->carried)
         budget_give(spill);
-    for (struct list *n = hub->sets.next, *next; n != &hub->sets; n = next) {
+    struct pool_set *longest = longest_here(hub, spill);
+    if (longest)
+        pool_pump(longest);
+    for (struct list *n = hub->sets.next, *next; n != &hub->sets && !is_used_up(spill, limit);
+         n = next) {
         next = n->next;
         struct pool_set *set = LIST_ENTRY(n, struct pool_set, node);
         if (set->spill == spill)
             pool_pump(set);
     }
     uint64_t since;
-    bool used_up = limit && atomic_load(&spill->used) >= limit;
-    int worker = used_up || hub->stopping || waits_since(hub, spill) != 0
-                     ? -1
-                     : budget_longest_waiting(spill, hub->worker, &since);
-    if (worker >= 0 && (uint32_t)worker < hub->peer_n)
-        post(hub->peers[worker], spill, false);
+    bool wanted = waits_longest(&spill->wanting, hub->worker, &since) >= 0;
+    if (wanted && unit->hops + 1 < hub->peer_n && !is_used_up(spill, limit) && !hub->stopping)
+        post(hub->peers[(hub->worker + 1) % hub->peer_n], spill, false, unit->hops + 1);
     budget_unref(spill);
     free(unit);
 }

@@ -233,7 +233,7 @@ static void proved(struct session *s)
     uint8_t bytes[16];
     struct put o = put_into(bytes, sizeof bytes);
     s->console = conf_is_console(s->auth->startup.database);
-    if (s->console ? !may_use_console(s) : !find_pools(s))
+    if (s->console ? !may_use_console(s) : !find_pools(s) || !places_take(s, s->auth->startup.user))
         return;
     put_auth_ok(&o);
     conn_out_copy(s->conn, o.p, o.n);

@@ -17,8 +17,8 @@ static struct session *session_of(struct conn *conn)
 void session_state(struct session *s, enum session_state state)
 {
     CHECK(state > s->state); /* a session only goes forward */
-    if (s->state < SESSION_READY && state >= SESSION_READY)
-        s->worker->login_n--;
+    if (s->state < SESSION_GREETING && state >= SESSION_GREETING)
+        places_proved(s->worker);
     s->state = (uint8_t)state;
 }
 
@@ -122,8 +122,7 @@ static void session_free(struct session *s)
     told_unref(s->told);
     if (s->set)
         pool_set_unref(s->set);
-    if (s->counted)
-        atomic_fetch_sub(&worker->fleet->client_n, 1);
+    places_give(s);
     atomic_fetch_sub(&worker->fleet->per_worker[worker->id], 1);
     list_remove(&s->node);
     worker->session_n--;
@@ -254,8 +253,10 @@ static void on_timer(struct timer *timer)
                       "client_login_timeout: the login was not complete in time", NULL);
 }
 
-void session_accept(struct worker *worker, int fd)
+bool session_accept(struct worker *worker, int fd)
 {
+    if (!places_take_unproved(worker))
+        return false;
     struct session *s = calloc(1, sizeof *s);
     CHECK(s != NULL);
     struct sockaddr_storage addr;
@@ -271,7 +272,6 @@ void session_accept(struct worker *worker, int fd)
     list_init(&s->node);
     list_push_back(&worker->sessions, &s->node);
     worker->session_n++;
-    worker->login_n++;
     waiter_init(&s->waiter, &lease_waiter_ops, s);
     timer_init(&s->timer, on_timer);
     floors_init(s);
@@ -281,6 +281,7 @@ void session_accept(struct worker *worker, int fd)
     if (conf->client_login_timeout_ms)
         timer_start(&worker->loop->timers, &s->timer,
                     worker->loop->now_ms + conf->client_login_timeout_ms);
+    return true;
 }
 
 /* ---- from outside ---- */

@@ -245,6 +245,7 @@ struct session {
     uint32_t server_body_left; /* bytes of a server message that pass through */
     uint32_t avoid;            /* nodes where this segment has failed; all bits: no replica */
     uint32_t pid;
+    struct budget *places[2]; /* its units of the limits of clients of its database, its user */
     uint8_t key[PUT_CLIENT_KEY_MAX];
     uint8_t key_n;
     uint8_t state;            /* enum session_state */
@@ -258,7 +259,7 @@ struct session {
     uint8_t shape_look;       /* enum shape_look */
     uint8_t sequences_unread; /* leases for what may call nextval(), since it asked for currval() */
     bool unnamed_new : 1;     /* parsed in this segment, and nothing asked or executed since */
-    bool counted : 1;         /* in fleet->client_n */
+    bool counted : 1;         /* in fleet->client_n, see places.c */
     bool console : 1;
     bool admin : 1;
     bool session_pooling : 1;
@@ -315,7 +316,8 @@ struct session {
 enum step { STEP_DONE, STEP_WAIT };
 
 /* ---- session.c ---- */
-void session_accept(struct worker *worker, int fd);
+/* A new client; false: there are too many that have not logged in, and fd is still the caller's. */
+bool session_accept(struct worker *worker, int fd);
 void session_state(struct session *session, enum session_state state);
 /* Tell the client and close: FATAL. Any of detail and hint may be NULL. */
 void session_fatal(struct session *s, const char *sqlstate, const char *message, const char *detail,
@@ -353,6 +355,15 @@ void startup_greet(struct session *s);        /* the greeting is known: ready */
 void startup_note_reading(struct session *s); /* from the greeting of its label */
 /* The client was told this: how its SQL is to be read. */
 void startup_note_status(struct session *s, struct slice name, struct slice value);
+
+/* ---- places.c ---- */
+/* Room for one more that has not proved who it is; it has, or is gone. */
+bool places_take_unproved(struct worker *worker);
+void places_proved(struct worker *worker);
+/* A client's place: before its proof, and, as this user of s->set, after it. False: it was told. */
+bool places_take_client(struct session *s, const struct startup *startup);
+bool places_take(struct session *s, struct slice user);
+void places_give(struct session *s);
 
 /* ---- replication.c ---- */
 /* The value of that startup parameter asks for a WAL sender. */

@@ -152,19 +152,6 @@ static void take_cancel(struct session *s, const struct startup *startup)
 
 /* ---- StartupMessage ---- */
 
-static bool take_client_place(struct session *s)
-{
-    const struct conf *conf = s->worker->hub.snapshot->conf;
-    atomic_uint *client_n = &s->worker->fleet->client_n;
-    unsigned n = atomic_load(client_n);
-    do {
-        if (n >= conf->max_client_conn)
-            return false;
-    } while (!atomic_compare_exchange_weak(client_n, &n, n + 1));
-    s->counted = true;
-    return true;
-}
-
 static void take_startup(struct session *s, const struct startup *startup)
 {
     const struct conf *conf = s->worker->hub.snapshot->conf;
@@ -180,13 +167,8 @@ static void take_startup(struct session *s, const struct startup *startup)
                       "PGWEIR-MEMORY: memory_limit is near.", "Retry with backoff and jitter.");
         return;
     }
-    if (!take_client_place(s)) {
-        s->worker->stats.sheds++;
-        session_fatal(s, "53300", "sorry, too many clients already",
-                      "The limit max_client_conn of pgweir is reached.",
-                      "Retry with backoff and jitter.");
+    if (!places_take_client(s, startup))
         return;
-    }
     s->key_n = startup->minor >= 2 ? CANCEL_KEY_32 : CANCEL_KEY_30;
     random_bytes(s->key, s->key_n);
     if (startup->needs_negotiation) {

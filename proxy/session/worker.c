@@ -88,13 +88,11 @@ struct client_mail {
 
 static void take_client(struct worker *w, int fd)
 {
-    if (w->stage == WORKER_ENDS || w->login_n >= LOGINS_MAX) {
-        w->stats.sheds++;
-        close(fd);
-        atomic_fetch_sub(&w->fleet->per_worker[w->id], 1);
+    if (w->stage != WORKER_ENDS && session_accept(w, fd))
         return;
-    }
-    session_accept(w, fd);
+    w->stats.sheds++;
+    close(fd);
+    atomic_fetch_sub(&w->fleet->per_worker[w->id], 1);
 }
 
 static void on_client_mail(struct loop *loop, struct mail *mail)

@@ -18,9 +18,8 @@
 /* One of these bits is set in each: no process of Linux (pid_max is 1 << 22) has such a number, so that a client
  * never takes a stranger's notification for its own. */
 #define WORKER_PID_VIRTUAL (7U << 22)
-#define LEFT_N 10 /* reasons to keep a server: the bits of enum left */
-#define LOGINS_MAX \
-    4096 /* sockets of a worker that have not logged in; one more is closed at once */
+#define LEFT_N 10          /* reasons to keep a server: the bits of enum left */
+#define LOGINS_MAX 4096    /* sockets of a worker that have not proved who they are: see places.c */
 #define WORKER_PIDS_MAX 64 /* workers that can be told apart in a cancel key */
 
 struct session;
@@ -50,7 +49,7 @@ struct worker {
     struct hub hub;
     struct list sessions;
     struct list floor_waiters;   /* sessions that wait for a sample, see floors.c */
-    uint32_t session_n, login_n; /* all; those that have not logged in yet */
+    uint32_t session_n, login_n; /* all; those that have not proved yet who they are */
     struct session **by_pid;     /* open addressing by virtual pid */
     uint32_t by_pid_n, by_pid_cap;
     uint64_t next_serial;
@@ -79,6 +78,7 @@ struct fleet {
     atomic_uint pressure; /* enum pressure, of memory */
     atomic_bool draining; /* it wants no new clients, though it may still take them */
     atomic_uint client_n; /* logged in or logging in, for max_client_conn */
+    atomic_uint login_n;  /* those that have not proved yet who they are */
     atomic_uint per_worker[WORKERS_MAX]; /* sockets handed to each worker */
     uint8_t secret[32];                  /* of this process: mock salts */
     uint64_t started_ms;

@@ -329,7 +329,7 @@ def test_fault_20_who_sends_and_does_not_read_is_held_up_alone(pgweir):
         sender.start()
         for i in range(100):
             assert other.rows(f"SELECT {i}") == [[str(i)]]
-        assert sender.is_alive(), "40 MB fit into the buffers between us"
+        assert sender.is_alive(), "20 MB fit into the buffers between us"
         got = 0
         while got < n:
             got += types(c.read_until("Z", 30)).count("D")

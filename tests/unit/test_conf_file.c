@@ -176,7 +176,8 @@ static void a_pgbouncer_ini_starts(void **state)
                                  "written to the log");
     expect_message(CONF_WARNING, "t.ini:16: [peers]: not supported yet: cancel requests are not "
                                  "passed on to other processes");
-    assert_int_equal(errs.n, 3);
+    assert_int_equal(errs.n, 2);
+    assert_int_equal(conf_max_user_connections(c, conf_user(c, slice_of("m"))), 3);
     conf_free(c);
     fake_files = NULL;
 }
@@ -303,11 +304,15 @@ static void the_narrowest_value_holds(void **state)
     struct conf *c =
         load_with("[databases]\n"
                   "a = pool_size=3 min_pool_size=2 pool_mode=session query_wait_timeout=7 "
-                  "server_lifetime=0\n"
-                  "b =\n"
+                  "server_lifetime=0 reserve_pool=5 max_db_connections=6 "
+                  "max_db_client_connections=8\n"
+                  "b = reserve_pool_size=1\n"
                   "[users]\n"
-                  "u = pool_size=4 pool_mode=transaction queue_timeout=250ms\n"
-                  "v =\n" G "default_pool_size=9\n",
+                  "u = pool_size=4 pool_mode=transaction queue_timeout=250ms reserve_pool_size=2 "
+                  "max_user_connections=10 max_user_client_connections=11\n"
+                  "v =\n" G "default_pool_size=9\nreserve_pool_size=12\n"
+                  "max_db_connections=13\nmax_user_connections=14\n"
+                  "max_db_client_connections=15\nmax_user_client_connections=16\n",
                   NULL);
     expect_clean(c);
     const struct conf_database *a = conf_database(c, slice_of("a"));
@@ -317,6 +322,18 @@ static void the_narrowest_value_holds(void **state)
     assert_int_equal(conf_pool_size(c, a, u), 4);
     assert_int_equal(conf_pool_size(c, a, v), 3);
     assert_int_equal(conf_pool_size(c, b, NULL), 9);
+    assert_int_equal(conf_reserve_pool_size(c, a, u), 2);
+    assert_int_equal(conf_reserve_pool_size(c, a, v), 5);
+    assert_int_equal(conf_reserve_pool_size(c, b, v), 1);
+    assert_int_equal(conf_reserve_pool_size(c, NULL, NULL), 12);
+    assert_int_equal(conf_max_db_connections(c, a), 6);
+    assert_int_equal(conf_max_db_connections(c, b), 13);
+    assert_int_equal(conf_max_user_connections(c, u), 10);
+    assert_int_equal(conf_max_user_connections(c, v), 14);
+    assert_int_equal(conf_max_db_client_connections(c, a), 8);
+    assert_int_equal(conf_max_db_client_connections(c, b), 15);
+    assert_int_equal(conf_max_user_client_connections(c, u), 11);
+    assert_int_equal(conf_max_user_client_connections(c, NULL), 16);
     assert_int_equal(conf_min_pool_size(c, a), 2);
     assert_int_equal(conf_min_pool_size(c, b), 0);
     assert_int_equal(conf_pool_mode(c, a, u), CONF_POOL_TRANSACTION);

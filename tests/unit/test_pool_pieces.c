@@ -322,22 +322,22 @@ static void a_budget_is_exact_over_threads(void **state)
     struct cluster *cluster = cluster_new(&host, 1);
     pthread_t threads[THREADS];
     uint64_t since = 0;
-    budget = budget_find(&(struct budget_key){cluster, 0, "e", "d", "u"});
+    budget = budget_find(&(struct budget_key){BUDGET_POOL, cluster, 0, "e", "d", "u"});
     for (unsigned i = 0; i < THREADS; i++)
         assert_int_equal(pthread_create(&threads[i], NULL, take_and_give, NULL), 0);
     for (unsigned i = 0; i < THREADS; i++)
         pthread_join(threads[i], NULL);
     assert_true(atomic_load(&most_inside) <= LIMIT);
     assert_int_equal(atomic_load(&budget->used), 0);
-    budget_wait(budget, 0, 5);
-    budget_wait(budget, 2, 20);
-    budget_wait(budget, 7, 10);
-    assert_int_equal(budget_longest_waiting(budget, 0, &since), 7); /* not oneself */
-    budget_wait(budget, 7, 0);
-    assert_int_equal(budget_longest_waiting(budget, 0, &since), 2);
-    budget_wait(budget, 2, 0);
-    budget_wait(budget, 0, 0);
-    assert_int_equal(budget_longest_waiting(budget, 9, &since), -1);
+    waits_set(&budget->wanting, 0, 5);
+    waits_set(&budget->wanting, 2, 20);
+    waits_set(&budget->wanting, 7, 10);
+    assert_int_equal(waits_longest(&budget->wanting, 0, &since), 7); /* not oneself */
+    waits_set(&budget->wanting, 7, 0);
+    assert_int_equal(waits_longest(&budget->wanting, 0, &since), 2);
+    waits_set(&budget->wanting, 2, 0);
+    waits_set(&budget->wanting, 0, 0);
+    assert_int_equal(waits_longest(&budget->wanting, 9, &since), -1);
     budget_unref(budget);
     cluster_unref(cluster);
 }

@@ -2,23 +2,24 @@
  * A failure prints the seed: PGWEIR_SEED=n build/unit/test_session_sim replays it. */
 #include "base/check.h"
 #include "proxy/io/log.h"
-#include "proxy/pool/budget.h"
+#include "proxy/pool/inside.h"
 #include "proxy/session/session.h"
 #include "tests/unit/fake_pg.h"
 #include "tests/unit/test_conf.h"
 
+#include <inttypes.h>
 #include <netinet/in.h>
 #include <stdio.h>
-
-unsigned budget_total_used(void);
 
 #define CLIENTS 8
 #define NODES 2
 #define WORKERS 2
+#define USERS 2
 #define NAMES 4
 #define EXPECTS_MAX 256
 #define STUCK_MS 120000
 #define TURNS_MAX 400000
+#define WASTE_MS_MAX 150 /* of the sim's time, in which a completion may take long */
 
 enum allow { FAILS = 1, UNKNOWN_NAME = 2, DUPLICATE = 4, IN_COPY = 8, NOT_IN_TX = 16 };
 
@@ -51,6 +52,10 @@ struct client {
     bool listens;
 };
 
+struct waste {
+    uint64_t waiter_ms, begun_ms; /* which waiter; since when a server could be its own */
+};
+
 struct world {
     struct sim *sim;
     struct fleet fleet;
@@ -62,6 +67,8 @@ struct world {
     int cancels[16];
     unsigned cancel_n;
     bool calm;
+    struct waste waste[WORKERS][USERS][NODES];
+    uint64_t longest_waste_ms;
     uint64_t seed, rows, errors;
 };
 
@@ -565,7 +572,7 @@ static int knock(struct world *w)
     struct worker *worker = &w->workers[sim_random(w->sim, WORKERS)];
     sim_pair(w->sim, fd);
     atomic_fetch_add(&w->fleet.per_worker[worker->id], 1);
-    session_accept(worker, fd[0]);
+    CHECK(session_accept(worker, fd[0]));
     return fd[1];
 }
 
@@ -576,12 +583,13 @@ static void arrive(struct world *w, struct client *c, unsigned id)
     c->fd = knock(w);
     c->progress_ms = sim_now_ms(w->sim);
     c->left = 1 + sim_random(w->sim, 40);
+    const char *user = id % 2 ? "v" : "u";
     if (sim_random(w->sim, 2)) {
         snprintf(c->application_name, sizeof c->application_name, "a%u", sim_random(w->sim, 3));
-        bytes_format(&c->out, 0, "wssssssb", 196608, "user", "u", "database", "app",
+        bytes_format(&c->out, 0, "wssssssb", 196608, "user", user, "database", "app",
                      "application_name", c->application_name, 0);
     } else {
-        bytes_format(&c->out, 0, "wssssb", 196608, "user", "u", "database", "app", 0);
+        bytes_format(&c->out, 0, "wssssb", 196608, "user", user, "database", "app", 0);
     }
 }
 
@@ -763,20 +771,129 @@ static unsigned servers(const struct world *w)
 /* Who waits is in one queue, and counted once, in all workers together; and no more wait than may. */
 static void check_queues(const struct world *w)
 {
-    uint32_t waiting[2] = {0}, counted[2] = {0}, max = w->snapshot->conf->queue_max;
+    uint32_t waiting[USERS][2] = {0}, counted[USERS][2] = {0};
+    uint32_t max = w->snapshot->conf->queue_max;
     for (unsigned k = 0; k < WORKERS; k++) {
         const struct list *sets = &w->workers[k].hub.sets;
         for (struct list *n = sets->next; n != sets; n = n->next) {
             const struct pool_set *set = LIST_ENTRY(n, struct pool_set, node);
-            waiting[WANT_PRIMARY] += set->writer_n;
-            waiting[WANT_READ] += set->reader_n;
-            counted[WANT_PRIMARY] = pool_waiting(set, WANT_PRIMARY);
-            counted[WANT_READ] = pool_waiting(set, WANT_READ);
+            unsigned user = (unsigned)(set->user[0] - 'u');
+            waiting[user][WANT_PRIMARY] += set->writer_n;
+            waiting[user][WANT_READ] += set->reader_n;
+            counted[user][WANT_PRIMARY] = pool_waiting(set, WANT_PRIMARY);
+            counted[user][WANT_READ] = pool_waiting(set, WANT_READ);
         }
     }
-    for (unsigned i = 0; i < 2; i++) {
-        CHECK(waiting[i] == counted[i]);
-        CHECK(!max || waiting[i] <= max + NODES * 2); /* for whom servers come */
+    for (unsigned user = 0; user < USERS; user++)
+        for (unsigned i = 0; i < 2; i++) {
+            CHECK(waiting[user][i] == counted[user][i]);
+            CHECK(!max || waiting[user][i] <= max + NODES * 2); /* for whom servers come */
+        }
+}
+
+/* Each limit holds at any time, whoever takes units of it in whichever worker. */
+static void check_limit(const struct budget *b, void *context)
+{
+    const struct conf *conf = ((const struct world *)context)->snapshot->conf;
+    const uint32_t most[BUDGET_KIND_N] = {
+        [BUDGET_POOL] = conf->default_pool_size + conf->reserve_pool_size,
+        [BUDGET_DATABASE] = conf->max_db_connections,
+        [BUDGET_USER] = conf->max_user_connections,
+        [BUDGET_NODE] = conf->max_node_connections,
+        [BUDGET_CONNECT] = conf->server_connect_concurrency,
+        [BUDGET_SPILL] = conf->primary_read_budget,
+    };
+    CHECK(most[b->kind] == 0 || atomic_load(&b->used) <= most[b->kind]);
+}
+
+static bool has_idle(const struct world *w, const struct budget *b)
+{
+    for (unsigned k = 0; k < WORKERS; k++) {
+        const struct list *sets = &w->workers[k].hub.sets;
+        for (struct list *n = sets->next; n != sets; n = n->next)
+            for (unsigned i = 0; i < NODES; i++) {
+                const struct pool *pool = &LIST_ENTRY(n, struct pool_set, node)->pools[i];
+                if (pool->idle_n > 0 && pool->limits[b->kind] == b)
+                    return true;
+            }
+    }
+    return false;
+}
+
+static uint32_t waiters_for(const struct pool *pool, const struct list *queue)
+{
+    uint32_t n = 0;
+    for (struct list *m = queue->next; m != queue; m = m->next)
+        n += pool_nodes_for(pool->set, LIST_ENTRY(m, struct waiter, node)) >> pool->node & 1;
+    return n;
+}
+
+/* Somebody waits for a server of this pool, none under way will serve him, and there could be one. */
+static bool is_wasted(const struct world *w, struct pool *pool)
+{
+    const struct pool_set *set = pool->set;
+    uint32_t coming = 0;
+    for (unsigned i = 0; i < NODES; i++)
+        coming += set->pools[i].dialing_n + set->pools[i].cleaning_n;
+    if (waiters_for(pool, &set->writers) + waiters_for(pool, &set->readers) <= coming ||
+        set->hub->loop->now_ms < pool->retry_ms || set->hub->stopping)
+        return false;
+    if (has_idle(w, pool->budget))
+        return true;
+    for (unsigned k = 0; k < BUDGET_LIMITS; k++) {
+        const struct budget *b = pool->limits[k];
+        bool can_evict = k != BUDGET_POOL && k != BUDGET_CONNECT && has_idle(w, b);
+        if (budget_is_full(b) && !can_evict)
+            return false;
+    }
+    return true;
+}
+
+static void tell_waste(struct world *w)
+{
+    for (unsigned k = 0; k < WORKERS; k++) {
+        struct list *sets = &w->workers[k].hub.sets;
+        for (struct list *n = sets->next; n != sets; n = n->next) {
+            struct pool_set *set = LIST_ENTRY(n, struct pool_set, node);
+            fprintf(stderr, "worker %u user %s: %u writers, %u readers\n", k, set->user,
+                    set->writer_n, set->reader_n);
+            for (unsigned i = 0; i < NODES; i++) {
+                struct pool *p = &set->pools[i];
+                fprintf(stderr,
+                        "  node %u%s: since %" PRIu64 " of %" PRIu64
+                        " idle %u leased %u dialing %u "
+                        "cleaning %u retry %" PRIu64 " refused by %u, starving %d;",
+                        i, is_wasted(w, p) ? " WASTED" : "", pool_waiting_since(set, i),
+                        set->hub->loop->now_ms, p->idle_n, p->leased_n, p->dialing_n, p->cleaning_n,
+                        p->retry_ms, p->refused_by, p->starving ? (int)p->starving->kind : -1);
+                for (unsigned b = 0; b < BUDGET_LIMITS; b++)
+                    fprintf(stderr, " %u/%u", atomic_load(&p->limits[b]->used),
+                            atomic_load(&p->limits[b]->limit));
+                fprintf(stderr, "\n");
+            }
+        }
+    }
+}
+
+/* The longest that a waiter has been beside an idle server, or a unit, that it could have: as long as word takes to
+ * go round. */
+static void check_no_waste(struct world *w)
+{
+    for (unsigned k = 0; k < WORKERS; k++) {
+        struct list *sets = &w->workers[k].hub.sets;
+        for (struct list *n = sets->next; n != sets; n = n->next)
+            for (unsigned i = 0; i < NODES; i++) {
+                struct pool *pool = &LIST_ENTRY(n, struct pool_set, node)->pools[i];
+                struct waste *waste = &w->waste[k][pool->set->user[0] - 'u'][i];
+                uint64_t since_ms = is_wasted(w, pool) ? pool_waiting_since(pool->set, i) : 0;
+                if (!since_ms || since_ms != waste->waiter_ms)
+                    *waste = (struct waste){since_ms, sim_now_ms(w->sim)};
+                uint64_t for_ms = sim_now_ms(w->sim) - waste->begun_ms;
+                w->longest_waste_ms = for_ms > w->longest_waste_ms ? for_ms : w->longest_waste_ms;
+                if (for_ms >= WASTE_MS_MAX)
+                    tell_waste(w);
+                CHECK(for_ms < WASTE_MS_MAX);
+            }
     }
 }
 
@@ -789,8 +906,9 @@ static void turn_workers(struct world *w)
         check_leases(&w->workers[k]);
         check_queues(w);
     }
-    CHECK(budget_total_used() >= servers(w));    /* more: on its way from one worker to the other */
-    CHECK(budget_total_used() <= NODES * 2 + 1); /* and the unit of primary_read_budget */
+    CHECK(budget_kind_used(BUDGET_POOL) >= servers(w)); /* more: on its way between workers */
+    budget_each(check_limit, w);
+    check_no_waste(w);
 }
 
 /* What pgweir thinks of a client that gets no answer. */
@@ -878,12 +996,22 @@ static const char *const queues[] = {
     "shed_severity = fatal\n",
 };
 
+/* ... and with one limit that two users share, over both workers. */
+static const char *const limits[] = {
+    "",
+    "max_db_connections = 3\n",
+    "max_node_connections = 2\nreserve_pool_size = 1\nreserve_pool_timeout = 200ms\n",
+    "max_user_connections = 2\nserver_connect_concurrency = 1\n",
+    "max_db_connections = 2\nmax_node_connections = 1\n",
+};
+
 static struct conf *config_of(uint64_t seed)
 {
     char text[1024];
     const size_t n = sizeof balances / sizeof *balances, m = sizeof queues / sizeof *queues;
-    snprintf(text, sizeof text, "%s%s%s%s", config, seed % 2 ? config_optimistic : "",
-             balances[seed / 2 % n], queues[seed / 2 / n % m]);
+    snprintf(text, sizeof text, "%s%s%s%s%s", config, seed % 2 ? config_optimistic : "",
+             balances[seed / 2 % n], queues[seed / 2 / n % m],
+             limits[seed % (sizeof limits / sizeof *limits)]);
     return load_with(text, NULL);
 }
 
@@ -990,7 +1118,7 @@ static void every_client_gets_its_own_answers(void **state)
 {
     (void)state;
     uint64_t first = sim_seed(1), rows = 0, errors = 0, reruns = 0, moves = 0, drained = 0;
-    uint64_t sheds[SHED_REASON_N] = {0};
+    uint64_t evictions = 0, sheds[SHED_REASON_N] = {0}, waste_ms = 0;
     static struct world w;
     log_configure(LOG_ERROR, LOG_TEXT);
     for (uint64_t seed = first; seed < first + sim_seed_count(); seed++) {
@@ -1013,15 +1141,20 @@ static void every_client_gets_its_own_answers(void **state)
             for (unsigned i = 0; i < SHED_REASON_N; i++)
                 sheds[i] += w.workers[k].stats.shed_for[i];
             drained += w.workers[k].hub.leaves[LEAVE_DRAINED];
+            evictions += w.workers[k].hub.evictions;
         }
         rows += w.rows;
         errors += w.errors;
+        waste_ms = w.longest_waste_ms > waste_ms ? w.longest_waste_ms : waste_ms;
         end_world(&w);
     }
-    print_message("%llu rows, %llu errors, %llu reruns, %llu moves, %llu drained\n",
+    print_message("%llu rows, %llu errors, %llu reruns, %llu moves, %llu drained, %llu evictions, "
+                  "%llu ms of waste\n",
                   (unsigned long long)rows, (unsigned long long)errors, (unsigned long long)reruns,
-                  (unsigned long long)moves, (unsigned long long)drained);
-    assert_true(rows > 0 && (sim_seed_count() == 1 || (reruns > 0 && moves > 0 && drained > 0)));
+                  (unsigned long long)moves, (unsigned long long)drained,
+                  (unsigned long long)evictions, (unsigned long long)waste_ms);
+    assert_true(rows > 0 && (sim_seed_count() == 1 ||
+                             (reruns > 0 && moves > 0 && drained > 0 && evictions > 0)));
     static const char *const reasons[] = {
 #define TEXT(constant, text) text,
         SHED_REASONS(TEXT)
