@@ -148,7 +148,7 @@ static bool may_dial(const struct pool *pool)
 /* There is a server that is kept for somebody, and yet none for this one: another may be opened. */
 static bool may_open(const struct pool *pool)
 {
-    return may_dial(pool) && !limits_are_full(pool);
+    return may_dial(pool) && !budget_is_full(pool->budget) && !limits_are_full(pool);
 }
 
 static struct server *find_idle(struct pool_set *set, uint32_t mask, uint32_t first,
