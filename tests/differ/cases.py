@@ -253,6 +253,12 @@ FOUND = {
         step(P("s1", "SELECT $1::int, $2"), S()), step(Q("BEGIN; SELECT 1/0")), step(B("", "s1", ["1", None]), E(), S()), step(Q("ROLLBACK")), again("s1"),
         step(B("", "s1", ["1", "2"]), E(), S())],
     "RESET goes back to what the client's options said": ([step(Q("SET work_mem TO DEFAULT; SHOW work_mem")), step(Q("RESET ALL")), step(Q("SHOW work_mem"))], {"options": "-c work_mem=5MB"}),
+    "RESET by the extended protocol": (
+        [step(Q("SET TimeZone = 'UTC'")), step(P("", "RESET work_mem"), B(), E(), S()), step(Q("SHOW TimeZone")), step(Q("SHOW work_mem"))],
+        {"options": "-c work_mem=5MB"}),
+    "RESET by the extended protocol, in a transaction": (
+        [step(Q("BEGIN")), step(P("", "RESET work_mem"), B(), E(), S()), step(Q("SHOW work_mem")), step(Q("COMMIT")), step(Q("SHOW work_mem"))],
+        {"options": "-c work_mem=5MB"}),
     "DISCARD ALL goes back to what the client started with": ([step(Q("DISCARD ALL")), step(Q("SHOW DateStyle"))], {"DateStyle": "German"}),
     "a Parse takes a snapshot": [
         step(P("s1", "TABLE u"), S()), step(C("S", "s1"), S()), step(P("s1", "TABLE u")), step(Q("START TRANSACTION ISOLATION LEVEL REPEATABLE READ")), step(Q("ROLLBACK"))],
@@ -288,8 +294,8 @@ CASES = {name: Case(*what) if isinstance(what, tuple) else Case(what) for name, 
 CAUSES = {
     # To know its rows it would have to be described at each Parse, which nearly every query of a driver has; behind an Execute that could fail and undo the work.
     "unnamed-healed": ["the unnamed statement, executed, after DDL"],
-    # RESET goes to the server's value; what the login set is put behind a RESET that is alone in its Query, and given back at the end of any other.
-    "reset-baseline": ["RESET goes back to what the client's options said"],
+    # PostgreSQL's RESET goes to the server's value: what the login set is put behind a RESET that is alone in its Query, and behind the transaction of any other.
+    "reset-baseline": ["RESET goes back to what the client's options said", "RESET by the extended protocol, in a transaction"],
     # In a failed transaction the server takes no Parse of a statement that it lacks.
     "describe-in-failed-tx": ["25P02 of a Describe"],
     # Whether the COPY goes on is asked with a Close, which the server of a COPY that goes on refuses as it would the Query.
