@@ -14,6 +14,7 @@
 #define POISON "_pgweir_none"
 #define GONE "_pgweir_gone"
 #define TAKEN "_pgweir_taken"
+#define ITSELF "_pgweir_itself"
 #define NOTHING_PARAMS_MAX 64
 
 /* ---- statement_names.c ---- */

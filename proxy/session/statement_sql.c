@@ -34,6 +34,19 @@ static struct stmt *intern_like(struct session *s, const struct stmt *stmt, stru
     return stmt_intern(&s->worker->hub.stmts, text, stmt_oids(stmt), state_parse_env(s), &env);
 }
 
+/* Up to the depth of the server's stack, as it does there. */
+static struct stmt *execute_itself(struct session *s, const struct stmt *stmt,
+                                   const struct named *named)
+{
+    struct put text = rename_in(stmt_text(stmt), named->written, slice_of(ITSELF));
+    struct stmt *other = intern_like(s, stmt, put_slice(&text));
+    free(text.p);
+    statement_close_name(s, slice_of(ITSELF));
+    statement_send_parse(s, slice_of(ITSELF), other);
+    statement_expect(s, REPLY_PARSE_INJECT, SLICE_NONE, NULL, 0);
+    return other;
+}
+
 /* EXECUTE: the same of the server's name, which has to be there. It may execute another EXECUTE, but not for ever. */
 static struct stmt *execute_at_server(struct session *s, struct stmt *stmt, unsigned depth)
 {
@@ -43,6 +56,8 @@ static struct stmt *execute_at_server(struct session *s, struct stmt *stmt, unsi
     struct slice name = {named.name, named.name_n};
     struct stmt *runs = named.kind == NAMED_EXECUTE ? find_sql(s, &named) : NULL;
     bool ours = !runs && named.kind == NAMED_EXECUTE && statement_name_is_ours(name);
+    if (runs == stmt)
+        return execute_itself(s, stmt, &named);
     if ((!runs && !ours) || depth == EXECUTE_DEPTH_MAX)
         return stmt_ref(stmt);
     if (runs)

@@ -182,6 +182,7 @@ FOUND = {
         step(P("s1", "SELECT 1"), S()), step(P("", "PREPARE s1 AS SELECT 2"), B(), E(), P("", "SELECT 1"), S()), again(), step(Q("BEGIN")), step(P("", "PREPARE s1 AS SELECT 2"), B(), E(), S()), step(Q("ROLLBACK")), again()],
     "EXECUTE of a DEALLOCATE": [step(P("s1", 'DEALLOCATE "a b"'), P("a b", "SELECT 1"), P("s2", "DEALLOCATE ALL"), S()), step(Q("EXECUTE s1")), again("a b"), step(Q("SELECT 1; EXECUTE s2")), again()],
     "a call that fails behind the Parse of the unnamed statement": [step(Q("BEGIN")), step(P("", "SELECT 1"), F(870, ["ABC"], (0,)), S())],
+    "EXECUTE of itself": [step(P("s1", "EXECUTE s1"), S()), *[step(B("", "s1"), E(), S())] * 2, step(Q("EXECUTE s1")), step(P("", "EXECUTE s1"), B(), E(), S())],
     "EXECUTE of an EXECUTE": [
         step(P("s1", "SELECT 7"), S()), step(P("s2", "EXECUTE s1"), S()), step(Q("EXECUTE s2")), step(P("", "EXECUTE s2"), B(), D("P"), E(), S()), step(P("s3", "EXECUTE s2"), S()), step(Q("EXECUTE s3")), again("s3")],
     "DEALLOCATE, extended, behind a Parse that fails": [step(P("s1", "SELECT n FROM generate_series(1, $1) n", (25,)), S(), P("", "DEALLOCATE s1"), B(), E(), S())],
@@ -252,6 +253,12 @@ FOUND = {
         step(P("s1", "SELECT $1::int, $2"), S()), step(Q("BEGIN; SELECT 1/0")), step(B("", "s1", ["1", None]), E(), S()), step(Q("ROLLBACK")), again("s1"),
         step(B("", "s1", ["1", "2"]), E(), S())],
     "RESET goes back to what the client's options said": ([step(Q("SET work_mem TO DEFAULT; SHOW work_mem")), step(Q("RESET ALL")), step(Q("SHOW work_mem"))], {"options": "-c work_mem=5MB"}),
+    "RESET by the extended protocol": (
+        [step(Q("SET TimeZone = 'UTC'")), step(P("", "RESET work_mem"), B(), E(), S()), step(Q("SHOW TimeZone")), step(Q("SHOW work_mem"))],
+        {"options": "-c work_mem=5MB"}),
+    "RESET by the extended protocol, in a transaction": (
+        [step(Q("BEGIN")), step(P("", "RESET work_mem"), B(), E(), S()), step(Q("SHOW work_mem")), step(Q("COMMIT")), step(Q("SHOW work_mem"))],
+        {"options": "-c work_mem=5MB"}),
     "DISCARD ALL goes back to what the client started with": ([step(Q("DISCARD ALL")), step(Q("SHOW DateStyle"))], {"DateStyle": "German"}),
     "a Parse takes a snapshot": [
         step(P("s1", "TABLE u"), S()), step(C("S", "s1"), S()), step(P("s1", "TABLE u")), step(Q("START TRANSACTION ISOLATION LEVEL REPEATABLE READ")), step(Q("ROLLBACK"))],
@@ -287,8 +294,8 @@ CASES = {name: Case(*what) if isinstance(what, tuple) else Case(what) for name, 
 CAUSES = {
     # To know its rows it would have to be described at each Parse, which nearly every query of a driver has; behind an Execute that could fail and undo the work.
     "unnamed-healed": ["the unnamed statement, executed, after DDL"],
-    # RESET goes to the server's value; what the login set is put behind a RESET that is alone in its Query, and given back at the end of any other.
-    "reset-baseline": ["RESET goes back to what the client's options said"],
+    # PostgreSQL's RESET goes to the server's value: what the login set is put behind a RESET that is alone in its Query, and behind the transaction of any other.
+    "reset-baseline": ["RESET goes back to what the client's options said", "RESET by the extended protocol, in a transaction"],
     # In a failed transaction the server takes no Parse of a statement that it lacks.
     "describe-in-failed-tx": ["25P02 of a Describe"],
     # Whether the COPY goes on is asked with a Close, which the server of a COPY that goes on refuses as it would the Query.

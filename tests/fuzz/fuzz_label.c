@@ -272,10 +272,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct label *one = label_of(&labels, &a), *two = label_of(&labels, &b);
     if (one)
         check_label(&labels, one, &a);
+    if (two)
+        check_label(&labels, two, &b);
     if (one && two) {
         check_over(&labels, one, two);
+        check_sql(NULL, one);
         check_sql(NULL, two);
         check_sql(one, two);
+        check_sql(two, one);
         check_steps(one, two, a.n > 0 ? a.of[0].value : SLICE_NONE);
     }
     struct told *was = told_of(&tolds, &a), *is = told_of(&tolds, &b);

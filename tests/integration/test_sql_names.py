@@ -145,6 +145,16 @@ def test_what_is_executed_is_remembered_by_what_it_is(weir):
         held.close()
 
 
+def test_execute_of_an_execute(weir):
+    client = prepared(weir)
+    answer(client, parse("s2", "EXECUTE s1(1)"), parse("s3", "EXECUTE s2"), parse("self", "EXECUTE self"), sync())
+    for name in ("s2", "s3"):
+        assert client.query(f"EXECUTE {name}")[1].row() == [b"8"]
+        assert answer(client, bind("", name), execute(), sync())[1].row() == [b"8"]
+    assert error(client.query("EXECUTE self"))[0] == "54001"
+    assert error(answer(client, bind("", "self"), execute(), sync()))[0] == "54001"
+
+
 def test_prepare_by_the_extended_protocol_of_a_name_that_parse_took(weir):
     client = prepared(weir)
     for _ in range(2):

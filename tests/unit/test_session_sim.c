@@ -484,6 +484,7 @@ static void forget_names(struct client *c)
 
 static void apply(struct client *c, const struct expect *e)
 {
+    CHECK(e->name != -3 || c->tx == 'I'); /* DISCARD ALL fails in a transaction */
     if (e->type == '1' && e->name >= 0)
         c->has[e->name] = true;
     else if (e->type == '3' && e->name >= 0)
@@ -748,8 +749,10 @@ static void check_leases(struct worker *worker)
     unsigned held = 0, leased = 0;
     for (struct list *n = worker->sessions.next; n != &worker->sessions; n = n->next) {
         struct session *s = LIST_ENTRY(n, struct session, node);
-        if (!s->server)
+        if (!s->server) { /* nothing is known of it any more */
+            CHECK(s->state != SESSION_READY || !(s->state_of.touched | s->state_of.left));
             continue;
+        }
         held++;
         CHECK(s->server->state == SERVER_LEASED && s->server->lessee == s);
         CHECK(!waiter_waits(&s->waiter));
