@@ -294,8 +294,7 @@ static void sweep_pool(struct pool *pool)
     }
 }
 
-/* min_pool_size: what there should be without anybody asking. */
-static void fill_pool(struct pool *pool)
+void hub_fill(struct pool *pool)
 {
     while (atomic_load(&pool->budget->used) < pool_least(pool->set) && pool_dial(pool))
         ;
@@ -309,7 +308,7 @@ static void on_sweep(struct timer *timer)
         struct pool_set *set = LIST_ENTRY(n, struct pool_set, node);
         for (uint32_t i = 0; i < set->cluster->node_n; i++) {
             sweep_pool(&set->pools[i]);
-            fill_pool(&set->pools[i]);
+            hub_fill(&set->pools[i]);
         }
         fills = fills || pool_least(set) > 0;
     }

@@ -92,6 +92,8 @@ bool borrow_other_first(struct pool *pool);
 
 /* ---- hub.c ---- */
 void hub_sweep_begin(struct hub *hub);
+/* min_pool_size: what there should be without anybody asking. */
+void hub_fill(struct pool *pool);
 void set_free_if_unused(struct pool_set *set);
 
 #endif

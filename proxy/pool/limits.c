@@ -227,6 +227,15 @@ void limits_give(struct hub *hub, struct units *units)
         give(hub, units, k);
 }
 
+const char *pool_full_limit(const struct pool_set *set, uint32_t nodes)
+{
+    for (; nodes; nodes &= nodes - 1)
+        for (unsigned k = BUDGET_DATABASE; k <= BUDGET_NODE; k++)
+            if (budget_is_full(set->pools[__builtin_ctz(nodes)].limits[k]))
+                return budget_option(k);
+    return NULL;
+}
+
 bool limits_are_full(const struct pool *pool)
 {
     for (unsigned k = BUDGET_DATABASE; k <= BUDGET_NODE; k++)

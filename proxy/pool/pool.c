@@ -587,6 +587,7 @@ void pool_server_ready(struct server *s)
     pool_offer(s);
     if (held) /* others waited for the node, not for this server */
         pool_pump(pool->set);
+    hub_fill(pool); /* it may have waited for this login to end */
 }
 
 void pool_server_gone(struct server *s)

@@ -205,6 +205,8 @@ struct pool_set *pool_set_own(struct hub *hub, struct cluster *cluster,
                               struct slice user, struct slice params);
 /* It has a unit for its server left. */
 bool pool_set_has_room(const struct pool_set *set);
+/* The option of a limit beyond the pool's size that keeps it from having more servers on one of these nodes; or NULL. */
+const char *pool_full_limit(const struct pool_set *set, uint32_t nodes);
 void pool_set_unref(struct pool_set *set);
 /* No replica may serve reads: they wait, or go to the primary within its budget. */
 bool pool_reads_spill(const struct pool_set *set, struct cluster_view view);

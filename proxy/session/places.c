@@ -15,7 +15,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-#define PLACES_UNPROVED_LEAST 256
+#define PLACES_UNPROVED_LEAST 1024 /* as many as listen_backlog lets come at once */
 
 bool places_take_unproved(struct worker *w)
 {

@@ -112,6 +112,7 @@ static void write_detail(struct session *s, enum shed_reason why, char *out, siz
     const struct pool_set *set = s->set;
     enum want want = (enum want)s->waiter.want;
     uint32_t limit = 0, busy = 0, nodes = pool_nodes_for(set, &s->waiter);
+    const char *full = why == SHED_READ_BUDGET ? NULL : pool_full_limit(set, nodes);
     for (; nodes; nodes &= nodes - 1, limit += set->pool_size)
         busy += atomic_load(&set->pools[__builtin_ctz(nodes)].budget->used);
     if (why == SHED_READ_BUDGET) {
@@ -121,10 +122,11 @@ static void write_detail(struct session *s, enum shed_reason why, char *out, siz
     const char *failure = failure_of(set);
     snprintf(out, size,
              "%s pool=%.63s/%.63s role=%s limit=%" PRIu32 " busy=%" PRIu32 " waiting=%" PRIu32
-             " (%s)%s%.200s",
+             " (%s%s%s)%s%.200s",
              texts[why].code, set->database, set->user, want == WANT_PRIMARY ? "primary" : "read",
-             limit, busy, pool_waiting(set, want), texts[why].options,
-             failure ? "; the newest login at a node failed: " : "", failure ? failure : "");
+             limit, busy, pool_waiting(set, want), texts[why].options, full ? ", " : "",
+             full ? full : "", failure ? "; the newest login at a node failed: " : "",
+             failure ? failure : "");
 }
 
 static void count(struct session *s, enum shed_reason why)

@@ -127,6 +127,15 @@ def test_an_idle_server_makes_room(cluster, pgweir, option, workers):
     assert limit(weir, option)["used"] == 1
 
 
+def test_who_is_refused_is_told_of_the_limit(cluster, pgweir):
+    weir = pgweir(databases=entries(cluster), max_node_connections=1, queue_timeout="1s", workers=1)
+    clients = [login(weir.port), login(weir.port)]
+    clients[0].query("BEGIN; SELECT 1")
+    clients[1].send(query("SELECT 1"))
+    e = error_of(clients[1].read_until("Z"))
+    assert e.sqlstate == "53300" and e.fields["D"].endswith("(queue_timeout, default_pool_size, max_node_connections)")
+
+
 @pytest.mark.deadline(60)
 @pytest.mark.parametrize("workers", [1, 4])
 @pytest.mark.parametrize("option", ["max_db_connections", "max_user_connections", "max_node_connections"])
@@ -193,6 +202,15 @@ def test_few_connect_at_a_time(cluster, pgweir, workers):
 
 
 @pytest.mark.deadline(60)
+def test_min_pool_size_is_reached_without_a_pause(cluster, pgweir):
+    """Each login that ends makes room for the next."""
+    weir = pgweir(databases=entries(cluster), server_connect_concurrency=1, min_pool_size=6, workers=2)
+    client = login(weir.port)
+    wait_until(lambda: len(cluster.sql("primary", WHO)) == 6)
+    assert client.rows("SELECT 1") == [["1"]]
+
+
+@pytest.mark.deadline(60)
 def test_a_smaller_limit_holds_after_a_reload(cluster, pgweir):
     weir = pgweir(databases=entries(cluster), default_pool_size=6, queue_timeout="30s", workers=2)
     with Crowd(weir.port, 12, "SELECT pg_sleep(0.005)", [("app_scram", "app")]) as crowd:
@@ -204,6 +222,23 @@ def test_a_smaller_limit_holds_after_a_reload(cluster, pgweir):
         weir.reload(max_node_connections=0)
         wait_until(lambda: len(cluster.sql("primary", WHO)) > 3)
     assert not crowd.errors
+
+
+@pytest.mark.deadline(120)
+@pytest.mark.parametrize("options", [dict(default_pool_size=2), dict(max_db_connections=2), dict(max_node_connections=2),
+                                     dict(max_user_connections=1), dict(server_connect_concurrency=1, server_lifetime=0)],
+                         ids=lambda options: next(iter(options)))
+def test_no_word_is_lost_between_workers(cluster, pgweir, options):
+    """All ask at once, and nobody asks again before all have their answer: a waiter that nobody told of a server would wait
+    for ever."""
+    weir = pgweir(databases=entries(cluster), queue_timeout=0, workers=8, **options)
+    clients = [login(weir.port, USERS[n % 2]) for n in range(16)]
+    for turn in range(60):
+        asking = clients[turn % 3:] if turn % 2 else clients[::2]
+        for c in asking:
+            c.send(query("SELECT 1"))
+        for c in asking:
+            assert types(c.read_until("Z", 60)) == "TDCZ"
 
 
 # clients
@@ -262,10 +297,10 @@ def test_the_console_needs_no_place(cluster, pgweir):
 @pytest.mark.deadline(60)
 @pytest.mark.parametrize("workers", [1, 4])
 def test_sockets_that_never_log_in(cluster, pgweir, workers):
-    """A bounded number is kept; the others are closed, and those that are logged in feel nothing."""
+    """1024 are kept, as a quarter of max_client_conn is less; the others are closed, and who is logged in feels nothing."""
     weir = pgweir(databases=entries(cluster), workers=workers, max_client_conn=1600, client_login_timeout="60s")
     client = login(weir.port)
-    sockets = [socket.create_connection(("127.0.0.1", weir.port)) for _ in range(450)]
+    sockets = [socket.create_connection(("127.0.0.1", weir.port)) for _ in range(1100)]
     with selectors.DefaultSelector() as selector:
         for s in sockets:
             selector.register(s, selectors.EVENT_READ)
@@ -279,9 +314,9 @@ def test_sockets_that_never_log_in(cluster, pgweir, workers):
                     pass
                 selector.unregister(key.fileobj)
                 ended.add(key.fileobj)
-            return len(ended) >= 50
+            return len(ended) >= 70
         wait_until(some_ended, 20, "the last are closed")
-    assert len(ended) <= 50
+    assert len(ended) <= 80
     assert client.rows("SELECT 1") == [["1"]]
     for s in sockets:
         s.close()
