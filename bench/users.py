@@ -153,7 +153,7 @@ class Servers:
 
 def wait_replayed(bed):
     """Until the replica shows all that the primary has."""
-    lsn = bed.sql("SELECT pg_current_wal_insert_lsn()")
+    lsn = bed.sql("SELECT pg_current_wal_flush_lsn()")
     for _ in range(600):
         if bed.sql(f"SELECT pg_last_wal_replay_lsn() >= '{lsn}' FROM pg_sleep(0.05)", "replica1") == "t":
             return
