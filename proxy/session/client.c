@@ -263,6 +263,7 @@ static enum step send_query(struct session *s, const struct message *m, bool col
         explain_held(s, &facts, text);
     s->worker->stats.queries++;
     statement_forget_unnamed(s); /* a simple query destroys the unnamed statement */
+    s->unnamed_new = false;
     stmt_set_unnamed(&s->server->stmts, NULL);
     statement_query_ahead(s);
     bool restores = !refuse && whole && send_restoring(s, m, &facts);

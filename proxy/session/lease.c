@@ -263,8 +263,22 @@ static uint32_t readable_now(struct waiter *waiter, struct cluster_view view)
     return floors_readable(s, view) & ~s->avoid;
 }
 
+/* Cancelled before anything of it was sent. */
+static bool is_cancelled(struct session *s)
+{
+    struct cancel_wish *wish = s->cancel_due;
+    s->cancel_due = NULL;
+    if (wish) {
+        lease_refuse(s, "57014", "canceling statement due to user request", NULL, NULL);
+        wish->ended(wish);
+    }
+    return wish != NULL;
+}
+
 enum step lease_for_segment(struct session *s)
 {
+    if (is_cancelled(s))
+        return STEP_DONE;
     struct route route = decide(s);
     if (floors_wait(s, &route))
         return STEP_WAIT;
@@ -317,6 +331,18 @@ static void finish_greeting(struct session *s)
     startup_greet(s);
 }
 
+static void forget_lease(struct session *s);
+
+static void give_back_unused(struct session *s)
+{
+    struct server *server = s->server;
+    s->server = NULL;
+    forget_lease(s);
+    seg_drop(&s->worker->loop->bufs, &s->replay, s->replay.bytes);
+    pool_release(server);
+    is_cancelled(s);
+}
+
 void lease_after_sync(struct session *s)
 {
     server_chore_end(s->server);
@@ -331,6 +357,10 @@ void lease_after_sync(struct session *s)
         s->server->label = label_ref(s->label);
     if (s->state == SESSION_GREETING) {
         finish_greeting(s);
+        return;
+    }
+    if (s->cancel_due && s->collected_bytes > 0) {
+        give_back_unused(s);
         return;
     }
     tell(s);

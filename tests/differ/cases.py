@@ -182,6 +182,10 @@ FOUND = {
         step(P("s1", "SELECT 1"), S()), step(P("", "PREPARE s1 AS SELECT 2"), B(), E(), P("", "SELECT 1"), S()), again(), step(Q("BEGIN")), step(P("", "PREPARE s1 AS SELECT 2"), B(), E(), S()), step(Q("ROLLBACK")), again()],
     "EXECUTE of a DEALLOCATE": [step(P("s1", 'DEALLOCATE "a b"'), P("a b", "SELECT 1"), P("s2", "DEALLOCATE ALL"), S()), step(Q("EXECUTE s1")), again("a b"), step(Q("SELECT 1; EXECUTE s2")), again()],
     "a call that fails behind the Parse of the unnamed statement": [step(Q("BEGIN")), step(P("", "SELECT 1"), F(870, ["ABC"], (0,)), S())],
+    "a Query behind the Parse of the unnamed statement, and a Sync": [step(P("", "SELECT 1"), Q("SELECT 2"), S()), step(Q("COPY c FROM STDIN"), data("1\tone\n"), P("", "SELECT 1"), Q("SELECT 'late'"), S(), mark=True)],
+    "a Query that is not UTF-8 keeps the unnamed statement": [step(P("", "SELECT 1"), S()), step(raw("Q", b"SELECT '\xff'\0")), step(B(), E(), S())],
+    "SET TRANSACTION behind a Describe and a Flush": [
+        step(P("s2", "SELECT set_config('jit', 'off', true)"), B("", "s2"), E(), S()), step(D("S", "s2"), H()), step(Q("SET TRANSACTION ISOLATION LEVEL SERIALIZABLE"))],
     "EXECUTE of itself": [step(P("s1", "EXECUTE s1"), S()), *[step(B("", "s1"), E(), S())] * 2, step(Q("EXECUTE s1")), step(P("", "EXECUTE s1"), B(), E(), S())],
     "EXECUTE of an EXECUTE": [
         step(P("s1", "SELECT 7"), S()), step(P("s2", "EXECUTE s1"), S()), step(Q("EXECUTE s2")), step(P("", "EXECUTE s2"), B(), D("P"), E(), S()), step(P("s3", "EXECUTE s2"), S()), step(Q("EXECUTE s3")), again("s3")],
@@ -294,6 +298,10 @@ CASES = {name: Case(*what) if isinstance(what, tuple) else Case(what) for name, 
 CAUSES = {
     # To know its rows it would have to be described at each Parse, which nearly every query of a driver has; behind an Execute that could fail and undo the work.
     "unnamed-healed": ["the unnamed statement, executed, after DDL"],
+    # A server that lacks the statement has to parse it, for which it takes a snapshot.
+    "injected-snapshot": ["SET TRANSACTION behind a Describe and a Flush"],
+    # It is not read; what PostgreSQL does with it is known when it has been sent.
+    "query-not-utf8": ["a Query that is not UTF-8 keeps the unnamed statement"],
     # PostgreSQL's RESET goes to the server's value: what the login set is put behind a RESET that is alone in its Query, and behind the transaction of any other.
     "reset-baseline": ["RESET goes back to what the client's options said", "RESET by the extended protocol, in a transaction"],
     # In a failed transaction the server takes no Parse of a statement that it lacks.

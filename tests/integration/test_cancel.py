@@ -85,7 +85,7 @@ def test_a_waiting_client_is_cancelled_and_stays(cluster, pgweir):
 @pytest.mark.parametrize("begin", [b"", query("BEGIN")], ids=["alone", "in a transaction"])
 @pytest.mark.parametrize("protocol", [3 << 16, PROTOCOL_3_2])
 def test_a_client_whose_server_gets_its_settings_is_cancelled(cluster, pgweir, protocol, begin):
-    """What runs then is pgweir's own: the client's query is cancelled once it is there."""
+    """What runs then is pgweir's own, and goes on: nothing of the client's has been sent."""
     weir = pgweir(databases={"app": cluster.entry(["primary"])}, default_pool_size=1)
     other, c = login(weir.port), login(weir.port, protocol=protocol, application_name="another one")
     ((pid,),) = other.rows("SELECT pg_backend_pid()")
