@@ -51,6 +51,8 @@ static void post_all(struct fleet *fleet, const struct drain_mail *model)
 void fleet_drain(struct fleet *fleet, uint64_t grace_ms, uint64_t timeout_ms)
 {
     atomic_store(&fleet->draining, true);
+    LOG(LOG_INFO, "process.draining", LF_U("grace_ms", grace_ms), LF_U("timeout_ms", timeout_ms),
+        LF_S("hint", "a second signal ends at once"));
     post_all(fleet, &(struct drain_mail){
                         .stage = WORKER_GRACE, .grace_ms = grace_ms, .timeout_ms = timeout_ms});
 }
