@@ -6,6 +6,9 @@
 
 /* A waiter of a database that is paused has so long to be served after RESUME. */
 #define PAUSE_LOOK_MS 1000
+/* Whose deadline passed while nothing ran, for longer than that, has as long once more: those who are served may have
+ * said so in the meantime. */
+#define STOOD_STILL_MS 1000
 
 static const struct conf *conf_of(const struct pool_set *set)
 {
@@ -145,6 +148,7 @@ bool queue_enter(struct waiter *w, uint64_t timeout_ms)
     if (!take_place(set, w))
         return false;
     w->since_ms = loop->now_ms;
+    w->put_off = false;
     w->deadline_ms =
         timeout_ms ? w->since_ms + jitter_below_ms(timeout_ms, hub_random(set->hub)) : 0;
     w->notice_ms = notify_ms ? w->since_ms + notify_ms : 0;
@@ -194,8 +198,13 @@ static void on_timer(struct timer *timer)
         if (w->ops->waits_long && w->ops->waits_long(w))
             set->queues[w->want].notified++;
     }
-    if (gate_is_paused(set->gate) && w->deadline_ms && now_ms >= w->deadline_ms)
-        w->deadline_ms = now_ms + PAUSE_LOOK_MS; /* the operator decides how long */
+    bool due = w->deadline_ms && now_ms >= w->deadline_ms;
+    bool stood_still = set->hub->loop->late_ms >= STOOD_STILL_MS && !w->put_off;
+    if (due && gate_is_paused(set->gate)) /* the operator decides how long */
+        w->deadline_ms = now_ms + PAUSE_LOOK_MS;
+    else if (due && stood_still)
+        w->deadline_ms = now_ms + STOOD_STILL_MS;
+    w->put_off = w->put_off || stood_still;
     uint64_t more_ms =
         w->deadline_ms && now_ms >= w->deadline_ms && w->ops->more_ms ? w->ops->more_ms(w) : 0;
     if (more_ms)
