@@ -64,6 +64,21 @@ static void look(struct pool_set *set, enum want want)
             LF_U("waiting", pool_waiting(set, want)));
 }
 
+/* A node that may serve it is there, and has servers: it waits for others to finish. Else it waits for a node, and that
+ * is no overload: a failover is a pause. */
+static bool is_served(struct pool_set *set, struct waiter *w)
+{
+    for (uint32_t mask = pool_nodes_for(set, w); mask; mask &= mask - 1) {
+        uint32_t node = (uint32_t)__builtin_ctz(mask);
+        const struct budget *budget = set->pools[node].budget;
+        enum node_why why = node_status(&set->cluster->nodes[node]).why;
+        bool out = why == NODE_UNREACHABLE || why == NODE_NO_ADDRESS || why == NODE_SAMPLE_OLD;
+        if (!out && atomic_load(&budget->used) > atomic_load(&budget->coming))
+            return true;
+    }
+    return false;
+}
+
 bool queue_is_newest_first(const struct pool_set *set, enum want want)
 {
     return is_codel(set) && set->queues[want].codel.stands;
@@ -78,6 +93,10 @@ void queue_shed_late(struct pool_set *set, enum want want)
     struct queue *q = &set->queues[want];
     if (!is_codel(set) || q->shedding || gate_is_paused(set->gate))
         return;
+    if (!list_empty(list) && !is_served(set, LIST_ENTRY(list->next, struct waiter, node))) {
+        q->codel = (struct codel){0};
+        return;
+    }
     look(set, want);
     if (!q->codel.stands)
         return;
