@@ -475,8 +475,8 @@ def test_fault_34_a_machine_that_stood_still_sheds_nobody_at_once(cluster, pgwei
     holder.send(query("COMMIT"))
     wait_until(lambda: time.monotonic() - begun > 5)
     os.kill(weir.pid, signal.SIGCONT)
-    for c in waiters:
-        assert kinds(c.read_until("Z", 20)) == "TDCZ"
+    for c in waiters:  # and they may hear that they have waited for long
+        assert kinds(c.read_until("Z", 20)).lstrip("N") == "TDCZ"
 
 
 def certificate(port):
