@@ -4,10 +4,9 @@
 #include "base/check.h"
 #include "proxy/io/log.h"
 
-/* A waiter of a database that is paused has so long to be served after RESUME. */
-#define PAUSE_LOOK_MS 1000
-/* Whose deadline passed while nothing ran, for longer than that, has as long once more: those who are served may have
- * said so in the meantime. */
+/* So long once more: while its database is paused, since the operator decides how long that takes; and when its deadline
+ * passed while nothing ran for longer than STOOD_STILL_MS, since those who are served may have said so meanwhile. */
+#define PUT_OFF_MS 1000
 #define STOOD_STILL_MS 1000
 
 static const struct conf *conf_of(const struct pool_set *set)
@@ -219,10 +218,8 @@ static void on_timer(struct timer *timer)
     }
     bool due = w->deadline_ms && now_ms >= w->deadline_ms;
     bool stood_still = set->hub->loop->late_ms >= STOOD_STILL_MS && !w->put_off;
-    if (due && gate_is_paused(set->gate)) /* the operator decides how long */
-        w->deadline_ms = now_ms + PAUSE_LOOK_MS;
-    else if (due && stood_still)
-        w->deadline_ms = now_ms + STOOD_STILL_MS;
+    if (due && (stood_still || gate_is_paused(set->gate)))
+        w->deadline_ms = now_ms + PUT_OFF_MS;
     w->put_off = w->put_off || stood_still;
     uint64_t more_ms =
         w->deadline_ms && now_ms >= w->deadline_ms && w->ops->more_ms ? w->ops->more_ms(w) : 0;
