@@ -386,6 +386,8 @@ void loop_turn(struct loop *loop, uint64_t until_ms)
     int rc = loop->port->ops->wait(loop->port, deadline_ns);
     atomic_store(&loop->sleeping, false);
     set_clock(loop);
+    bool late = deadline_ns > 0 && deadline_ns != PORT_NEVER && loop->now_ns > deadline_ns;
+    loop->late_ms = late ? (loop->now_ns - deadline_ns) / 1000000U : 0;
     if (rc < 0)
         tell_wait_error(loop, rc);
     for (unsigned n = PORT_EVENTS_MAX; n == PORT_EVENTS_MAX;) {

@@ -50,6 +50,8 @@ struct loop {
     struct port *port;
     uint32_t id;
     uint64_t now_ns, now_ms;
+    uint64_t
+        late_ms; /* by how much this turn's first timer is late: the process, or the machine, stood still */
     struct timer_wheel timers;
     struct buf_pool bufs;
     struct slot *slots;

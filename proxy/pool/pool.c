@@ -138,10 +138,12 @@ static struct server *find_any(struct pool_set *set, uint32_t mask, uint32_t fir
     return s;
 }
 
+/* A node that has failed is tried again by one, however many wait; the others follow when that one has got in. */
 static bool may_dial(const struct pool *pool)
 {
     const struct hub *hub = pool->set->hub;
-    return !hub->stopping && !gate_is_paused(pool->set->gate) &&
+    bool tried = pool->backoff_ms > 0 && pool->dialing_n > 0;
+    return !hub->stopping && !gate_is_paused(pool->set->gate) && !tried &&
            hub->loop->now_ms >= pool->retry_ms;
 }
 
@@ -656,9 +658,11 @@ void pool_dial_failed(struct pool *pool, const char *sqlstate, const char *messa
         LOG(LOG_WARN, "server.login_refused", LF_S("node", set->cluster->nodes[pool->node].label),
             LF_S("db", set->database), LF_S("user", set->user), LF_S("sqlstate", sqlstate),
             LF_S("error", message));
-    pool->backoff_ms = backoff_ms(pool->backoff_ms, most_ms);
-    pool->retry_ms = hub->loop->now_ms + jitter_above_ms(pool->backoff_ms, hub_random(hub));
-    timer_start(&hub->loop->timers, &pool->retry, pool->retry_ms);
+    if (hub->loop->now_ms >= pool->retry_ms) { /* else it began before another one failed */
+        pool->backoff_ms = backoff_ms(pool->backoff_ms, most_ms);
+        pool->retry_ms = hub->loop->now_ms + jitter_above_ms(pool->backoff_ms, hub_random(hub));
+        timer_start(&hub->loop->timers, &pool->retry, pool->retry_ms);
+    }
     hub_evidence(hub, set->cluster);
     if (is_final(set, sqlstate)) {
         struct refused_text text = {sqlstate, message};

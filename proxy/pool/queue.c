@@ -4,8 +4,10 @@
 #include "base/check.h"
 #include "proxy/io/log.h"
 
-/* A waiter of a database that is paused has so long to be served after RESUME. */
-#define PAUSE_LOOK_MS 1000
+/* So long once more: while its database is paused, since the operator decides how long that takes; and when its deadline
+ * passed while nothing ran for longer than STOOD_STILL_MS, since those who are served may have said so meanwhile. */
+#define PUT_OFF_MS 1000
+#define STOOD_STILL_MS 1000
 
 static const struct conf *conf_of(const struct pool_set *set)
 {
@@ -61,6 +63,21 @@ static void look(struct pool_set *set, enum want want)
             LF_U("waiting", pool_waiting(set, want)));
 }
 
+/* A node that may serve it is there, and has servers: it waits for others to finish. Else it waits for a node, and that
+ * is no overload: a failover is a pause. */
+static bool is_served(struct pool_set *set, struct waiter *w)
+{
+    for (uint32_t mask = pool_nodes_for(set, w); mask; mask &= mask - 1) {
+        uint32_t node = (uint32_t)__builtin_ctz(mask);
+        const struct budget *budget = set->pools[node].budget;
+        enum node_why why = node_status(&set->cluster->nodes[node]).why;
+        bool out = why == NODE_UNREACHABLE || why == NODE_NO_ADDRESS || why == NODE_SAMPLE_OLD;
+        if (!out && atomic_load(&budget->used) > atomic_load(&budget->coming))
+            return true;
+    }
+    return false;
+}
+
 bool queue_is_newest_first(const struct pool_set *set, enum want want)
 {
     return is_codel(set) && set->queues[want].codel.stands;
@@ -75,6 +92,10 @@ void queue_shed_late(struct pool_set *set, enum want want)
     struct queue *q = &set->queues[want];
     if (!is_codel(set) || q->shedding || gate_is_paused(set->gate))
         return;
+    if (!list_empty(list) && !is_served(set, LIST_ENTRY(list->next, struct waiter, node))) {
+        q->codel = (struct codel){0};
+        return;
+    }
     look(set, want);
     if (!q->codel.stands)
         return;
@@ -145,6 +166,7 @@ bool queue_enter(struct waiter *w, uint64_t timeout_ms)
     if (!take_place(set, w))
         return false;
     w->since_ms = loop->now_ms;
+    w->put_off = false;
     w->deadline_ms =
         timeout_ms ? w->since_ms + jitter_below_ms(timeout_ms, hub_random(set->hub)) : 0;
     w->notice_ms = notify_ms ? w->since_ms + notify_ms : 0;
@@ -194,8 +216,11 @@ static void on_timer(struct timer *timer)
         if (w->ops->waits_long && w->ops->waits_long(w))
             set->queues[w->want].notified++;
     }
-    if (gate_is_paused(set->gate) && w->deadline_ms && now_ms >= w->deadline_ms)
-        w->deadline_ms = now_ms + PAUSE_LOOK_MS; /* the operator decides how long */
+    bool due = w->deadline_ms && now_ms >= w->deadline_ms;
+    bool stood_still = set->hub->loop->late_ms >= STOOD_STILL_MS && !w->put_off;
+    if (due && (stood_still || gate_is_paused(set->gate)))
+        w->deadline_ms = now_ms + PUT_OFF_MS;
+    w->put_off = w->put_off || stood_still;
     uint64_t more_ms =
         w->deadline_ms && now_ms >= w->deadline_ms && w->ops->more_ms ? w->ops->more_ms(w) : 0;
     if (more_ms)

@@ -20,8 +20,6 @@
 void reply_push(struct session *s, enum reply reply)
 {
     struct reply_ring *r = &s->replies;
-    if (r->n == 0)
-        deadline_asked(s);
     if (r->n == r->cap) {
         uint16_t cap = r->cap ? (uint16_t)(r->cap * 2) : RING_FIRST;
         uint8_t *p = malloc(cap);
@@ -32,7 +30,8 @@ void reply_push(struct session *s, enum reply reply)
         *r = (struct reply_ring){.p = p, .n = r->n, .cap = cap};
     }
     r->p[(r->head + r->n) & (r->cap - 1)] = (uint8_t)reply;
-    r->n++;
+    if (++r->n == 1)
+        deadline_asked(s);
 }
 
 bool reply_will_be_ready(const struct session *s)

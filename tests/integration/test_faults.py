@@ -462,7 +462,6 @@ def test_fault_33_the_wall_clock_jumps(cluster, pgweir, tmp_path):
     assert kinds(waiter.read_until("Z")) == "TDCZ"
 
 
-@pytest.mark.xfail(strict=True, reason="deadlines are not put off: whoever waits when the machine stands still is shed")
 def test_fault_34_a_machine_that_stood_still_sheds_nobody_at_once(cluster, pgweir):
     """Deadlines that passed while nothing ran are put off, so that who could be served then is."""
     weir = pgweir(databases={"app": cluster.entry(["primary"])}, default_pool_size=1, queue_timeout="3s", workers=1)
@@ -476,8 +475,8 @@ def test_fault_34_a_machine_that_stood_still_sheds_nobody_at_once(cluster, pgwei
     holder.send(query("COMMIT"))
     wait_until(lambda: time.monotonic() - begun > 5)
     os.kill(weir.pid, signal.SIGCONT)
-    for c in waiters:
-        assert kinds(c.read_until("Z", 20)) == "TDCZ"
+    for c in waiters:  # and they may hear that they have waited for long
+        assert kinds(c.read_until("Z", 20)).lstrip("N") == "TDCZ"
 
 
 def certificate(port):

@@ -14,11 +14,20 @@ PBE = parse("", "SELECT 1") + bind("", "") + execute()
 
 
 def one_server(cluster, pgweir, entry=None, **options):
-    entry = entry or {}
-    weir = pgweir(databases={"app": cluster.entry(["primary"], **entry)}, default_pool_size=1, workers=1, **options)
+    """A pgweir with one server, which the first client holds. Its login waited for that server as long as it took."""
+    entry, timeout = entry or {}, options.pop("queue_timeout")
+    weir = pgweir(databases={"app": cluster.entry(["primary"], **entry)}, default_pool_size=1, workers=1, queue_timeout="60s", **options)
     holder = login(weir.port)
     holder.query("BEGIN; SELECT 1")
+    changed(weir, queue_timeout=timeout)
     return weir, holder
+
+
+def changed(weir, **options):
+    """These options hold now, for all workers."""
+    before = weir.show("CONFIG")
+    weir.reload(**options)
+    wait_until(lambda: weir.show("CONFIG") != before)
 
 
 def queues(weir, role="primary", database="app"):
@@ -144,13 +153,15 @@ def test_a_node_that_refuses_is_left_alone_longer_and_longer(pgweir):
 @pytest.mark.parametrize("full", [False, True])
 def test_a_transaction_that_has_to_move_and_finds_no_server_has_failed(cluster, pgweir, full):
     """It has read on a replica; what it wants to write waits for the primary, and is refused."""
-    weir = pgweir(default_pool_size=1, workers=1, queue_timeout="300ms" if not full else "30s", queue_max=1, tx_reads="optimistic")
+    weir = pgweir(default_pool_size=1, workers=1, queue_timeout="30s", queue_max=1, tx_reads="optimistic")
     weir.wait_reads_on_replica()
     holder, first, c = (login(weir.port) for _ in range(3))
     holder.query("BEGIN; SELECT pg_current_xact_id()")
     if full:
         first.send(query("SELECT pg_current_xact_id()"))
         wait_until(lambda: waiting(weir) == 1)
+    else:
+        changed(weir, queue_timeout="300ms")
     c.query("BEGIN")
     assert cluster.node_of(c.rows(cluster.WHO)[0][0]) == "replica1" and c.status == "T"
     e, _ = shed(c, query("SELECT pg_current_xact_id()"))
@@ -165,8 +176,9 @@ def test_a_transaction_that_has_to_move_and_finds_no_server_has_failed(cluster, 
 
 def test_a_deadline_of_reads_and_one_of_writes(cluster, pgweir):
     """Each from the narrowest scope that says anything."""
-    weir = pgweir(default_pool_size=1, workers=1, queue_timeout="20s", write_queue_timeout="200ms")
+    weir = pgweir(default_pool_size=1, workers=1, queue_timeout="20s")
     weir.wait_reads_on_replica()
+    changed(weir, write_queue_timeout="200ms")
     holder = login(weir.port)
     holder.query("BEGIN; SELECT pg_current_xact_id()")
     c = login(weir.port)

@@ -63,8 +63,7 @@ def test_a_write_that_query_timeout_ends_has_an_unknown_outcome(cluster, pgweir)
 
 @pytest.mark.parametrize("begin", ["BEGIN", "BEGIN; SELECT 1", None])
 def test_transaction_timeout(cluster, pgweir, begin):
-    """From its BEGIN, whoever answered that, over all of its statements; of a statement alone too. What that one may
-    have done is not known."""
+    """From its BEGIN, whoever answered that, over all of its statements; of a statement alone too."""
     weir = start(cluster, pgweir, transaction_timeout="700ms")
     c = login(weir.port)
     began = time.monotonic()
@@ -73,7 +72,7 @@ def test_transaction_timeout(cluster, pgweir, begin):
         assert types(c.query("SELECT pg_sleep(0.1)")) == "TDCZ" and c.status == "T"
     else:
         c.send(query("SELECT pg_sleep(30), 'sleeper'"))
-    assert fatal(c)[0] == ("25P04" if begin else "08007")
+    assert fatal(c)[0] in (("25P04",) if begin else ("25P04", "08007"))  # 08007: what it calls was not known to be a read
     assert 0.65 < time.monotonic() - began < 10
     wait_until(lambda: not cluster.sql("primary", "SELECT 1 FROM pg_stat_activity WHERE usename = 'app_scram' AND state <> 'idle'"))
 
