@@ -262,7 +262,7 @@ static void change_settings(struct backend *b, const char *sql)
 }
 
 /* What pgweir itself asks: the settings of a label; what is left of a session; which instance this is. */
-static bool run_internal(struct backend *b, const char *sql)
+static bool run_internal(struct fake_pg *pg, struct backend *b, const char *sql)
 {
     if (*sql == ';') {
         change_settings(b, sql);
@@ -284,6 +284,10 @@ static bool run_internal(struct backend *b, const char *sql)
             row(b, "", "");
             complete(b, "SELECT 1");
         }
+        return true;
+    }
+    if (starts(sql, "SELECT NULL,NULL,NULL WHERE false") && sim_random(pg->sim, 16) == 0) {
+        error(b, "ERROR", "57014", "canceling statement due to statement timeout");
         return true;
     }
     if (starts(sql, "SELECT NULL,NULL,NULL WHERE false")) {
@@ -386,7 +390,7 @@ static void run_copy(struct backend *b, const char *sql)
 
 static void run(struct fake_pg *pg, struct backend *b, const char *sql, const char *param)
 {
-    if (run_internal(b, sql) || run_control(b, sql))
+    if (run_internal(pg, b, sql) || run_control(b, sql))
         return;
     bool first = !b->answered;
     b->answered = true;
