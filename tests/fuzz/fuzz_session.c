@@ -377,7 +377,11 @@ static void drain(void)
     struct list *next;
     for (struct list *n = w.worker.sessions.next; n != &w.worker.sessions; n = next) {
         next = n->next;
-        session_drain(LIST_ENTRY(n, struct session, node));
+        struct session *s = LIST_ENTRY(n, struct session, node);
+        if (s->state == SESSION_READY)
+            session_leave(s);
+        else
+            session_take_turn(s);
     }
 }
 
