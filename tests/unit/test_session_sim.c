@@ -19,7 +19,7 @@
 #define EXPECTS_MAX 256
 #define STUCK_MS 120000
 #define TURNS_MAX 400000
-#define WASTE_MS_MAX 150 /* of the sim's time, in which a completion may take long */
+#define WASTE_MS_MAX 200 /* of the sim's time, in which a completion may take long */
 
 enum allow { FAILS = 1, UNKNOWN_NAME = 2, DUPLICATE = 4, IN_COPY = 8, NOT_IN_TX = 16 };
 
