@@ -858,6 +858,8 @@ static enum step run_one(struct session *s)
         return tx_failed_message(s);
     if (!s->server || tx_looks_ahead(s))
         return collect(s);
+    if (state_asks_again(s))
+        return STEP_WAIT;
     if (s->tx.begin_due)
         tx_begin_ahead(s);
     return send_message(s);

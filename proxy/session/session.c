@@ -107,6 +107,7 @@ static void session_free(struct session *s)
     CHECK(s->server == NULL && !waiter_waits(&s->waiter));
     timer_stop(&worker->loop->timers, &s->timer);
     statement_drop_pending(s);
+    statement_query_drop(s);
     statement_forget_all(s);
     seg_drop(bufs, &s->held, s->held.bytes);
     seg_drop(bufs, &s->replay, s->replay.bytes);

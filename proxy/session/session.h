@@ -175,6 +175,7 @@ struct state_of {
     bool ran : 1, failed : 1;
     bool rereads : 1;              /* a statement that is unanswered may change how SQL is read */
     bool doubt : 1;                /* the question has failed, and nothing has run since */
+    uint8_t failures : 2;          /* ... so often in a row, LOOK_FAILURES_MAX at most */
     struct custom_settings custom; /* names in what was sent since it was asked last */
     uint64_t env[2];               /* the session, and how often that may have changed */
 };
@@ -440,6 +441,8 @@ void state_looked(struct session *s);
 /* What the segment that was collected does, or is told, depends on what the server's session has done before: whether
  * there is a temporary schema yet, whether PL/pgSQL has been loaded. */
 bool state_wants_new_server(struct session *s);
+/* It has to be asked again before the client goes on; or has been asked too often, and the session is over. */
+bool state_asks_again(struct session *s);
 bool state_keeps_server(const struct session *s);
 bool state_is_soiled(const struct session *s); /* no reset query cleans that server */
 void state_discard(struct session *s);         /* DISCARD ALL, and no server is held */

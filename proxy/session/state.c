@@ -7,7 +7,8 @@
  *           client has the answer, the server is asked what there is. Nothing is worked out here: what a ROLLBACK, a
  *           savepoint, a function or DO has made of a setting, PostgreSQL tells.
  * Known     a SET that stood alone is not asked about twice: what it makes of a label is remembered (label_steps).
- * In doubt  the question fails: the server stays with its client, and is asked again after the next transaction.
+ * In doubt  the question fails: the server stays with its client, and is asked again after the next transaction. A replica is
+ *           asked again before that, as the next statement may belong on the primary.
  */
 #include "proxy/session/session.h"
 
@@ -21,6 +22,7 @@
 #include <strings.h>
 
 #define LOOK_SQL_MAX (256U << 10)
+#define LOOK_FAILURES_MAX 3 /* in a row, on a replica */
 /* RESET leaves custom settings empty; more of those than this are not kept. */
 #define EMPTY_KEPT_MAX (LABEL_ENTRIES_MAX / 2)
 
@@ -581,6 +583,7 @@ void state_looked(struct session *s)
     st->look = NULL;
     server_chore_end(s->server);
     st->doubt = l->failed;
+    st->failures = l->failed && st->failures < LOOK_FAILURES_MAX ? st->failures + 1 : l->failed;
     if (l->failed) { /* asked again after the next transaction */
         LOG(LOG_WARN, "session.look_failed", LF_U("client", s->serial));
     } else {
@@ -609,6 +612,24 @@ bool state_asks(struct session *s)
         s->unnamed_kept) /* whose text only the server has: a query would end it */
         return false;
     look(s);
+    return true;
+}
+
+/* A replica is not kept for what is in doubt: what comes next may belong on the primary. */
+bool state_asks_again(struct session *s)
+{
+    struct state_of *st = &s->state_of;
+    bool rests = s->tx_status == 'I' && s->replies.n == 0 && !s->segment_open && !s->copy_in &&
+                 s->collected_bytes == 0;
+    if (!st->doubt || !s->on_replica || !rests || s->unnamed_kept)
+        return false;
+    if (st->failures < LOOK_FAILURES_MAX)
+        look(s);
+    else
+        session_fatal(s, "08006", "the settings of this session are not known",
+                      "PGWEIR-STATE-UNKNOWN: PostgreSQL did not say what the last statements have "
+                      "left on their replica.",
+                      "Is statement_timeout shorter than a question to the catalog takes?");
     return true;
 }
 

@@ -229,6 +229,7 @@ enum step statement_query(struct session *s, const struct sql_facts *facts, stru
         forget(q);
         return STEP_WAIT;
     }
+    statement_query_drop(s); /* of one that was refused before it ran */
     s->query_names = q;
     if (!needs_texts(q))
         return STEP_DONE;
