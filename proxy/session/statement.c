@@ -84,6 +84,8 @@ static void parse_named(struct session *s, struct slice name, struct stmt *stmt,
     bool learns = s->tx_status != 'E' && stmt->is_query && !s->session_pooling && !asked;
     if (statement_on_server(s, stmt)) /* what PostgreSQL says of it, it says now */
         statement_close_on_server(s, stmt);
+    else if (statement_may_be_there(s, stmt))
+        statement_close_name(s, stmt_name(stmt, buf));
     else
         statement_make_room(s);
     statement_expect(s, REPLY_PARSE, name, stmt, FOR_CLIENT | ON_SERVER);

@@ -35,6 +35,8 @@ const struct stmt *statement_server_unnamed(const struct session *s);
 /* ---- statement_server.c ---- */
 void statement_put_head(uint8_t *p, uint8_t type, size_t body_bytes);
 void statement_send_close(struct session *s, struct slice name);
+/* A Close of ours that may fail is on its way: the next Parse of that name closes it again. */
+bool statement_may_be_there(const struct session *s, const struct stmt *stmt);
 void statement_send_parse(struct session *s, struct slice name, const struct stmt *stmt);
 void statement_close_name(struct session *s, struct slice name); /* and its answer is swallowed */
 void statement_send_describe(struct session *s, struct slice name);

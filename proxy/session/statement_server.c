@@ -24,8 +24,19 @@ void statement_send_close(struct session *s, struct slice name)
     conn_out_copy(s->server->conn, o.p, o.n);
 }
 
+/* Our Close of it is unanswered, and in a segment before this one: if that failed ahead of it, it is still there. */
+bool statement_may_be_there(const struct session *s, const struct stmt *stmt)
+{
+    for (const struct pending *p = s->pending; p; p = p->next)
+        if (p->stmt == stmt && p->closes && p->segment != s->segment_serial)
+            return true;
+    return false;
+}
+
 void statement_send_parse(struct session *s, struct slice name, const struct stmt *stmt)
 {
+    if (statement_name_is_ours(name) && statement_may_be_there(s, stmt))
+        statement_close_name(s, name);
     size_t n = FRAME_HEAD_BYTES + name.n + 1 + stmt->text_n + 1 + 2 + stmt->oids_n;
     struct put o = put_into(conn_out_reserve(s->server->conn, n), n);
     put_parse(&o, name, stmt_text(stmt), stmt_oids(stmt));
