@@ -132,9 +132,9 @@ static bool walk_name(struct session *s, struct walk *w, struct slice name)
         return w->say ? true : is_ours(s, &w->st);
     if (w->parsed)
         return false;
-    struct slice text = statement_text(s, name);
-    if (text.p)
-        tx_read(s, text, &st);
+    const struct stmt *stmt = statement_find(s, name);
+    if (stmt && stmt->oids_n == 0) /* else PostgreSQL wants values for them */
+        tx_read(s, stmt_text(stmt), &st);
     w->st = st;
     return is_ours(s, &st);
 }

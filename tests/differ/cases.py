@@ -148,6 +148,7 @@ FAULTS = {
 
 # What the random tester found: the smallest sequence of each.
 FOUND = {
+    "a BEGIN that wants a value": [step(P("", "BEGIN", (23,)), S()), step(B(), E(), S())],
     "42P05 has file, line, routine": [step(P("s1", "SELECT 1"), S()), step(P("s1", "SELECT 2"), S())],
     "42P05 of a long name": [step(P("n" * 70, "SELECT 1"), S()), step(P("n" * 70, "SELECT 2"), S())],
     "42P05 comes after 25P02": [step(P("s1", "SELECT 1"), S()), step(Q("BEGIN; SELECT 1/0")), step(P("s1", "SELECT 2"), S())],
