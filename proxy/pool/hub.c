@@ -201,8 +201,8 @@ static void set_free(struct pool_set *set)
         limits_forget(pool);
     }
     timer_stop(&set->hub->loop->timers, &set->reserve);
-    if (!set->own)
-        waits_set(&set->spill->wanting, set->hub->worker, 0);
+    if (!set->own) /* others of this worker may wait for a unit, too */
+        spill_tell(set);
     budget_unref(set->spill);
     stmt_set_clear(&set->proven);
     catalog_use_end(&set->catalog);

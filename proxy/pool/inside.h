@@ -19,8 +19,8 @@ bool pool_should_close(const struct server *server);
 void pool_refuse(struct waiter *waiter, enum refusal why, const struct refused_text *text);
 /* Since when a waiter of ours could use a server of this node; 0: none. */
 uint64_t pool_waiting_since(struct pool_set *set, uint32_t node);
-/* Open servers for waiters that no server under way will serve. */
-void pool_dial_for_all(struct pool_set *set);
+/* Open servers for waiters that no server under way will serve. False: some are left without one. */
+bool pool_dial_for_all(struct pool_set *set);
 void pool_on_retry(struct timer *timer);
 /* One more, if it may be. */
 bool pool_dial(struct pool *pool);

@@ -147,21 +147,12 @@ static bool may_dial(const struct pool *pool)
            hub->loop->now_ms >= pool->retry_ms;
 }
 
-/* There is a server that is kept for somebody, and yet none for this one: another may be opened. */
-static bool may_open(const struct pool *pool)
-{
-    return may_dial(pool) && !budget_is_full(pool->budget) && !limits_are_full(pool);
-}
-
+/* kept_too: those that are kept for another client as well. */
 static struct server *find_idle(struct pool_set *set, uint32_t mask, uint32_t first,
-                                const struct waiter *w)
+                                const struct waiter *w, bool kept_too)
 {
     struct server *s = w->sequences_of ? take_with_sequences(pool_at(set, first), w) : NULL;
-    if (!s)
-        s = find_any(set, mask, first, w->label, w->client);
-    if (!s && !may_open(pool_at(set, first)))
-        s = find_any(set, mask, first, w->label, 0);
-    return s;
+    return s ? s : find_any(set, mask, first, w->label, kept_too ? 0 : w->client);
 }
 
 /* ---- checking ---- */
@@ -240,12 +231,13 @@ bool pool_dial(struct pool *pool)
     return may;
 }
 
-/* Open servers for waiters that no server under way will serve; `others` wait for those of the primary, too. */
-static void dial_for_waiters(struct pool_set *set, const struct list *queue, uint32_t waiting,
+/* Open servers for waiters that no server under way will serve; `others` wait for those of the primary, too.
+ * False: some are left without one. */
+static bool dial_for_waiters(struct pool_set *set, const struct list *queue, uint32_t waiting,
                              uint32_t others)
 {
     if (!waiting)
-        return;
+        return true;
     uint32_t mask = wanted_nodes(set, queue), under_way = 0;
     uint8_t primary = cluster_view(set->cluster).primary;
     for (uint32_t rest = mask; rest; rest &= rest - 1) {
@@ -260,14 +252,16 @@ static void dial_for_waiters(struct pool_set *set, const struct list *queue, uin
         else
             rest &= ~(1U << node);
     }
+    return under_way >= waiting;
 }
 
-void pool_dial_for_all(struct pool_set *set)
+bool pool_dial_for_all(struct pool_set *set)
 {
     for (uint32_t i = 0; i < set->cluster->node_n; i++)
         set->pools[i].refused_by = BUDGET_LIMITS;
-    dial_for_waiters(set, &set->writers, set->writer_n, 0);
-    dial_for_waiters(set, &set->readers, set->reader_n, set->writer_n);
+    bool writers = dial_for_waiters(set, &set->writers, set->writer_n, 0);
+    bool readers = dial_for_waiters(set, &set->readers, set->reader_n, set->writer_n);
+    return writers && readers;
 }
 
 /* The balancer's choice had no idle server, so another node serves: the next one need not. */
@@ -297,14 +291,15 @@ static struct waiter *of_its_label(struct waiter *first, struct list *queue, uns
 
 /* The oldest that can be served is served. Others wait for nodes that have no idle server, or for a unit
  * of primary_read_budget: they do not hold up those behind them, as far as we look. */
-static bool grant_one(struct pool_set *set, struct list *queue, bool newest_first)
+static bool grant_one(struct pool_set *set, struct list *queue, bool newest_first, bool kept_too)
 {
     unsigned looks = GRANT_LOOKS_MAX;
     for (struct list *n = newest_first ? queue->prev : queue->next; n != queue && looks > 0;
          n = newest_first ? n->prev : n->next, looks--) {
         struct waiter *w = LIST_ENTRY(n, struct waiter, node);
         uint32_t mask = pool_nodes_for(set, w);
-        struct server *s = mask ? find_idle(set, mask, nodes_pick(set, mask), w) : NULL;
+        struct server *s =
+            mask ? find_idle(set, mask, nodes_pick(set, mask), w, kept_too) : NULL;
         if (s && !newest_first)
             w = of_its_label(w, queue, looks, s);
         if (!s || is_checked_first(s) || !spill_take(s, w))
@@ -325,14 +320,21 @@ static bool any_idle(const struct pool_set *set)
     return false;
 }
 
-static void grant_idle(struct pool_set *set, struct list *queue, enum want want)
+static void grant_idle(struct pool_set *set, struct list *queue, enum want want, bool kept_too)
 {
     queue_shed_late(set, want);
-    while (any_idle(set) && grant_one(set, queue, queue_is_newest_first(set, want)))
+    while (any_idle(set) && grant_one(set, queue, queue_is_newest_first(set, want), kept_too))
         ;
 }
 
-/* Serve waiters with what is there; open what may be opened; say that we still wait. Who is granted a server may be
+static void grant_all(struct pool_set *set, bool kept_too)
+{
+    grant_idle(set, &set->writers, WANT_PRIMARY, kept_too);
+    grant_idle(set, &set->readers, WANT_READ, kept_too);
+}
+
+/* Serve waiters with what is there; open what may be opened, and if not for all, serve with what is kept for others;
+ * say that we still wait. Who is granted a server may be
  * done with it at once, as a login is: that calls us again, and what it gave back is for the caller to grant, else a
  * thousand such waiters would be as many calls deep. */
 void pool_pump(struct pool_set *set)
@@ -343,11 +345,11 @@ void pool_pump(struct pool_set *set)
     set->pumping = true;
     while (set->pump_again) {
         set->pump_again = false;
-        grant_idle(set, &set->writers, WANT_PRIMARY);
-        grant_idle(set, &set->readers, WANT_READ);
+        grant_all(set, false);
+        if (!pool_dial_for_all(set))
+            grant_all(set, true);
     }
     set->pumping = false;
-    pool_dial_for_all(set);
     borrow_tell(set);
 }
 
@@ -362,7 +364,10 @@ struct server *pool_lease(struct pool_set *set, struct waiter *w, enum want want
     uint32_t mask = pool_nodes_for(set, w);
     if (mask) { /* who waits already cannot use a server that is idle: see grant_idle() */
         uint32_t first = nodes_pick(set, mask);
-        struct server *s = find_idle(set, mask, first, w);
+        struct server *s = find_idle(set, mask, first, w, false);
+        struct server *kept = s ? NULL : find_idle(set, mask, first, w, true);
+        if (kept && !pool_dial(pool_at(set, first)))
+            s = kept;
         if (s && !is_checked_first(s) && spill_take(s, w)) {
             lend(s, w, mask);
             if (s->pool->node != first)
