@@ -167,6 +167,12 @@ static bool is_seed(const struct cursor *c)
            strncasecmp((const char *)c->word.text.p, "seed", 4) == 0;
 }
 
+/* SET TRANSACTION SNAPSHOT: known where it was exported, and pg_export_snapshot() is for the primary. */
+static bool takes_snapshot(struct cursor *c)
+{
+    return cursor_accept(c, KW_transaction) && c->keyword == KW_snapshot;
+}
+
 /* SET LOCAL, SET TRANSACTION, SET CONSTRAINTS end with the transaction; the rest stays. */
 static void head_set(struct cursor *c, struct statement *st)
 {
@@ -177,7 +183,7 @@ static void head_set(struct cursor *c, struct statement *st)
     if (is_seed(c))
         st->flags |= SESSION_PIN | SQL_F_TAINT;
     if (of_tx) {
-        set_class(st, SQL_TX_STATE);
+        set_class(st, takes_snapshot(c) ? SQL_XID : SQL_TX_STATE);
         st->flags |= SQL_F_TX_STATE;
         return;
     }

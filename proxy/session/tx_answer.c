@@ -2,6 +2,8 @@
  *
  *   deferred   BEGIN, and a COMMIT or ROLLBACK right behind it: alone in a Query, or in a segment of the extended
  *              protocol that does nothing else. It is looked through first, and answered only if all of it can be.
+ *              SET TRANSACTION, alone in a Query: our BEGIN will say it. What comes behind it decides the node, as the
+ *              SET TRANSACTION SNAPSHOT of pg_dump -j does.
  *   failed     everything, until the client ends it.
  */
 #include "proxy/session/session.h"
@@ -65,6 +67,17 @@ static void run_here(struct session *s, const struct tx_statement *st)
     say(s, answer, st->start);
 }
 
+static bool sets_modes(struct session *s, const struct tx_statement *st)
+{
+    static const uint8_t tag[] = {'C', 0, 0, 0, 8, 'S', 'E', 'T', 0};
+    if (st->kind != TX_SET || s->tx.state != TX_DEFERRED)
+        return false;
+    s->tx.modes = tx_modes_over(st->modes, s->tx.modes);
+    s->worker->stats.queries++;
+    conn_out_copy(s->conn, tag, sizeof tag);
+    return true;
+}
+
 /* A lone statement that needs no server in this state. */
 static bool is_ours(const struct session *s, const struct tx_statement *st)
 {
@@ -76,11 +89,13 @@ static bool answers_query(struct session *s, const struct message *m)
 {
     struct tx_statement st;
     tx_read(s, client_query_text(m), &st);
-    if (!is_ours(s, &st))
+    bool set = sets_modes(s, &st);
+    if (!set && !is_ours(s, &st))
         return false;
     statement_forget_unnamed(s); /* as a simple query does */
     s->tx.portal = false;
-    run_here(s, &st);
+    if (!set)
+        run_here(s, &st);
     client_drop(s, m->bytes);
     settings_ready(s);
     session_notice_ready(s);
@@ -230,7 +245,8 @@ static bool answers_extended(struct session *s, size_t bytes)
 bool tx_answers(struct session *s, size_t bytes)
 {
     struct message m;
-    if (s->segment.class != SQL_TX_CONTROL || s->server || s->session_pooling ||
+    bool sets = s->segment.class == SQL_TX_STATE && s->tx.state == TX_DEFERRED;
+    if ((s->segment.class != SQL_TX_CONTROL && !sets) || s->server || s->session_pooling ||
         s->statement_pooling)
         return false;
     /* With more behind it, BEGIN saves nothing by coming later. */
@@ -238,7 +254,9 @@ bool tx_answers(struct session *s, size_t bytes)
         return false;
     if (client_look(s, 0, &m) != FOUND_MESSAGE)
         return false;
-    return m.type == 'Q' ? answers_query(s, &m) : answers_extended(s, bytes);
+    if (m.type == 'Q')
+        return answers_query(s, &m);
+    return !sets && answers_extended(s, bytes);
 }
 
 /* ---- a transaction that failed before any server knew of it ---- */

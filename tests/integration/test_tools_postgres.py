@@ -267,7 +267,7 @@ def test_health_tells_whether_pgweir_answers(pgweir):
     assert health().returncode == 0
     weir.stop()
     gone = health()
-    assert gone.returncode == 1 and "nothing answers" in gone.stdout, gone
+    assert gone.returncode == 1 and "no pgweir answers" in gone.stdout, gone
 
 
 # Replication: a WAL sender for each such client

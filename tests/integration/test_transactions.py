@@ -134,6 +134,22 @@ def test_what_set_transaction_says_first(weir, statement, node):
         c.query("COMMIT")
 
 
+@pytest.mark.parametrize("begin", ["BEGIN", "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"])
+def test_a_snapshot_is_exported_and_imported_on_the_primary(weir, begin):
+    """As pg_dump -j does. A replica does not know it, or another one does not."""
+    modes = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"
+    with login(weir.port) as leader, login(weir.port) as worker:
+        leader.query(begin)
+        leader.query(modes)
+        snapshot = leader.rows("SELECT pg_catalog.pg_export_snapshot()")[0][0]
+        worker.query(begin)
+        assert types(worker.query(modes)) == "CZ" and worker.status == "T"
+        assert types(worker.query(f"SET TRANSACTION SNAPSHOT '{snapshot}'")) == "CZ"
+        assert (who(leader), who(worker)) == (PRIMARY, PRIMARY)
+        assert worker.rows("SHOW transaction_isolation") == [["repeatable read"]]
+        assert worker.rows("SHOW transaction_read_only") == [["on"]]
+
+
 SESSIONS = {
     "set": lambda weir: set_in(weir, "SET default_transaction_read_only = on"),
     "characteristics": lambda weir: set_in(weir, "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY"),

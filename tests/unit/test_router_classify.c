@@ -90,6 +90,7 @@ static const struct flagged flagged[] = {
     {"SET LOCAL work_mem = 1", SQL_F_TX_STATE, SQL_F_SESSION},
     {"SET LOCAL ROLE x", SQL_F_TX_STATE, SQL_F_SESSION},
     {"SET TRANSACTION READ ONLY", SQL_F_TX_STATE, SQL_F_SESSION},
+    {"SET TRANSACTION SNAPSHOT 'x'", SQL_F_TX_STATE, SQL_F_SESSION},
     {"SET CONSTRAINTS ALL DEFERRED", SQL_F_TX_STATE, SQL_F_SESSION},
     {"SELECT set_config('a.b', 'x', false)", SETF, SQL_F_READ},
     {"SELECT set_config('a.b', 'x', true)", SQL_F_NOT_READ, SQL_F_SESSION},

@@ -839,14 +839,16 @@ static bool is_wasted(const struct world *w, struct pool *pool)
     for (unsigned i = 0; i < NODES; i++)
         coming += set->pools[i].dialing_n + set->pools[i].cleaning_n;
     if (waiters_for(pool, &set->writers) + waiters_for(pool, &set->readers) <= coming ||
-        set->hub->loop->now_ms < pool->retry_ms || set->hub->stopping)
+        set->hub->loop->now_ms < pool->retry_ms || set->hub->stopping ||
+        (pool->backoff_ms > 0 && pool->dialing_n > 0)) /* one tries whether it is back */
         return false;
     if (has_idle(w, pool->budget))
         return true;
     for (unsigned k = 0; k < BUDGET_LIMITS; k++) {
         const struct budget *b = pool->limits[k];
         bool can_evict = k != BUDGET_POOL && k != BUDGET_CONNECT && has_idle(w, b);
-        if (budget_is_full(b) && !can_evict)
+        bool will_be = atomic_load(&b->leaving) > 0; /* SERVER_LEAVE_MS bounds it */
+        if (budget_is_full(b) && (!can_evict || will_be))
             return false;
     }
     return true;
