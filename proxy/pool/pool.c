@@ -298,8 +298,7 @@ static bool grant_one(struct pool_set *set, struct list *queue, bool newest_firs
          n = newest_first ? n->prev : n->next, looks--) {
         struct waiter *w = LIST_ENTRY(n, struct waiter, node);
         uint32_t mask = pool_nodes_for(set, w);
-        struct server *s =
-            mask ? find_idle(set, mask, nodes_pick(set, mask), w, kept_too) : NULL;
+        struct server *s = mask ? find_idle(set, mask, nodes_pick(set, mask), w, kept_too) : NULL;
         if (s && !newest_first)
             w = of_its_label(w, queue, looks, s);
         if (!s || is_checked_first(s) || !spill_take(s, w))
