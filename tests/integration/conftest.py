@@ -270,6 +270,13 @@ class Pgweir:
     def raw(self, **more):
         return RawPg(self.port, **more)
 
+    def takes_clients(self):
+        """False while it refuses them: for wait_until(), as a place is free some time after its client has gone."""
+        try:
+            return self.sql("SELECT 1") == [(1,)]
+        except psycopg2.OperationalError:
+            return False
+
     def sql(self, statement, *values, **connect):
         """One statement over a connection of its own; the rows if there are any."""
         db = self.connect(**connect)

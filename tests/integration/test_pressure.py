@@ -59,4 +59,4 @@ def test_without_descriptors_new_clients_wait_and_servers_are_still_opened(clust
         c.query("COMMIT")
     assert types(clients[10].read_until("Z")) == "TDCZ"
     late.close()
-    wait_until(lambda: login(weir.port).rows("SELECT 1") == [["1"]])
+    wait_until(weir.takes_clients)
