@@ -113,7 +113,7 @@ void label_set_greeting(struct label *label, struct slice messages);
     "'transaction_isolation','transaction_read_only','transaction_deferrable','seed')"
 /* A string constant that is read the same way under any setting. */
 void label_put_literal(struct put *out, const char *text);
-/* SQL behind other SQL that sets one of its settings. */
+/* A call that sets one of its settings. */
 void label_put_setting(struct put *out, const char *name, const char *value);
 /* The SQL that gives a server this label: from another one, or from what nobody knows (NULL). False: it does not fit. */
 bool label_sql(const struct label *from, const struct label *label, struct put *out);

@@ -19,7 +19,7 @@ void label_put_literal(struct put *out, const char *text)
 static void put_set_config(struct put *out, const char *name, const char *value,
                            void (*put)(struct put *, const char *text))
 {
-    put_bytes(out, slice_of(";SELECT pg_catalog.set_config("));
+    put_bytes(out, slice_of("pg_catalog.set_config("));
     put(out, name);
     put_bytes(out, slice_of(","));
     put(out, value);
@@ -60,11 +60,17 @@ static bool is_rights(const char *name)
     return strcmp(name, "session_authorization") == 0 || strcmp(name, "role") == 0;
 }
 
+static void put_select(struct put *out, const char *name, const char *value)
+{
+    put_bytes(out, slice_of(";SELECT "));
+    put_set_config(out, name, value, put_in_its_encoding);
+}
+
 static void put_if_set(struct put *out, const struct label *label, const char *name)
 {
     const char *value = label_value(label, name);
     if (value)
-        put_set_config(out, name, value, put_in_its_encoding);
+        put_select(out, name, value);
 }
 
 static void put_from_nothing(const struct label *label, struct put *out)
@@ -73,7 +79,7 @@ static void put_from_nothing(const struct label *label, struct put *out)
     put_if_set(out, label, "client_encoding");
     for (struct entry e = {0}; entry_next(label_text(label), &e);)
         if (!is_rights(e.name) && strcmp(e.name, "client_encoding") != 0)
-            put_set_config(out, e.name, e.value, put_in_its_encoding);
+            put_select(out, e.name, e.value);
     put_if_set(out, label, "session_authorization");
     put_if_set(out, label, "role");
 }

@@ -178,29 +178,6 @@ static void send_refusal(struct session *s, size_t bytes)
 
 /* ---- one message, with a server ---- */
 
-/* RESET, and behind it what the client's login had set. */
-static bool send_restoring(struct session *s, const struct message *m,
-                           const struct sql_facts *facts)
-{
-    uint8_t more[LABEL_SQL_MAX];
-    struct put after = put_into(more, sizeof more), head;
-    uint8_t bytes[FRAME_HEAD_BYTES];
-    if (!state_restores(s, facts, client_query_text(m), &after))
-        return false;
-    CHECK(!after.full); /* LABEL_BYTES_MAX bytes of names and values */
-    struct slice text = client_query_text(m);
-    head = put_into(bytes, sizeof bytes);
-    put_u8(&head, 'Q');
-    put_u32(&head, (uint32_t)(4 + text.n + 1 + after.n + 1));
-    conn_out_copy(s->server->conn, head.p, head.n);
-    conn_out_copy(s->server->conn, text.p, text.n);
-    conn_out_copy(s->server->conn, "\n", 1); /* the text may end in a comment */
-    put_u8(&after, '\0');
-    CHECK(!after.full);
-    conn_out_copy(s->server->conn, after.p, after.n);
-    return true;
-}
-
 static struct sql_facts query_facts(struct session *s, const struct message *m, bool collected)
 {
     struct sql_facts facts = s->segment;
@@ -266,7 +243,7 @@ static enum step send_query(struct session *s, const struct message *m, bool col
     s->unnamed_new = false;
     stmt_set_unnamed(&s->server->stmts, NULL);
     statement_query_ahead(s);
-    bool restores = !refuse && whole && send_restoring(s, m, &facts);
+    bool restores = !refuse && whole && restore_query(s, &facts, client_query_text(m));
     reply_push(s, restores ? REPLY_RESTORE : REPLY_QUERY);
     s->segment_serial++;
     s->segment_open = false;
@@ -491,9 +468,9 @@ static enum step send_message(struct session *s)
         if (ours != SETTINGS_PASS)
             return ours == SETTINGS_WAIT ? STEP_WAIT : STEP_DONE;
         struct slice body = {m.p + FRAME_HEAD_BYTES, m.bytes - FRAME_HEAD_BYTES};
-        bool deallocates = statement_execute(s, body);
+        bool more = statement_execute(s, body);
         send_counted(s, &m, REPLY_EXECUTE);
-        if (deallocates)
+        if (more)
             statement_behind_execute(s);
         return STEP_DONE;
     case 'S':

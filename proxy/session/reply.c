@@ -292,6 +292,7 @@ static enum pass on_ready(struct session *s, struct slice body)
         return SWALLOW;
     }
     s->state_of.restored = false;
+    s->state_of.ahead = 0;
     if (query) { /* which destroyed what was parsed ahead of it */
         stmt_set_unnamed(&s->server->stmts, NULL);
         statement_forget_unnamed(s);
@@ -312,6 +313,8 @@ static enum pass on_ready(struct session *s, struct slice body)
     if (!state_saw_no_data(s))
         floors_answered(s);
     reply_guard_passed(s);
+    if (s->state_of.discarded)
+        state_discard(s);
     settings_ready(s);
     tx_ready(s);
     deadline_ready(s);
@@ -368,34 +371,51 @@ static enum pass described_types(struct session *s, struct slice body)
     return ours ? SWALLOW : PASS;
 }
 
+/* What puts back what a RESET took away is being answered. */
+static bool is_ours(const struct session *s)
+{
+    return s->state_of.restored || expects(s, REPLY_EXECUTE_INJECT);
+}
+
+static void restored_one(struct session *s)
+{
+    struct state_of *st = &s->state_of;
+    st->restored = st->ahead == 0;
+    st->ahead -= !st->restored;
+}
+
 /* A row, or the end of a command: this is the answer. */
 static enum pass result(struct session *s, bool ends)
 {
     reply_guard_passed(s);
     if (ends) /* if it was a COPY, it has read all Syncs */
         s->sync_ignored = s->copy_flushed = false;
-    if (expects(s, REPLY_EXECUTE)) {
+    bool ours = is_ours(s);
+    if (expects(s, REPLY_EXECUTE) || expects(s, REPLY_EXECUTE_INJECT)) {
         if (ends)
             pop(s);
-        return PASS;
+        return ours ? SWALLOW : PASS;
     }
     if (!expects_query(s))
         return STOP;
-    bool ours = s->state_of.restored;
-    s->state_of.restored = ours || (ends && expects(s, REPLY_RESTORE));
+    if (ends && expects(s, REPLY_RESTORE))
+        restored_one(s);
     return ours ? SWALLOW : PASS;
 }
 
-static bool note_status(struct session *s, struct slice body)
+/* Behind DISCARD ALL those are the server's own, and the client is told of its login's (state_discard()). */
+static enum pass note_status(struct session *s, struct slice body)
 {
     struct slice name, value;
     if (!server_note_status(s->server, body) || !auth_read_param_status(body, &name, &value))
-        return false;
+        return STOP;
+    if (s->state_of.discarded)
+        return SWALLOW;
     startup_note_status(s, name, value);
     told_unref(s->told);
     s->told = told_ref(pool_told(s->server));
     state_reported(s);
-    return true;
+    return PASS;
 }
 
 /* A notification names a server's process. Who sent it by a client of ours is called what that client was told at its
@@ -430,7 +450,7 @@ static enum pass on_message(struct session *s, uint8_t type, struct slice body)
     case 'H': /* CopyOutResponse */
         return result(s, false);
     case 'C': /* CommandComplete */
-        if (body.n > 0 && !s->state_of.restored) {
+        if (body.n > 0 && !is_ours(s)) {
             settings_tag(s, (struct slice){body.p, body.n - 1});
             if (s->forget_names)
                 note_command(s, (struct slice){body.p, body.n - 1});
@@ -455,7 +475,7 @@ static enum pass on_message(struct session *s, uint8_t type, struct slice body)
     case '1':
         return answer(s, REPLY_PARSE, REPLY_PARSE_INJECT);
     case '2':
-        return answer(s, REPLY_BIND, REPLY_BIND);
+        return answer(s, REPLY_BIND, REPLY_BIND_INJECT);
     case '3':
         if (s->copy_asked && s->copy_told && s->replies.n == 0) {
             s->copy_asked = s->sync_ignored = false;
@@ -469,7 +489,7 @@ static enum pass on_message(struct session *s, uint8_t type, struct slice body)
     case 'V':
         return expects(s, REPLY_FUNCTION) ? PASS : STOP;
     case 'S':
-        return note_status(s, body) ? PASS : STOP;
+        return note_status(s, body);
     case 'N': /* of a statement that its client has prepared before, it was told then */
         return expects(s, REPLY_PARSE_INJECT) ? SWALLOW : PASS;
     case 'A':

@@ -51,12 +51,14 @@ enum reply {
     REPLY_PARSE,        /* '1', forwarded; the statement change behind it becomes true */
     REPLY_PARSE_INJECT, /* '1', ours: swallowed */
     REPLY_BIND,
+    REPLY_BIND_INJECT, /* '2', ours: swallowed, as what it runs says */
     REPLY_DESCRIBE,
     REPLY_DESCRIBE_TOLD, /* the same, whose answer tells the client what the statement's rows are */
     REPLY_DESCRIBE_TYPES,  /* ... of which the client gets the parameters only */
     REPLY_DESCRIBE_LEARN,  /* ... ours: swallowed; what the rows were when the client parsed it */
     REPLY_DESCRIBE_INJECT, /* ... ours: swallowed; a Bind waits for it */
     REPLY_EXECUTE,
+    REPLY_EXECUTE_INJECT,
     REPLY_CLOSE,
     REPLY_CLOSE_INJECT, /* '3', ours: swallowed */
     REPLY_CLOSE_FAKE,   /* nothing comes; say CloseComplete */
@@ -68,7 +70,7 @@ enum reply {
     REPLY_SYNC,        /* 'Z' */
     REPLY_SYNC_INJECT, /* 'Z', ours: swallowed */
     REPLY_QUERY,       /* ... 'Z' */
-    REPLY_RESTORE,     /* the same, of which only the first statement is the client's */
+    REPLY_RESTORE,     /* the same, of which the last statement is ours */
     REPLY_FUNCTION     /* 'V' 'Z' */
 };
 
@@ -166,10 +168,13 @@ struct state_of {
     uint64_t fingerprint;  /* of the statement that marked something last */
     uint8_t *text;         /* of a SET that runs alone, text_n bytes */
     uint16_t text_n;
-    uint16_t touched;      /* enum left: to be asked about when the transaction has ended */
-    uint16_t left;         /* ... what is on the server: it stays with this client */
-    uint16_t prepared;     /* ... what SQL's EXECUTE may touch */
-    bool restored : 1;     /* REPLY_RESTORE: the client's statement has been answered */
+    uint16_t touched;  /* enum left: to be asked about when the transaction has ended */
+    uint16_t left;     /* ... what is on the server: it stays with this client */
+    uint16_t prepared; /* ... what SQL's EXECUTE may touch */
+    uint16_t
+        ahead; /* REPLY_RESTORE: answers to the client's statements, less one, that are to come */
+    bool restored : 1;     /* ... the last of them has come */
+    bool discarded : 1;    /* DISCARD ALL has been answered, up to ReadyForQuery */
     bool sees_no_data : 1; /* what runs only sets: the client is shown nothing by it */
     bool sole : 1;         /* nothing but the SET of text runs */
     bool ran : 1, failed : 1;
@@ -204,7 +209,7 @@ struct session {
     struct stmt *unnamed;
     struct stmt_shape unnamed_told;
     struct stmt_shape shape; /* SHAPE_ANSWERED */
-    struct stmt *bound_sql;  /* a DEALLOCATE or PREPARE, in the portal of this name */
+    struct stmt *bound_sql;  /* a DEALLOCATE, PREPARE or RESET, in the portal of this name */
     uint8_t bound_portal[TAKEN_NAME_MAX];
     uint8_t taken[TAKEN_NAME_MAX]; /* a name that is closed behind the next Sync */
     uint8_t bound_portal_n, taken_n;
@@ -420,10 +425,6 @@ enum step tx_failed_message(struct session *s);
 /* A statement is sent; values: the Bind that it comes with. */
 void state_saw(struct session *s, const struct sql_facts *facts, struct slice text,
                struct slice values);
-/* A statement that sets back what the client's login had set. RESET knows the server's values only, so more SQL,
- * put into out, has to follow it. */
-bool state_restores(struct session *s, const struct sql_facts *facts, struct slice text,
-                    struct put *out);
 void state_saw_unread(struct session *s);         /* ... that nobody has read */
 void state_pin(struct session *s, uint16_t left); /* enum left */
 void state_reported(struct session *s);           /* ParameterStatus came */
@@ -445,12 +446,20 @@ bool state_wants_new_server(struct session *s);
 bool state_asks_again(struct session *s);
 bool state_keeps_server(const struct session *s);
 bool state_is_soiled(const struct session *s); /* no reset query cleans that server */
-void state_discard(struct session *s);         /* DISCARD ALL, and no server is held */
+void state_discard(struct session *s);         /* DISCARD ALL: before its ReadyForQuery */
 void state_lost(struct session *s);            /* the server is gone, or was given back */
 void state_free(struct session *s);
 /* What a statement's text is read with, as a part of its identity. */
 struct slice state_parse_env(struct session *s);
 const char *state_text(uint16_t left); /* of the first of them */
+
+/* ---- restore.c ---- */
+/* A Query that ends with a RESET of what the client's login had set is sent, with what sets that again. False: it is no
+ * such Query, and nothing was sent. */
+bool restore_query(struct session *s, const struct sql_facts *facts, struct slice text);
+/* The same for a portal: something follows its Execute; that is sent. False: there was nothing to set. */
+bool restore_follows(const struct session *s, const struct stmt *stmt);
+bool restore_behind_execute(struct session *s, const struct stmt *stmt);
 
 /* ---- client.c ---- */
 /* A whole message of the client's input. */

@@ -263,26 +263,6 @@ void state_saw(struct session *s, const struct sql_facts *facts, struct slice te
     pin(s, stays(flags), facts->fingerprint);
 }
 
-bool state_restores(struct session *s, const struct sql_facts *facts, struct slice text,
-                    struct put *out)
-{
-    const struct label *startup = s->state_of.startup;
-    struct reset reset;
-    if (facts->class != SQL_SESSION_STATE || facts->statements != 1 || startup->bytes == 0 ||
-        s->tx_status == 'E' || s->skipping || s->copy_in)
-        return false;
-    reset_read(text, !s->odd_strings, &reset);
-    if (reset.kind == RESET_OTHER)
-        return false;
-    size_t before = out->n;
-    for (struct entry e = {0}; entry_next(label_text(startup), &e);)
-        if (reset.kind == RESET_ALL || strcmp(e.name, reset.name) == 0)
-            label_put_setting(out, e.name, e.value);
-    s->state_of.sole =
-        s->state_of.sole && out->n == before; /* what it does is this client's alone */
-    return out->n > before;
-}
-
 void state_saw_unread(struct session *s)
 {
     s->state_of.sees_no_data = false;
@@ -372,6 +352,7 @@ void state_tag(struct session *s, struct slice tag)
         return;
     /* Whatever runs in one transaction with it has run before it: PostgreSQL takes it alone only. */
     take_label(s, s->set->base);
+    st->discarded = true;
     st->touched = st->prepared = 0;
     st->left &= SOILS;
 }
@@ -393,6 +374,7 @@ static bool step(struct session *s)
 
 void state_discard(struct session *s)
 {
+    s->state_of.discarded = false;
     uint8_t bytes[SERVER_GREETING_MAX];
     struct put o = put_into(bytes, sizeof bytes);
     struct label *startup = s->state_of.startup;
@@ -661,7 +643,8 @@ void state_lost(struct session *s)
     free(st->look);
     st->look = NULL;
     st->touched = st->left = st->prepared = 0;
-    st->sole = st->restored = st->rereads = st->doubt = false;
+    st->ahead = 0;
+    st->sole = st->restored = st->discarded = st->rereads = st->doubt = false;
     custom_settings_free(&st->custom);
 }
 

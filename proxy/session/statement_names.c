@@ -27,9 +27,11 @@ static bool has_pending(enum reply reply)
     case REPLY_DESCRIBE_INJECT:
         return true;
     case REPLY_BIND:
+    case REPLY_BIND_INJECT:
     case REPLY_DESCRIBE:
     case REPLY_DESCRIBE_TYPES:
     case REPLY_EXECUTE:
+    case REPLY_EXECUTE_INJECT:
     case REPLY_CLOSE:
     case REPLY_SYNC:
     case REPLY_SYNC_INJECT:

@@ -103,7 +103,7 @@ struct stmt *statement_at_server(struct session *s, struct stmt *stmt)
         s, stmt, slice_of(statement_find(s, name) ? "DEALLOCATE " GONE : "DEALLOCATE " POISON));
 }
 
-/* ---- what a portal does to names, when it is executed ---- */
+/* ---- what a portal does to names, and what RESET takes away, when it is executed ---- */
 
 void statement_drop_bound_sql(struct session *s)
 {
@@ -111,15 +111,19 @@ void statement_drop_bound_sql(struct session *s)
     s->bound_sql = NULL;
 }
 
+static bool is_followed(const struct session *s, const struct stmt *stmt)
+{
+    uint8_t class = stmt->facts.class;
+    return class == SQL_DEALLOCATE || class == SQL_PREPARE || restore_follows(s, stmt);
+}
+
 void statement_bind_sql(struct session *s, struct slice portal, struct stmt *stmt)
 {
-    bool names = stmt &&
-                 (stmt->facts.class == SQL_DEALLOCATE || stmt->facts.class == SQL_PREPARE) &&
-                 stmt->facts.statements == 1 && s->tx_status != 'E';
+    bool does = stmt && is_followed(s, stmt) && stmt->facts.statements == 1 && s->tx_status != 'E';
     bool same = slice_equals(portal, (struct slice){s->bound_portal, s->bound_portal_n});
     if (s->bound_sql && same)
         statement_drop_bound_sql(s);
-    if (!names || portal.n > sizeof s->bound_portal)
+    if (!does || portal.n > sizeof s->bound_portal)
         return;
     statement_drop_bound_sql(s);
     s->bound_sql = stmt_ref(stmt);
@@ -168,13 +172,30 @@ bool statement_execute(struct session *s, struct slice body)
         return false;
     if (s->bound_sql->facts.class == SQL_DEALLOCATE)
         return execute_deallocate(s);
-    execute_prepare(s);
-    return false;
+    if (s->bound_sql->facts.class == SQL_PREPARE)
+        execute_prepare(s);
+    return s->bound_sql->facts.class == SQL_SESSION_STATE;
+}
+
+/* Should the Execute fail, the server skips what is here, and so do we. */
+static void restore(struct session *s)
+{
+    if (!restore_behind_execute(s, s->bound_sql))
+        return;
+    statement_expect(s, REPLY_PARSE_INJECT, SLICE_NONE, NULL, 0);
+    reply_push(s, REPLY_BIND_INJECT);
+    reply_push(s, REPLY_EXECUTE_INJECT);
+    statement_expect(s, REPLY_CLOSE_INJECT, SLICE_NONE, NULL, 0);
+    statement_expect(s, REPLY_CLOSE_INJECT, SLICE_NONE, NULL, 0);
 }
 
 void statement_behind_execute(struct session *s)
 {
     struct deallocate d;
+    if (s->bound_sql->facts.class == SQL_SESSION_STATE) {
+        restore(s);
+        return;
+    }
     struct slice name = deallocated(s, s->bound_sql, &d);
     statement_send_close(s, slice_of(GONE));
     statement_expect(s, REPLY_CLOSE_INJECT, name, NULL, FOR_CLIENT);

@@ -264,6 +264,18 @@ FOUND = {
     "RESET by the extended protocol, in a transaction": (
         [step(Q("BEGIN")), step(P("", "RESET work_mem"), B(), E(), S()), step(Q("SHOW work_mem")), step(Q("COMMIT")), step(Q("SHOW work_mem"))],
         {"options": "-c work_mem=5MB"}),
+    "RESET behind others in one Query": (
+        [step(Q("SELECT pg_advisory_unlock_all(); CLOSE ALL; UNLISTEN *; RESET ALL; -- end")), step(Q("SHOW DateStyle; SHOW work_mem; BEGIN; SET work_mem TO DEFAULT")),
+         step(Q("SHOW work_mem")), step(Q("SELECT 1/0; RESET ALL")), step(Q("ROLLBACK; RESET DateStyle")), step(Q("SHOW DateStyle"))],
+        {"DateStyle": "German", "options": "-c work_mem=5MB"}),
+    "RESET behind others, several at once": (
+        [step(Q("SELECT 1; RESET ALL"), Q("SELECT 2; RESET DateStyle"), Q("RESET DateStyle"), Q("SELECT 3")), step(Q("SHOW DateStyle"))], {"DateStyle": "German"}),
+    "RESET in a pipeline": (
+        [step(Q("BEGIN")), step(P("r", "RESET ALL"), B("p1", "r"), P("", "SHOW DateStyle"), B(), E("p1"), E(), E("p1"), S(), P("", "SET DateStyle = 'SQL'"), B(), E(), B("", "r"), E(), H()),
+         step(P("", "SHOW DateStyle"), B(), E(), P("", "SELECT 1/0"), B(), E(), B("", "r"), E(), S()), step(Q("ROLLBACK")), step(Q("SHOW DateStyle"))], {"DateStyle": "German"}),
+    "DISCARD ALL with a server": (
+        [step(Q("LISTEN n")), step(Q("SET DateStyle = 'SQL'")), step(Q("DISCARD ALL")), step(Q("SHOW DateStyle")), step(Q("LISTEN n")), step(P("", "DISCARD ALL"), B(), E(), S()),
+         step(Q("SHOW DateStyle")), step(Q("SELECT pg_listening_channels()"))], {"DateStyle": "German"}),
     "DISCARD ALL goes back to what the client started with": ([step(Q("DISCARD ALL")), step(Q("SHOW DateStyle"))], {"DateStyle": "German"}),
     "a Parse takes a snapshot": [
         step(P("s1", "TABLE u"), S()), step(C("S", "s1"), S()), step(P("s1", "TABLE u")), step(Q("START TRANSACTION ISOLATION LEVEL REPEATABLE READ")), step(Q("ROLLBACK"))],
@@ -303,8 +315,9 @@ CAUSES = {
     "injected-snapshot": ["SET TRANSACTION behind a Describe and a Flush"],
     # It is not read; what PostgreSQL does with it is known when it has been sent.
     "query-not-utf8": ["a Query that is not UTF-8 keeps the unnamed statement"],
-    # PostgreSQL's RESET goes to the server's value: what the login set is put behind a RESET that is alone in its Query, and behind the transaction of any other.
-    "reset-baseline": ["RESET goes back to what the client's options said", "RESET by the extended protocol, in a transaction"],
+    # PostgreSQL's RESET goes to the server's value: what the login set is put behind a RESET that is the last statement of its Query. Within a Query it would
+    # move the positions that the errors of what follows tell; there it is put behind the transaction.
+    "reset-baseline": ["RESET goes back to what the client's options said"],
     # In a failed transaction the server takes no Parse of a statement that it lacks.
     "describe-in-failed-tx": ["25P02 of a Describe"],
     # Whether the COPY goes on is asked with a Close, which the server of a COPY that goes on refuses as it would the Query.

@@ -91,17 +91,17 @@ def around(one, two, i):
 
 
 class Runner:
-    """Runs sequences on one pair of databases. equal(signature): the name under which known.def lets it pass, or None."""
+    """Runs sequences on one pair of databases. equal(signature, sequence, step): the name under which known.def lets it pass, or None."""
 
-    def __init__(self, place, pair, fixture, switcher, equal=lambda signature: None):
+    def __init__(self, place, pair, fixture, switcher, equal=lambda signature, sequence, step: None):
         self.place, self.pair, self.fixture, self.switcher, self.equal = place, pair, fixture, switcher, equal
         self.deadline_s = 15.0  # for pgweir, after PostgreSQL has answered, on a busy machine
-        self.passed = {}  # of the last run: message number -> name of the known difference
+        self.sequence, self.passed = None, {}  # of the last run: message number -> name of the known difference
         self.dirty = False  # a server holds what it must not: end the servers
 
     def run(self, sequence):
         """The Difference, or None. Leaves both databases as they were."""
-        peers, self.passed = [], {}
+        peers, self.sequence, self.passed = [], sequence, {}
         try:
             found = self._run(sequence, peers)
         finally:
@@ -119,7 +119,7 @@ class Runner:
         for i in range(shorter):
             if one[i] != two[i]:
                 found = Difference(at, *around(one, two, i))
-                name = self.equal(found.signature)
+                name = self.equal(found.signature, self.sequence, at)
                 if not name:
                     return found
                 self.passed[i] = name

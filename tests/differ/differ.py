@@ -23,6 +23,7 @@ from typing import NamedTuple
 
 from compare import Runner, Unusable, shrink
 from generate import sequence
+from ops import Sequence
 from place import HERE, Fixture, Place
 from switch import Switcher
 
@@ -34,6 +35,7 @@ class Known(NamedTuple):
     name: str
     how: str
     pattern: re.Pattern
+    after: re.Pattern  # of what was sent up to there
 
 
 def known_kinds():
@@ -41,14 +43,20 @@ def known_kinds():
     rows = []
     for line in KNOWN.read_text().splitlines():
         if line.strip() and not line.startswith("#"):
-            name, how, pattern, why = (x.strip() for x in line.split(" | ", 3))
+            name, how, pattern, after, why = (x.strip() for x in line.split(" | ", 4))
             assert why and how in ("same", "ends", "leak"), f"{KNOWN}: {name}: same, ends or leak, and a reason"
-            rows.append(Known(name, how, re.compile(pattern)))
+            rows.append(Known(name, how, re.compile(pattern), re.compile(after, re.S)))
     return rows
 
 
-def name_of(signature, known, how=("same", "ends")):
-    return next((k.name for k in known if k.how in how and k.pattern.search(signature)), None)
+def name_of(signature, sent, known, how=("same", "ends")):
+    """sent: what led to it, as Python."""
+    return next((k.name for k in known if k.how in how and k.pattern.search(signature) and k.after.search(sent)), None)
+
+
+def sent(what, at):
+    """The messages up to this step."""
+    return repr(Sequence(what.steps[:at + 1], what.start))
 
 
 class Lane:
@@ -58,7 +66,7 @@ class Lane:
         """strict: nothing passes for equal because it is known."""
         self.place, self.pair, self.fixture = place, pair, Fixture(place, pair)
         known, self.switcher = [] if strict else known_kinds(), None
-        self.runner = Runner(place, pair, self.fixture, None, lambda signature: name_of(signature, known, ("same",)))
+        self.runner = Runner(place, pair, self.fixture, None, lambda signature, what, at: name_of(signature, sent(what, at), known, ("same",)))
         self._fresh()
 
     def _fresh(self):
@@ -140,20 +148,20 @@ class Report:
             self.passed[name] = self.passed.get(name, 0) + 1
         if trouble:
             self.troubles.append((seed, trouble))
-        if found:
-            kind = self.kinds.setdefault(found.signature, [])
-            kind.append((sequence(seed).size(), seed, found))
+        if not found:
+            return
+        what = sequence(seed)
+        name = name_of(found.signature, sent(what, found.at), self.known)
+        if name:
+            self.passed[name] = self.passed.get(name, 0) + 1
+        else:
+            self.kinds.setdefault(found.signature, []).append((what.size(), seed, found))
 
     def unknown(self):
-        return sorted((s for s in self.kinds if not name_of(s, self.known)), key=lambda s: -len(self.kinds[s]))
+        return sorted(self.kinds, key=lambda s: -len(self.kinds[s]))
 
     def print_known(self):
-        counts = dict(self.passed)
-        for signature, found in self.kinds.items():
-            name = name_of(signature, self.known)
-            if name:
-                counts[name] = counts.get(name, 0) + len(found)
-        for name, count in sorted(counts.items(), key=lambda x: -x[1]):
+        for name, count in sorted(self.passed.items(), key=lambda x: -x[1]):
             print(f"known      {count:6} {name}")
 
 

@@ -1,6 +1,7 @@
 """Sequences from seeds. A sequence has a few themes (prepared statements, settings, COPY ...), so that findings stay
 readable, and mixes what a driver would send with what it would not. Nothing in it depends on time, process or node."""
 import random
+import re
 import struct
 
 from ops import B, C, D, E, F, H, P, Q, S, Sequence, data, done, fail, other, raw, step
@@ -119,6 +120,23 @@ def values_for(r, kinds):
 def bound(r, portal, name, kinds):
     values, formats, results = values_for(r, kinds)
     return B(portal, name, values, formats, results)
+
+
+def without_freed_portals(steps):
+    """A Query that fails while it runs in a transaction leaves its portal, the unnamed one, whose statements are freed.
+    PostgreSQL 15.20 reads them at Execute: "BEGIN", "MOVE 1 FROM k" and Execute of that portal can end it."""
+    out, begun, freed = [], False, False
+    for s in steps:
+        kept = []
+        for op in [] if isinstance(s, other) else s:
+            unnamed = op.args[:1] in ((), ("",))
+            if op.kind == "E" and unnamed and begun and freed:
+                continue
+            begun = begun or re.search("begin|start|chain", op.sql(), re.I) is not None
+            freed = op.kind == "Q" or (freed and not (op.kind == "B" and unnamed))
+            kept.append(op)
+        out.append(s if isinstance(s, other) else s.with_ops(kept))
+    return out
 
 
 class Generator:
@@ -315,6 +333,7 @@ class Generator:
             joined.append(s)
         if r.random() < .5:
             joined += [step(S()), step(Q("ROLLBACK"))] + [step(Q(x)) for x in r.sample(LOOKS + [f"SHOW {n}" for n in SHOWS[:13]], 3)]
+        joined = without_freed_portals(joined)
         starts = [s for s in STARTS if self.hidden or "work_mem" not in str(s)]  # RESET loses it, which shows as any wrong row
         return Sequence(joined, r.choice(starts) if r.random() < .08 else {})
 

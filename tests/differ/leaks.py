@@ -270,7 +270,7 @@ def report(audit, leaks, options, took):
     known = known_kinds()
     counts = dict(audit.counts)  # making findings small counts too
     for signature, found in sorted(leaks.items(), key=lambda x: -len(x[1])):
-        name = name_of(signature, known, ("leak",))
+        name = name_of(signature, "", known, ("leak",))
         if name:
             print(f"known      {len(found):6} {name}: {signature}")
             continue
@@ -282,7 +282,7 @@ def report(audit, leaks, options, took):
             continue
         small, last = shrink(audit.all_ways, sequence(seed, hidden=True), again, options.shrink)
         print(f"    {last.signature}: {last.detail:.600}\n    {small!r}", flush=True)
-    unknown = [s for s in leaks if not name_of(s, known, ("leak",))]
+    unknown = [s for s in leaks if not name_of(s, "", known, ("leak",))]
     several = sum(len(leaks[s]) for s in unknown)
     print(f"\n{counts} in {took:.0f} s from seed {options.seed}: {len(unknown)} kinds of leaks that known.def does not name")
     print(f"{options.done - several} passed, {several} failed")
