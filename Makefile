@@ -154,6 +154,12 @@ test-cancels: ## N=10000 random cancels by 64 clients over 4 servers, by W=1 and
 	@$(MAKE) --no-print-directory -s $(B)/pgweir-asan
 	@set -e; for w in $(or $(W),1 2); do tests/differ/cancels.py --count $(or $(N),10000) --workers $$w; done
 
+.PHONY: soak
+soak: ## clients and faults of all kinds for S=1800 seconds under ASan: own answers only, no commit lost, nothing leaks (SEED=N)
+	@scripts/setup build test
+	@$(MAKE) --no-print-directory -s $(B)/pgweir-asan
+	@PGWEIR_SOAK_S=$(or $(S),1800) PGWEIR_SOAK_SEED=$(SEED) scripts/integration tests/integration/test_soak.py::test_soak -s
+
 .PHONY: test-share
 test-share: ## Django, SQLAlchemy and node-postgres through pgweir: which share of their reads replicas serve
 	@scripts/setup build test share
