@@ -222,18 +222,25 @@ FAULTS = {
 
 
 class Trouble(threading.Thread):
-    """`done` counts faults; `problems` says which of them failed themselves."""
+    """One of several. Together they begin with each fault once, in any order; then they draw. `done` counts faults, `problems` says
+    which of them failed themselves."""
 
-    def __init__(self, stand, number, seed):
+    def __init__(self, stand, number, of, seed):
         super().__init__(daemon=True)
         self.stand, self.dice = stand, random.Random(f"{seed} trouble {number}")
+        self.first = list(FAULTS)[number::of]
+        self.dice.shuffle(self.first)
         self.done, self.problems = collections.Counter(), []
+
+    def draw(self):
+        return self.first.pop() if self.first else self.dice.choices(list(FAULTS), [weight for weight, _ in FAULTS.values()])[0]
 
     def run(self):
         while not self.stand.ending.wait(self.dice.uniform(0.1, 1.0)):
-            (name,) = self.dice.choices(list(FAULTS), [weight for weight, _ in FAULTS.values()])
+            name = self.draw()
             try:
                 FAULTS[name][1](self.stand, self.dice)
                 self.done[name] += 1
             except Exception as e:  # pgweir may be gone: the soak tells
                 self.problems.append(f"{time.strftime('%T')} {name}: {type(e).__name__}: {e}")
+                print(self.problems[-1], flush=True)

@@ -172,6 +172,7 @@ class Client(threading.Thread):
 
     def problem(self, what):
         self.problems.append(f"{time.strftime('%T')} client {self.me}, {self.doing}: {what!r}")
+        print(self.problems[-1], flush=True)
 
     def must_be(self, got, wanted):
         if got != wanted:

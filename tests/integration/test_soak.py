@@ -13,8 +13,9 @@ import threading
 import time
 from pathlib import Path
 
+import psycopg2
 import pytest
-from conftest import wait_until
+from conftest import Cluster, wait_until
 from rawpg import Message, PgError
 from soak_faults import FAULTS, FaultProxy, Stand, Trouble, certificates
 from soak_steps import EXPECTED, LEAVES, STEPS, TABLE, Client, Ledger
@@ -116,10 +117,19 @@ def report(clients, troubles, watch, ledger):
         print(f"{name}, medians of quarters: {medians}")
 
 
+def reads_on_replica(weir):
+    """And the file of the calm holds."""
+    try:
+        calm_now = [row["value"] for row in weir.show("CONFIG") if row["key"] in ("queue_timeout", "queue_max")]
+        return sorted(calm_now) == ["0", "30"] and Cluster.node_of(weir.sql(Cluster.WHO)[0][0]) == "replica1"
+    except psycopg2.Error:
+        return False
+
+
 def calm(stand, clients, strict):
     """Nothing fails any more, in the sessions that begin now."""
     stand.calm()
-    stand.weir.wait_reads_on_replica(30)
+    wait_until(lambda: reads_on_replica(stand.weir), 40, "calm")
     strict.set()
     before = [sum(c.tally.values()) for c in clients]
     wait_until(lambda: all(sum(c.tally.values()) >= n + CALM_STEPS for c, n in zip(clients, before)), 60, "all clients go on")
@@ -136,7 +146,7 @@ def test_soak(new_cluster, pgweir):
         fds_before = stand.weir.fds()
         ledger, strict, end = Ledger(), threading.Event(), time.monotonic() + SECONDS
         clients = [Client(n, stand.front.port, ledger, SEED, strict=strict) for n in range(CLIENTS)]
-        troubles = [Trouble(stand, n, SEED) for n in range(TROUBLES)]
+        troubles = [Trouble(stand, n, TROUBLES, SEED) for n in range(TROUBLES)]
         watch = Watch(stand.weir, clients)
         start_all([*clients, *troubles, watch])
         while time.monotonic() < end and stand.weir.process.poll() is None:
@@ -145,18 +155,20 @@ def test_soak(new_cluster, pgweir):
             ending.set()
         join_all([*troubles, watch], 60)
         assert stand.weir.process.poll() is None, stand.weir.log()[-4000:]
-        calm(stand, clients, strict)
-        for c in clients:
-            c.stopping.set()
-        join_all(clients, 60)
-        report(clients, troubles, watch, ledger)
+        try:
+            calm(stand, clients, strict)
+            for c in clients:
+                c.stopping.set()
+            join_all(clients, 60)
+        finally:
+            report(clients, troubles, watch, ledger)
         problems = [p for t in (*clients, *troubles) for p in t.problems]
         problems += ledger.problems([n for (n,) in cluster.sql("primary", "SELECT id FROM soak")])
         problems += growth(watch.samples) if SECONDS >= LONG_S else []
         assert not problems, "\n".join([f"{len(problems)} problems:", *problems[:20]])
         nothing_is_left(stand, fds_before)
-        tally = total(clients, "tally")
-        assert min(tally[name] for name in STEPS) > LEAST_FOR_EACH_S * SECONDS, tally
+        tally, done = total(clients, "tally"), total(troubles, "done")
+        assert min(tally[name] for name in STEPS) > LEAST_FOR_EACH_S * SECONDS and len(done) == len(FAULTS), (tally, done)
 
 
 # What the soak would notice
