@@ -4,8 +4,8 @@
  * ours follows a RESET of such a setting, in its transaction: a statement more in its Query, or behind its Execute.
  * ParameterStatus comes with ReadyForQuery, so a client hears of a value only when it is another one.
  *
- * Limits  of a Query with several statements the last one counts: what its others reset is set again when the
- *         transaction has ended (state.c), and what stands behind them in that Query reads the server's value.
+ * Limits  what stands behind a RESET in the same Query reads the server's value; and if that sets something itself, or
+ *         ends a transaction, the login's values come back when the transaction has ended (state.c).
  */
 #include "proxy/session/session.h"
 
@@ -15,36 +15,46 @@
 
 #define NAME "_pgweir_restore" /* of our statement and its portal */
 
-/* What sets again what a RESET of this kind takes away. False: nothing of it. */
-static bool put_restoring(const struct session *s, const struct reset *reset, struct put *out)
+/* Adds what sets again what such a RESET takes away. */
+static void put_restoring(const struct session *s, const struct reset *reset, struct put *out)
 {
-    bool any = false;
-    if (reset->kind == RESET_OTHER)
-        return false;
     for (struct entry e = {0}; entry_next(label_text(s->state_of.startup), &e);) {
         if (reset->kind != RESET_ALL && strcmp(e.name, reset->name) != 0)
             continue;
-        put_bytes(out, slice_of(any ? "," : "SELECT "));
+        put_bytes(out, slice_of(out->n > 0 ? "," : "SELECT "));
         label_put_setting(out, e.name, e.value);
-        any = true;
     }
-    CHECK(!out->full); /* LABEL_BYTES_MAX of names and values */
-    return any;
 }
 
-/* The last statement of a Query; *n: how many there are. */
-static struct slice last_statement(const struct session *s, struct slice text, uint16_t *n)
+/* What was RESET ahead of it may not be what is to be set again behind it. */
+static bool sets_or_ends(const struct session *s, struct slice statement)
 {
-    struct slice last = SLICE_NONE;
+    const uint32_t sets =
+        SQL_F_SET | SQL_F_SET_FUNCTION | SQL_F_TX_STATE | SQL_F_BODY | SQL_F_HIDING | SQL_F_EXECUTE;
+    const uint32_t ends = SQL_F_TX_END | SQL_F_SAVEPOINT | SQL_F_BEGIN;
+    struct sql_env env = statement_sql_env(s);
+    struct sql_facts facts;
+    sql_classify(statement, &env, &facts);
+    return (facts.flags & (sets | ends)) != 0;
+}
+
+/* Of all statements of a Query; returns how many there are. */
+static unsigned put_restoring_all(const struct session *s, struct slice text, struct put *out)
+{
     struct split part;
-    for (*n = 0; *n < UINT16_MAX && split_next(text, true, !s->odd_strings, &part);
-         text = slice_skip(text, part.used)) {
+    struct reset reset;
+    unsigned n = 0;
+    for (; split_next(text, true, !s->odd_strings, &part); text = slice_skip(text, part.used)) {
         if (part.blank || part.statement.n == 0)
             continue;
-        last = part.statement;
-        ++*n;
+        n++;
+        reset_read(part.statement, !s->odd_strings, &reset);
+        if (reset.kind != RESET_OTHER)
+            put_restoring(s, &reset, out);
+        else if (out->n > 0 && sets_or_ends(s, part.statement))
+            out->n = 0;
     }
-    return last;
+    return n;
 }
 
 /* Which answers are whose is counted for one Query at a time. */
@@ -58,24 +68,21 @@ bool restore_query(struct session *s, const struct sql_facts *facts, struct slic
 {
     uint8_t sql[LABEL_SQL_MAX], head[FRAME_HEAD_BYTES];
     struct put more = put_into(sql, sizeof sql), o = put_into(head, sizeof head);
-    struct reset reset;
-    uint16_t n;
     if (!may_restore(s, facts))
         return false;
-    reset_read(last_statement(s, text, &n), !s->odd_strings, &reset);
-    put_bytes(&more, slice_of("\n;")); /* the text may end in a comment */
-    if (n != facts->statements || !put_restoring(s, &reset, &more))
+    unsigned n = put_restoring_all(s, text, &more);
+    if (n != facts->statements || more.n == 0 || more.full)
         return false;
-    put_u8(&more, '\0');
-    CHECK(!more.full);
     s->state_of.sole = false; /* what it does is this client's alone */
     if (n > 1)
         s->state_of.ahead = (uint16_t)(n - 1);
     put_u8(&o, 'Q');
-    put_u32(&o, (uint32_t)(4 + text.n + more.n));
+    put_u32(&o, (uint32_t)(4 + text.n + 2 + more.n + 1));
     conn_out_copy(s->server->conn, o.p, o.n);
     conn_out_copy(s->server->conn, text.p, text.n);
+    conn_out_copy(s->server->conn, "\n;", 2); /* the text may end in a comment */
     conn_out_copy(s->server->conn, more.p, more.n);
+    conn_out_copy(s->server->conn, "", 1);
     return true;
 }
 
@@ -101,7 +108,9 @@ bool restore_behind_execute(struct session *s, const struct stmt *stmt)
     struct put text = put_into(sql, sizeof sql), o = put_into(bytes, sizeof bytes);
     struct reset reset;
     reset_read(stmt_text(stmt), !s->odd_strings, &reset);
-    if (!put_restoring(s, &reset, &text))
+    put_restoring(s, &reset, &text);
+    CHECK(!text.full); /* LABEL_BYTES_MAX of names and values */
+    if (text.n == 0)
         return false;
     s->state_of.sole = false;
     put_parse(&o, slice_of(NAME), put_slice(&text), SLICE_NONE);

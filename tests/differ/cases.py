@@ -268,6 +268,13 @@ FOUND = {
         [step(Q("SELECT pg_advisory_unlock_all(); CLOSE ALL; UNLISTEN *; RESET ALL; -- end")), step(Q("SHOW DateStyle; SHOW work_mem; BEGIN; SET work_mem TO DEFAULT")),
          step(Q("SHOW work_mem")), step(Q("SELECT 1/0; RESET ALL")), step(Q("ROLLBACK; RESET DateStyle")), step(Q("SHOW DateStyle"))],
         {"DateStyle": "German", "options": "-c work_mem=5MB"}),
+    "RESET ahead of others in one Query": (
+        [step(Q("SET SESSION AUTHORIZATION DEFAULT;RESET ALL;CLOSE ALL;UNLISTEN *;SELECT pg_advisory_unlock_all();DISCARD SEQUENCES;DISCARD TEMP")), step(Q("SHOW DateStyle; SHOW TimeZone")),
+         step(Q("SET DateStyle = 'SQL'; SET TimeZone = 'UTC'")), step(Q("RESET DateStyle; SELECT 1; RESET TimeZone; SELECT now() IS NULL;;")), step(Q("SHOW DateStyle; SHOW TimeZone"))],
+        {"DateStyle": "German", "TimeZone": "Asia/Tokyo"}),
+    "RESET that is rolled back in its Query": (
+        [step(Q("SET work_mem = '6MB'")), step(Q("BEGIN; RESET work_mem; ROLLBACK; SELECT 1")), step(Q("SHOW work_mem")), step(Q("BEGIN; SAVEPOINT p; RESET ALL; ROLLBACK TO p; SELECT 1; COMMIT")),
+         step(Q("SHOW work_mem"))], {"options": "-c work_mem=5MB"}),
     "RESET behind others, several at once": (
         [step(Q("SELECT 1; RESET ALL"), Q("SELECT 2; RESET DateStyle"), Q("RESET DateStyle"), Q("SELECT 3")), step(Q("SHOW DateStyle"))], {"DateStyle": "German"}),
     "RESET in a pipeline": (
@@ -315,22 +322,23 @@ CAUSES = {
     "injected-snapshot": ["SET TRANSACTION behind a Describe and a Flush"],
     # It is not read; what PostgreSQL does with it is known when it has been sent.
     "query-not-utf8": ["a Query that is not UTF-8 keeps the unnamed statement"],
-    # PostgreSQL's RESET goes to the server's value: what the login set is put behind a RESET that is the last statement of its Query. Within a Query it would
-    # move the positions that the errors of what follows tell; there it is put behind the transaction.
+    # PostgreSQL's RESET goes to the server's value: what the login set is put behind its Query, or, if something behind it in there sets anything or ends a
+    # transaction, behind the transaction. Right behind it in the Query it would move the positions that the errors of what follows tell.
     "reset-baseline": ["RESET goes back to what the client's options said"],
     # In a failed transaction the server takes no Parse of a statement that it lacks.
     "describe-in-failed-tx": ["25P02 of a Describe"],
     # Whether the COPY goes on is asked with a Close, which the server of a COPY that goes on refuses as it would the Query.
     "illegal-in-copy": ["a Query behind data and Sync ends a COPY in"],
-    # No server is taken to let it say so.
+    # No server is taken, and lost, to let it say so: only file, line and routine of the FATAL are not there.
     "illegal-alone-source": ["an unknown message type alone"],
     # The case lets another client take, and write on, the server of its nextval: to keep that for each nextval would pin most sessions.
     "currval": ["currval in the next transaction", "lastval in the next transaction"],
+    # What a login set is SET on its servers, whose own login was pgweir's.
     "shows-pgweir": ["pg_settings says where a value comes from"],
     # A segment runs on one server: the rest of one that went out by a Flush, or began in a failed transaction, cannot go elsewhere.
     "replica-after-end": [
         "replica: END, Flush, a write, READ ONLY before", "replica: END and CALL in one segment, READ ONLY and failed before"],
-    # PostgreSQL forgets no custom setting before its process ends.
+    # PostgreSQL forgets no custom setting before its process ends: one for each client that must not know it would be a login for each client.
     "custom-setting": ["a custom setting is unknown to others"],
 }
 KNOWN_TO_FAIL = {case: cause for cause, cases in CAUSES.items() for case in cases}

@@ -624,7 +624,7 @@ def test_a_reset_is_as_with_a_session_of_ones_own(weir, inside):
 
 
 @pytest.mark.parametrize("inside", [False, True])
-@pytest.mark.parametrize("how", ["alone", "behind others", "extended", "in a pipeline"])
+@pytest.mark.parametrize("how", ["alone", "behind others", "ahead of others", "extended", "in a pipeline"])
 def test_a_reset_tells_nothing_that_the_login_did_not_set(weir, how, inside):
     """A client that hears of another client_encoding or DateStyle may end its connection, as pgjdbc does."""
     c = login(weir.port, DateStyle="German", application_name="mine", options="-c work_mem=6MB")
@@ -632,11 +632,13 @@ def test_a_reset_tells_nothing_that_the_login_did_not_set(weir, how, inside):
         c.query("BEGIN; SELECT 1")
     for sql in ("RESET ALL", "RESET DateStyle", "SET DateStyle TO DEFAULT"):
         sent = parse("", sql) + bind("", "") + execute()
-        c.send({"alone": query(sql), "behind others": query("SELECT pg_advisory_unlock_all(); CLOSE ALL; UNLISTEN *; " + sql), "extended": sent + sync(),
+        c.send({"alone": query(sql), "behind others": query("SELECT pg_advisory_unlock_all(); CLOSE ALL; UNLISTEN *; " + sql),
+                "ahead of others": query(sql + "; UNLISTEN *; SELECT pg_advisory_unlock_all()"), "extended": sent + sync(),
                 "in a pipeline": parse("", "SELECT 1") + bind("", "") + execute() + sent + parse("", "SELECT 2") + bind("", "") + execute() + sync()}[how])
         answers = c.read_until("Z")
         tag = sql.split()[0]
-        expected = {"alone": [tag], "behind others": ["SELECT 1", "CLOSE CURSOR ALL", "UNLISTEN", tag], "extended": [tag], "in a pipeline": ["SELECT 1", tag, "SELECT 1"]}[how]
+        expected = {"alone": [tag], "behind others": ["SELECT 1", "CLOSE CURSOR ALL", "UNLISTEN", tag], "ahead of others": [tag, "UNLISTEN", "SELECT 1"],
+                    "extended": [tag], "in a pipeline": ["SELECT 1", tag, "SELECT 1"]}[how]
         assert [m.body[:-1].decode() for m in answers if m.type == "C"] == expected and "S" not in types(answers) + types(c.query("SELECT 1")), answers
         assert c.rows("SHOW DateStyle") == [["German, DMY"]] and c.rows("SHOW work_mem") == [["6MB"]], sql
 
