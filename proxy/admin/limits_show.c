@@ -20,13 +20,19 @@ struct limit_rows {
     struct limit_row *rows;
 };
 
+/* Entries may share a database of the servers; those that the entry "*" stands for have no name but its. */
+static const char *entry_of(const struct budget *b)
+{
+    return strcmp(b->entry, "*") == 0 ? b->database : b->entry;
+}
+
 /* "app/joe/1" is a pool's: the entry, the user, the node's number in the entry. */
 static void name_of(const struct budget *b, char *to, size_t cap)
 {
     if (b->kind == BUDGET_POOL)
-        snprintf(to, cap, "%s/%s/%u", b->database, b->user, (unsigned)b->node);
+        snprintf(to, cap, "%s/%s/%u", entry_of(b), b->user, (unsigned)b->node);
     else if (b->kind == BUDGET_DATABASE || b->kind == BUDGET_DATABASE_CLIENTS)
-        snprintf(to, cap, "%s", b->database);
+        snprintf(to, cap, "%s", entry_of(b));
     else
         snprintf(to, cap, "%s%s", b->entry, b->user); /* one of them is empty */
 }

@@ -321,3 +321,17 @@ def test_sockets_that_never_log_in(cluster, pgweir, workers):
     for s in sockets:
         s.close()
     wait_until(weir.takes_clients)
+
+
+def test_limits_are_called_after_their_entries(cluster, pgweir):
+    """Two entries of one database, and one of the template's."""
+    entry, template = cluster.entry(["primary"]), cluster.entry(["primary"], dbname="").replace(" dbname=", "")
+    weir = pgweir(databases={"one": f"{entry} pool_size=3", "two": f"{entry} pool_size=4", "*": f"{template} pool_size=5"},
+                  max_db_connections=10, max_db_client_connections=20)
+    clients = [weir.connect(dbname=name) for name in ("one", "two", "postgres")]
+    shown = {(row["limit"], row["of"]): int(row["max"]) for row in weir.show("LIMITS")}
+    for name, size in (("one", 3), ("two", 4), ("postgres", 5)):
+        assert shown["pool_size", f"{name}/app_scram/0"] == size
+        assert shown["max_db_connections", name] == 10 and shown["max_db_client_connections", name] == 20
+    for db in clients:
+        db.close()
