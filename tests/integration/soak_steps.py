@@ -35,6 +35,7 @@ EXPECTED = {  # what clients may be told while there are faults, and when
     "55000": "a login while the database is disabled",
     "08006": "the server was lost, outside of a commit",
     "08007": "the server was lost, and a commit was under way",
+    "08P01 terminating connection because protocol synchronization was lost": "PostgreSQL's words when its input ends in a COPY",
 }
 
 
@@ -161,8 +162,9 @@ class Client(threading.Thread):
 
     # What came of it
     def told(self, error):
-        self.tally[f"told {error.sqlstate}"] += 1
-        if self.calm or error.sqlstate not in EXPECTED:
+        what = error.sqlstate if error.sqlstate != "08P01" else f"08P01 {error.fields.get('M')}"
+        self.tally[f"told {what}"] += 1
+        if self.calm or what not in EXPECTED:
             self.problem(f"{error} ({error.fields.get('D', '')})")
 
     def lost(self, why):
