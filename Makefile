@@ -96,7 +96,7 @@ demo: setup ## install, build, start a primary, a replica and pgweir, show routi
 test: setup ## install and run everything: unit tests, fuzz corpora, integration tests
 	@$(MAKE) --no-print-directory test-all
 .PHONY: test-all
-test-all: test-unit test-oracle test-fuzz-corpus test-integration
+test-all: test-unit test-sim test-oracle test-fuzz-corpus test-integration
 
 # The I/O tests must notice when the core is broken on purpose.
 IO_ASAN_OBJ := $(patsubst %.c,$(B)/asan/%.o,$(wildcard base/*.c proxy/io/*.c) tests/unit/port_sim.c tests/unit/test_io_conn.c)
@@ -105,10 +105,25 @@ POOL_ASAN_OBJ := $(ASAN_OBJ) $(patsubst %,$(B)/asan/tests/%.o,unit/port_sim unit
 ROUTER_REL_OBJ := $(patsubst %.c,$(B)/rel/%.o,$(wildcard base/*.c router/*.c tests/unit/test_router_*.c))
 .PHONY: test-mutants
 test-mutants: $(IO_ASAN_OBJ) $(SIM_ASAN_OBJ) $(POOL_ASAN_OBJ) $(ROUTER_REL_OBJ)
+	@$(MAKE) --no-print-directory -s -j$(shell nproc) mutants-session mutants-pool mutants-io mutants-router
+.PHONY: mutants-session mutants-pool mutants-io mutants-router
+MUTANT_ASAN := $(CC) -O1 -std=gnu17 -w $(SAN) $(CPPFLAGS)
+mutants-session:
+	@tests/unit/mutants_session '$(MUTANT_ASAN)' '$(LIBS) -lcmocka' $(SIM_ASAN_OBJ)
+mutants-pool:
+	@tests/unit/mutants_pool '$(MUTANT_ASAN)' '$(LIBS) -lcmocka' $(POOL_ASAN_OBJ)
+mutants-io:
+	@tests/unit/mutants '$(MUTANT_ASAN)' '$(LIBS) -lcmocka' $(IO_ASAN_OBJ)
+mutants-router:
 	@tests/unit/mutants_router '$(CC) -O0 -std=gnu17 -w $(CPPFLAGS)' '-lcmocka' $(ROUTER_REL_OBJ)
-	@tests/unit/mutants '$(CC) -O1 -std=gnu17 -w $(SAN) $(CPPFLAGS)' '$(LIBS) -lcmocka' $(IO_ASAN_OBJ)
-	@tests/unit/mutants_pool '$(CC) -O1 -std=gnu17 -w $(SAN) $(CPPFLAGS)' '$(LIBS) -lcmocka' $(POOL_ASAN_OBJ)
-	@tests/unit/mutants_session '$(CC) -O1 -std=gnu17 -w $(SAN) $(CPPFLAGS)' '$(LIBS) -lcmocka' $(SIM_ASAN_OBJ)
+
+# Many seeds without sanitizers: the simulation's own checks find what they do. Few with them: test-unit.
+SIM_REL_OBJ := $(REL_OBJ) $(patsubst %,$(B)/rel/tests/unit/%.o,port_sim fake_pg test_session_sim)
+$(B)/sim: $(SIM_REL_OBJ)
+	$(CC) -o $@ $^ $(LIBS) -lcmocka
+.PHONY: test-sim
+test-sim: $(B)/sim ## simulated clients, servers and network, 2 000 seeds (SEEDS=n; PGWEIR_SEED=n replays one)
+	@PGWEIR_SEEDS=$(or $(SEEDS),2000) $<
 
 IO_TSAN_OBJ := $(patsubst %.c,$(B)/tsan/%.o,$(wildcard base/*.c proxy/io/*.c) tests/unit/test_io_mail.c)
 $(B)/tsan/test_io_mail: $(IO_TSAN_OBJ)
