@@ -191,8 +191,14 @@ struct conf_secret {
 #define CONF_FIELD_u32(name) uint32_t name;
 #define CONF_FIELD_ms(name) uint64_t name##_ms;
 #define CONF_FIELD_bytes(name) uint64_t name; /* the option's name ends in _bytes itself */
+#define CONF_FIELD_share(name) struct conf_share name;
 #define CONF_FIELD_text(name) const char *name;
 #define CONF_FIELD_secret(name) const char *name;
+
+/* A number, or so many percent of what conf_share_of() is asked for. */
+struct conf_share {
+    uint32_t n, percent; /* percent 0: n counts */
+};
 
 struct conf {
 #define OPT(name, kind, ...) CONF_FIELD_##kind(name)
@@ -269,6 +275,8 @@ bool conf_is_console(struct slice name);
  * database's, else the global one. 0 = no limit. */
 uint32_t conf_pool_size(const struct conf *conf, const struct conf_database *db,
                         const struct conf_user *user);
+/* Of `whole`, where 0 is no limit: rounded up, so never 0 of something. */
+uint32_t conf_share_of(struct conf_share share, uint32_t whole);
 uint32_t conf_min_pool_size(const struct conf *conf, const struct conf_database *db);
 uint32_t conf_reserve_pool_size(const struct conf *conf, const struct conf_database *db,
                                 const struct conf_user *user);

@@ -87,6 +87,12 @@ uint32_t conf_pool_size(const struct conf *conf, const struct conf_database *db,
     return own ? own->pool_size : conf->default_pool_size;
 }
 
+uint32_t conf_share_of(struct conf_share share, uint32_t whole)
+{
+    uint64_t of = (uint64_t)whole * share.percent;
+    return share.percent ? (uint32_t)((of + 99) / 100) : share.n;
+}
+
 uint32_t conf_min_pool_size(const struct conf *conf, const struct conf_database *db)
 {
     const struct conf_overrides *own = owner(db, NULL, CONF_SET_MIN_POOL_SIZE);

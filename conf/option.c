@@ -49,12 +49,14 @@ static const struct word log_routes_words[] = {CONF_ENUM_log_routes(WORD){0}};
 #define KIND_u32 KIND_U32
 #define KIND_ms KIND_MS
 #define KIND_bytes KIND_BYTES
+#define KIND_share KIND_SHARE
 #define KIND_text KIND_TEXT
 #define KIND_secret KIND_SECRET
 #define MEMBER_flag(name) name
 #define MEMBER_u32(name) name
 #define MEMBER_ms(name) name##_ms
 #define MEMBER_bytes(name) name
+#define MEMBER_share(name) name
 #define MEMBER_text(name) name
 #define MEMBER_secret(name) name
 #define RESTART true
@@ -195,11 +197,24 @@ static bool read_number(const struct field *f, const char *text, uint64_t *out, 
     return ok && within(f, *out, why);
 }
 
+static bool read_share(const struct field *f, const char *text, struct conf_share *out,
+                       struct why *why)
+{
+    uint64_t number;
+    bool percent;
+    if (!value_share(text, &number, &percent, why) || (!percent && !within(f, number, why)))
+        return false;
+    *out = percent ? (struct conf_share){.percent = (uint32_t)number}
+                   : (struct conf_share){.n = (uint32_t)number};
+    return true;
+}
+
 bool field_set(void *base, const struct field *f, const char *text, struct why *why)
 {
     char *at = (char *)base + f->offset;
     uint64_t number = 0;
     uint32_t word = 0;
+    struct conf_share share = {0};
     bool flag = false;
     switch (f->kind) {
     case KIND_FLAG:
@@ -217,6 +232,11 @@ bool field_set(void *base, const struct field *f, const char *text, struct why *
             return false;
         word = (uint32_t)number;
         memcpy(at, &word, sizeof word);
+        return true;
+    case KIND_SHARE:
+        if (!read_share(f, text, &share, why))
+            return false;
+        memcpy(at, &share, sizeof share);
         return true;
     case KIND_MS:
     case KIND_BYTES:
@@ -248,6 +268,7 @@ const char *field_show(const void *base, const struct field *f, char buf[VALUE_T
     const char *at = (const char *)base + f->offset;
     uint64_t number = 0;
     uint32_t word = 0;
+    struct conf_share share;
     bool flag = false;
     const char *text = NULL;
     switch (f->kind) {
@@ -260,6 +281,11 @@ const char *field_show(const void *base, const struct field *f, char buf[VALUE_T
     case KIND_U32:
         memcpy(&word, at, sizeof word);
         snprintf(buf, VALUE_TEXT_MAX, "%" PRIu32, word);
+        return buf;
+    case KIND_SHARE:
+        memcpy(&share, at, sizeof share);
+        snprintf(buf, VALUE_TEXT_MAX, "%" PRIu32 "%s", share.percent ? share.percent : share.n,
+                 share.percent ? "%" : "");
         return buf;
     case KIND_MS:
         memcpy(&number, at, sizeof number);
@@ -288,6 +314,8 @@ bool field_equal(const void *a, const void *b, const struct field *f)
     case KIND_ENUM:
     case KIND_U32:
         return memcmp(x, y, sizeof(uint32_t)) == 0;
+    case KIND_SHARE:
+        return memcmp(x, y, sizeof(struct conf_share)) == 0;
     case KIND_MS:
     case KIND_BYTES:
         return memcmp(x, y, sizeof(uint64_t)) == 0;

@@ -9,7 +9,16 @@
 
 #include "conf/value.h"
 
-enum kind { KIND_FLAG, KIND_U32, KIND_MS, KIND_BYTES, KIND_TEXT, KIND_SECRET, KIND_ENUM };
+enum kind {
+    KIND_FLAG,
+    KIND_U32,
+    KIND_MS,
+    KIND_BYTES,
+    KIND_SHARE,
+    KIND_TEXT,
+    KIND_SECRET,
+    KIND_ENUM
+};
 
 /* One accepted word of an enum. */
 struct word {

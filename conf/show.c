@@ -164,6 +164,9 @@ static void bounds_of(const struct option *o, char *out, size_t size)
         else
             snprintf(out, size, "%" PRIu64 " to %" PRIu64 "%s%s", f->min, f->max, *unit ? " " : "",
                      unit);
+    } else if (f->kind == KIND_SHARE) {
+        snprintf(out, size, "%" PRIu64 " to %" PRIu64 " %s, or 1%% to 100%%", f->min, f->max,
+                 o->unit);
     } else if (f->kind == KIND_FLAG) {
         snprintf(out, size, "yes or no");
     }

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
+#include <string.h>
 #include <strings.h>
 
 struct unit {
@@ -42,6 +43,21 @@ bool value_u64(const char *text, uint64_t *out, struct why *why)
     if (errno == ERANGE)
         return why_not(why, "number too large: %.40s", text);
     *out = v;
+    return true;
+}
+
+bool value_share(const char *text, uint64_t *out, bool *percent, struct why *why)
+{
+    const char *p = text;
+    uint64_t n = 0;
+    *percent = strchr(text, '%') != NULL;
+    if (!*percent)
+        return value_u64(text, out, why);
+    for (; isdigit((unsigned char)*p) && n <= 100; p++)
+        n = n * 10 + (uint64_t)(*p - '0');
+    if (strcmp(p, "%") != 0 || n < 1 || n > 100)
+        return why_not(why, "not a percentage: \"%.40s\" (use 1%% to 100%%, or a number)", text);
+    *out = n;
     return true;
 }
 

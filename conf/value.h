@@ -11,6 +11,8 @@ enum { VALUE_TEXT_MAX = 40 }; /* bytes that any printed number needs, NUL includ
 
 /* C base prefixes: 0x1f, 0777. No sign. */
 bool value_u64(const char *text, uint64_t *out, struct why *why);
+/* The same, or a percentage, "1%" to "100%". */
+bool value_share(const char *text, uint64_t *out, bool *percent, struct why *why);
 /* 0, 1, yes, no, on, off, true, false; PgBouncer knows only 0 and 1. */
 bool value_flag(const char *text, bool *out, struct why *why);
 /* "250ms", "0.5h", or a bare number in bare_unit. Rounded up to ms, since 0 often means no limit.

@@ -26,15 +26,24 @@ static const char *entry_of(const struct budget *b)
     return strcmp(b->entry, "*") == 0 ? b->database : b->entry;
 }
 
-/* "app/joe/1" is a pool's: the entry, the user, the node's number in the entry. */
+/* "app/joe/1" is a pool's: the entry, the user, the node's number in the entry. "app/joe" is those of all nodes; none: a
+ * cluster's. */
 static void name_of(const struct budget *b, char *to, size_t cap)
 {
     if (b->kind == BUDGET_POOL)
         snprintf(to, cap, "%s/%s/%u", entry_of(b), b->user, (unsigned)b->node);
+    else if (b->kind == BUDGET_SPILL && b->user[0])
+        snprintf(to, cap, "%s/%s", entry_of(b), b->user);
     else if (b->kind == BUDGET_DATABASE || b->kind == BUDGET_DATABASE_CLIENTS)
         snprintf(to, cap, "%s", entry_of(b));
     else
         snprintf(to, cap, "%s%s", b->entry, b->user); /* one of them is empty */
+}
+
+/* Workers that wait for a unit: reads for their place on the primary (pool/spill.c), all else to open a server. */
+static const struct waits *waits_of(const struct budget *b)
+{
+    return b->kind == BUDGET_SPILL ? &b->wanting : &b->starving;
 }
 
 static void add_row(const struct budget *b, void *context)
@@ -53,8 +62,8 @@ static void add_row(const struct budget *b, void *context)
     *row = (struct limit_row){.kind = b->kind,
                               .limit = limit,
                               .used = atomic_load(&b->used),
-                              .waiting = atomic_load(&b->starving.n)};
-    if (waits_longest(&b->starving, WORKERS_MAX, &since_ms) >= 0 && rows->now_ms > since_ms)
+                              .waiting = atomic_load(&waits_of(b)->n)};
+    if (waits_longest(waits_of(b), WORKERS_MAX, &since_ms) >= 0 && rows->now_ms > since_ms)
         row->longest_ms = rows->now_ms - since_ms;
     name_of(b, row->of, sizeof row->of);
 }

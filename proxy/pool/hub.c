@@ -131,7 +131,6 @@ static struct pool_set *set_new(struct hub *hub, struct cluster *cluster,
     for (uint32_t i = 0; i < cluster->node_n; i++)
         begin_pool(set, i, db->name);
     timer_init(&set->reserve, limits_on_reserve);
-    set->spill = budget_find(&(struct budget_key){.kind = BUDGET_SPILL, .cluster = cluster});
     use_snapshot(set, hub->snapshot, db);
     if (!own) {
         catalog_use_begin(&set->catalog, catalog_slot_get(cluster, database));

@@ -53,6 +53,8 @@ void nodes_answered(struct server *s);
 void nodes_failed(struct pool *pool);
 
 /* ---- spill.c ---- */
+/* What set->snapshot says of primary_read_budget. */
+void spill_configure(struct pool_set *set);
 /* There is a unit for one more read on the primary. */
 bool spill_left(const struct pool_set *set);
 /* This server is about to be lent: false if it needs a unit and none is left. */

@@ -68,7 +68,7 @@ void limits_configure(struct pool_set *set)
     for (uint32_t i = 0; i < set->cluster->node_n; i++)
         for (unsigned k = 0; k < BUDGET_LIMITS; k++)
             atomic_store(&set->pools[i].limits[k]->limit, limit_of(&set->pools[i], k, 0));
-    atomic_store(&set->spill->limit, conf->primary_read_budget);
+    spill_configure(set);
 }
 
 /* ---- who starves ---- */

@@ -106,7 +106,8 @@ struct pool_set {
     struct slice params; /* ... "name\0value\0" ... of its startup packet */
     struct balance_turns turns;
     uint32_t usual, near;         /* nodes with a weight; in prefer_zone */
-    struct budget *spill;         /* of the cluster, see spill.c */
+    struct budget *spill;         /* its primary_read_budget, see spill.c */
+    uint32_t spill_limit;         /* 0: none */
     struct list writers, readers; /* waiters, oldest first */
     uint32_t writer_n, reader_n;
     bool pumping, pump_again; /* in pool_pump() now; something changed since it looked */

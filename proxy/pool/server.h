@@ -83,6 +83,7 @@ struct server {
     struct server_login *login;
     struct drain *drain; /* CLEANING: its client left in the middle of something */
     struct units units;
+    struct budget *spill;  /* of which it holds a unit, see spill.c; NULL: none */
     struct label *label;   /* in force; NULL: not known */
     struct stmt_set stmts; /* prepared on it under our names */
     struct told *told;     /* what it reports; NULL: pool_told() looks */
@@ -99,7 +100,6 @@ struct server {
     uint8_t state;    /* enum server_state */
     uint8_t clean;    /* CLEANING: what is to be done, CLEAN_ROLLBACK and the like */
     bool tls;         /* the connection is encrypted */
-    bool spills;      /* it holds a unit of the cluster's primary_read_budget */
     bool leaving;     /* CLEANING: it was told to end, see server_leave() */
     bool stale_stmts; /* it came from another worker: DEALLOCATE ALL before the next lease */
     bool resetting;   /* CLEANING, and a query of ours runs */

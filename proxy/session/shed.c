@@ -116,7 +116,7 @@ static void write_detail(struct session *s, enum shed_reason why, char *out, siz
     for (; nodes; nodes &= nodes - 1, limit += set->pool_size)
         busy += atomic_load(&set->pools[__builtin_ctz(nodes)].budget->used);
     if (why == SHED_READ_BUDGET) {
-        limit = conf_of(s)->primary_read_budget;
+        limit = set->spill_limit;
         busy = atomic_load(&set->spill->used);
     }
     const char *failure = failure_of(set);

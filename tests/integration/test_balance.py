@@ -336,6 +336,122 @@ def test_primary_reads_weighted(three, weir_of):
         wait_until(as_weighted, 40, f"two of four reads on the primary: {seen}")
 
 
+def budgets(weir):
+    """What SHOW LIMITS says of primary_read_budget: {of: (max, used, workers that wait)}."""
+    rows = [r for r in weir.show("LIMITS") if r["limit"] == "primary_read_budget"]
+    return {r["of"]: (int(r["max"]), int(r["used"]), int(r["waiting_workers"])) for r in rows}
+
+
+class Sleepers:
+    """How many of each user's `SELECT pg_sleep` ran on the primary at the same time, at most."""
+
+    def __init__(self, cluster):
+        self.cluster, self.most, self.together, self.ending = cluster, collections.Counter(), 0, threading.Event()
+        self.thread = threading.Thread(target=self._watch, daemon=True)
+
+    def _watch(self):
+        db = self.cluster.connect()
+        with db.cursor() as cursor:
+            while not self.ending.is_set():
+                cursor.execute("SELECT usename, count(*) FROM pg_stat_activity WHERE state = 'active'"
+                               " AND query LIKE 'SELECT pg_sleep%' GROUP BY usename")
+                now = dict(cursor.fetchall())
+                self.most |= collections.Counter(now)
+                self.together = max(self.together, sum(now.values()))
+        db.close()
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.ending.set()
+        self.thread.join(10)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_by_default_a_quarter_of_each_pool_reads_on_the_primary(three, weir_of, workers):
+    weir = weir_of(["primary", "replica1"], queue_timeout="20s", default_pool_size=7, workers=workers)
+    users = ("app_scram", "app_md5")
+    clients = [login(weir.port, user) for user in users for _ in range(5)]
+    three.freeze("replica1")
+    wait_nodes(weir, three, [])
+    with Sleepers(three) as sleepers:
+        for c in clients:
+            c.send(query("SELECT pg_sleep(1.5)"))
+        wait_until(lambda: {of: (*row[:2], row[2] > 0) for of, row in budgets(weir).items()}
+                   == {f"app/{u}": (2, 2, True) for u in users}, what="two of each user run, and others wait")
+        assert not any(m.type == "E" for c in clients for m in c.read_until("Z", 20))
+        wait_until(lambda: sleepers.together == 4, what=f"two of each user: {sleepers.most}")
+    assert sleepers.most == {user: 2 for user in users}
+    assert budgets(weir) == {f"app/{u}": (2, 0, 0) for u in users}
+    weir.reload(queue_timeout="500ms")
+    wait_until(lambda: {r["key"]: r["value"] for r in weir.show("CONFIG")}["queue_timeout"] == "0.5")
+    mine = clients[:3]
+    for c in mine:
+        c.send(query("SELECT pg_sleep(2)"))
+    (error,) = [error_of(a) for a in (c.read_until("Z", 10) for c in mine) if a[0].type == "E"]
+    assert error.sqlstate == "53300"
+    assert error.fields["D"].startswith("PGWEIR-READ-BUDGET pool=app/app_scram role=read limit=2 busy=2 waiting=")
+    assert all(c.rows("SELECT 1") == [["1"]] for c in clients)
+
+
+def test_the_budget_is_of_the_pool_size_that_holds_for_it(three, weir_of):
+    weir = weir_of(["primary", "replica1"], entry={"pool_size": 9}, primary_read_budget="34%")
+    login(weir.port), login(weir.port, "app_md5")
+    assert budgets(weir) == {"app/app_scram": (4, 0, 0), "app/app_md5": (4, 0, 0)}
+    weir.databases["app"] = three.entry(["primary", "replica1"], pool_size=0)
+    weir.reload()
+    wait_until(lambda: budgets(weir) == {}, what="no limit of no limit")
+
+
+def test_a_node_that_is_alone_has_no_budget_of_reads(three, weir_of):
+    weir = weir_of(["primary"], default_pool_size=4)
+    clients = [login(weir.port) for _ in range(4)]
+    for c in clients:
+        c.send(query("SELECT pg_sleep(3)"))
+    three.wait_active("pg_sleep(3)", 4)
+    assert all(not any(m.type == "E" for m in c.read_until("Z", 10)) for c in clients)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_reload_changes_the_budget_of_reads_that_run(three, weir_of, workers):
+    """From one of the cluster to one of each pool and back: who runs gives back what it took, who waits is served."""
+    weir = weir_of(["primary", "replica1"], primary_read_budget=2, queue_timeout="30s", default_pool_size=8,
+                   workers=workers)
+    scram, md5 = "app/app_scram", "app/app_md5"
+    clients = [login(weir.port, user) for user in ("app_scram", "app_md5") for _ in range(4)]
+    three.freeze("replica1")
+    wait_nodes(weir, three, [])
+
+    def begin():
+        for c in clients:
+            c.send(query("SELECT pg_sleep(100)"))
+
+    def used(**expected):
+        wait_until(lambda: {of: row[1] for of, row in budgets(weir).items() if row[1]} == expected, what=str(expected))
+
+    def end():
+        cancel = ("SELECT pg_cancel_backend(pid) FROM pg_stat_activity"
+                  " WHERE query LIKE 'SELECT pg_sleep(100)%' AND state = 'active'")
+        wait_until(lambda: not three.sql("primary", cancel)
+                   and all(row[1:] == (0, 0) for row in budgets(weir).values()), 30, "all have run")
+        assert [error_of(c.read_until("Z", 20)).sqlstate for c in clients] == ["57014"] * 8
+
+    begin()
+    wait_until(lambda: budgets(weir) == {"": (2, 2, workers)}, what="two in all, and all workers wait")
+    weir.reload(primary_read_budget="25%")
+    used(**{"": 2, scram: 2, md5: 2})
+    end()
+    wait_until(lambda: budgets(weir) == {scram: (2, 0, 0), md5: (2, 0, 0)}, what="nothing is left of the cluster's")
+    begin()
+    used(**{scram: 2, md5: 2})
+    weir.reload(primary_read_budget=1)
+    used(**{"": 1, scram: 2, md5: 2})
+    end()
+    wait_until(lambda: budgets(weir) == {"": (1, 0, 0)}, what="nothing is left of the pools'")
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_the_budget_of_reads_on_the_primary(three, weir_of, workers):
     weir = weir_of(["primary", "replica1"], primary_read_budget=2, queue_timeout="2s", default_pool_size=10,
@@ -378,7 +494,8 @@ def test_the_budget_of_reads_on_the_primary(three, weir_of, workers):
 
 def test_without_a_budget_writes_go_ahead_of_reads_that_lost_their_replica(three, weir_of):
     """The pool's size bounds those reads, and a write waits for one of them at most, not for all that came before it."""
-    weir = weir_of(["primary", "replica1"], queue_timeout="60s", default_pool_size=2, workers=1, consistency="eventual")
+    weir = weir_of(["primary", "replica1"], queue_timeout="60s", default_pool_size=2, workers=1, consistency="eventual",
+                   primary_read_budget=0)
     readers, writer = [login(weir.port) for _ in range(12)], login(weir.port)
     three.freeze("replica1")
     wait_nodes(weir, three, [])

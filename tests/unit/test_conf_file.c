@@ -258,7 +258,8 @@ static void the_balance_has_options(void **state)
     expect_clean(c);
     assert_int_equal(c->balance, CONF_BALANCE_P2C);
     assert_int_equal(c->primary_reads, CONF_PRIMARY_READS_FALLBACK);
-    assert_int_equal(c->primary_read_budget, 0);
+    assert_int_equal(c->primary_read_budget.percent, 25);
+    assert_int_equal(c->primary_read_budget.n, 0);
     assert_int_equal(c->slow_start_ms, 10000);
     assert_int_equal(c->eject_max_percent, 50);
     assert_string_equal(c->prefer_zone, "");
@@ -270,7 +271,8 @@ static void the_balance_has_options(void **state)
     expect_clean(c);
     assert_int_equal(c->balance, CONF_BALANCE_LEAST_CONNECTIONS);
     assert_int_equal(c->primary_reads, CONF_PRIMARY_READS_WEIGHTED);
-    assert_int_equal(c->primary_read_budget, 7);
+    assert_int_equal(c->primary_read_budget.n, 7);
+    assert_int_equal(c->primary_read_budget.percent, 0);
     assert_int_equal(c->slow_start_ms, 0);
     assert_int_equal(c->eject_max_percent, 100);
     assert_string_equal(c->prefer_zone, "eu");

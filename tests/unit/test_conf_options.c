@@ -35,7 +35,8 @@ static void amount(const struct option *o, uint64_t v, char out[VALUE_TEXT_MAX],
 
 static bool is_amount(const struct option *o)
 {
-    return o->field.kind == KIND_MS || o->field.kind == KIND_BYTES || o->field.kind == KIND_U32;
+    return o->field.kind == KIND_MS || o->field.kind == KIND_BYTES || o->field.kind == KIND_U32 ||
+           o->field.kind == KIND_SHARE;
 }
 
 static void every_default_parses_within_its_bounds(void **state)
@@ -70,7 +71,7 @@ static void every_bound_is_kept(void **state)
         amount(o, o->field.max + 1, bad, false);
         amount(o, o->field.max + 1, shown, true);
         amount(o, o->field.max, bound, true);
-        if (o->field.kind == KIND_U32 || o->field.kind == KIND_BYTES)
+        if (o->field.kind != KIND_MS)
             snprintf(bad, sizeof bad, "%" PRIu64, o->field.max + 1);
         snprintf(reason, sizeof reason, "%s is above the maximum %s", shown, bound);
         refuse_line(o->field.name, bad, reason);
@@ -97,6 +98,7 @@ static void every_kind_refuses_nonsense(void **state)
         case KIND_U32:
         case KIND_MS:
         case KIND_BYTES:
+        case KIND_SHARE:
             refuse_line(o->field.name, "abc", "not a number: \"abc\"");
             refuse_line(o->field.name, "", "not a number: \"\"");
             break;
@@ -207,6 +209,51 @@ static void numbers_take_c_prefixes(void **state)
         assert_false(value_u64(bad[i], &v, &why));
     assert_false(value_u64("08", &v, &why));
     assert_string_equal(why.text, "not a number: \"08\" (a leading 0 means octal)");
+}
+
+static void shares_are_numbers_or_percentages(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text, *shown;
+        uint32_t of, is;
+    } good[] = {
+        {"0", "0", 20, 0},
+        {"7", "7", 20, 7},
+        {"0x10", "16", 3, 16},
+        {"25%", "25%", 20, 5},
+        {"25%", "25%", 21, 6},
+        {"25%", "25%", 1, 1},
+        {"1%", "1%", 1, 1},
+        {"1%", "1%", 100, 1},
+        {"1%", "1%", 101, 2},
+        {"100%", "100%", 7, 7},
+        {"025%", "25%", 100000, 25000},
+        {"25%", "25%", 0, 0}, /* of no limit: none */
+        {"100%", "100%", UINT32_MAX, UINT32_MAX},
+    };
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
+        struct conf *c = load_line("primary_read_budget", good[i].text);
+        expect_clean(c);
+        assert_int_equal(conf_share_of(c->primary_read_budget, good[i].of), good[i].is);
+        char buf[VALUE_TEXT_MAX];
+        assert_string_equal(field_show(c, &options[OPTION_primary_read_budget].field, buf),
+                            good[i].shown);
+        conf_free(c);
+    }
+    static const char *const bad[] = {"0%",   "101%", "%",     "25 %",  "-5%", "+5%",
+                                      "2.5%", "25%%", "0x10%", "25% 3", "%25", "4294967321%"};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        char reason[200];
+        snprintf(reason, sizeof reason, "not a percentage: \"%s\" (use 1%% to 100%%, or a number)",
+                 bad[i]);
+        refuse_line("primary_read_budget", bad[i], reason);
+    }
+    struct conf *a = load_line("primary_read_budget", "25"), *b = load_line("log_level", "info");
+    const struct field *f = &options[OPTION_primary_read_budget].field;
+    assert_true(field_equal(b, b, f) && !field_equal(a, b, f));
+    conf_free(a);
+    conf_free(b);
 }
 
 static void flags_take_words(void **state)
@@ -353,7 +400,8 @@ static void the_sample_loads_and_changes_nothing(void **state)
 RUN(cmocka_unit_test(every_default_parses_within_its_bounds), cmocka_unit_test(every_bound_is_kept),
     cmocka_unit_test(every_kind_refuses_nonsense), cmocka_unit_test(every_word_of_an_enum_works),
     cmocka_unit_test(times_and_sizes_take_units), cmocka_unit_test(numbers_take_c_prefixes),
-    cmocka_unit_test(flags_take_words), cmocka_unit_test(defaults_follow_the_section),
+    cmocka_unit_test(shares_are_numbers_or_percentages), cmocka_unit_test(flags_take_words),
+    cmocka_unit_test(defaults_follow_the_section),
     cmocka_unit_test(pgbouncer_keys_are_all_accepted),
     cmocka_unit_test(show_tells_every_key_once_in_order),
     cmocka_unit_test(restart_changes_are_named),

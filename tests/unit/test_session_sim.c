@@ -19,6 +19,7 @@
 #define EXPECTS_MAX 256
 #define STUCK_MS 120000
 #define TURNS_MAX 400000
+#define SPILLS_MAX 1     /* see budgets[] */
 #define WASTE_MS_MAX 200 /* of the sim's time, in which a completion may take long */
 
 enum allow { FAILS = 1, UNKNOWN_NAME = 2, DUPLICATE = 4, IN_COPY = 8, NOT_IN_TX = 16 };
@@ -70,6 +71,7 @@ struct world {
     struct waste waste[WORKERS][USERS][NODES];
     uint64_t longest_waste_ms;
     uint64_t seed, rows, errors;
+    unsigned reloads;
 };
 
 static const char config[] = "[databases]\n"
@@ -794,6 +796,22 @@ static void check_queues(const struct world *w)
         }
 }
 
+/* Servers that hold a unit of this one. */
+static unsigned spilling(const struct world *w, const struct budget *b)
+{
+    unsigned n = 0;
+    for (unsigned k = 0; k < WORKERS; k++) {
+        const struct list *sets = &w->workers[k].hub.sets;
+        for (struct list *m = sets->next; m != sets; m = m->next)
+            for (unsigned i = 0; i < NODES; i++) {
+                const struct list *busy = &LIST_ENTRY(m, struct pool_set, node)->pools[i].busy;
+                for (struct list *at = busy->next; at != busy; at = at->next)
+                    n += LIST_ENTRY(at, struct server, node)->spill == b;
+            }
+    }
+    return n;
+}
+
 /* Each limit holds at any time, whoever takes units of it in whichever worker. */
 static void check_limit(const struct budget *b, void *context)
 {
@@ -804,9 +822,10 @@ static void check_limit(const struct budget *b, void *context)
         [BUDGET_USER] = conf->max_user_connections,
         [BUDGET_NODE] = conf->max_node_connections,
         [BUDGET_CONNECT] = conf->server_connect_concurrency,
-        [BUDGET_SPILL] = conf->primary_read_budget,
+        [BUDGET_SPILL] = SPILLS_MAX,
     };
     CHECK(most[b->kind] == 0 || atomic_load(&b->used) <= most[b->kind]);
+    CHECK(b->kind != BUDGET_SPILL || spilling(context, b) <= atomic_load(&b->used));
 }
 
 static bool has_idle(const struct world *w, const struct budget *b)
@@ -946,6 +965,72 @@ static void tell_stuck(struct world *w, const struct client *c)
     }
 }
 
+/* Each seed with one way to balance, so that every promise is kept under all of them. */
+static const char *const balances[] = {
+    "",
+    "balance = round_robin\n",
+    "primary_reads = never\nbalance = least_connections\n",
+    "primary_reads = weighted\nslow_start = 50ms\n",
+};
+
+/* ... and one of these after the other, by reloads: of each pool (a quarter by default), or of the cluster. Each that
+ * is a limit is SPILLS_MAX, of default_pool_size = 2. */
+static const char *const budgets[] = {
+    "",
+    "primary_read_budget = 1\n",
+    "primary_read_budget = 50%\n",
+    "primary_read_budget = 0\n",
+};
+
+static const char *const queues[] = {
+    "",
+    "queue_max = 1\nquery_wait_notify = 20ms\n",
+    "queue_discipline = codel\ncodel_interval = 50ms\ncodel_target = 5ms\n",
+    "query_timeout = 400ms\ntransaction_timeout = 900ms\nclient_idle_timeout = 3s\n"
+    "shed_severity = fatal\n",
+};
+
+/* ... and with one limit that two users share, over both workers. */
+static const char *const limits[] = {
+    "",
+    "max_db_connections = 3\n",
+    "max_node_connections = 2\nreserve_pool_size = 1\nreserve_pool_timeout = 200ms\n",
+    "max_user_connections = 2\nserver_connect_concurrency = 1\n",
+    "max_db_connections = 2\nmax_node_connections = 1\n",
+};
+
+static struct conf *config_of(uint64_t seed, unsigned reloads)
+{
+    char text[1024];
+    const char *budget = budgets[(seed / 3 + reloads) % (sizeof budgets / sizeof *budgets)];
+    const size_t n = sizeof balances / sizeof *balances, m = sizeof queues / sizeof *queues;
+    snprintf(text, sizeof text, "%s%s%s%s%s%s", config, seed % 2 ? config_optimistic : "", budget,
+             balances[seed / 2 % n], queues[seed / 2 / n % m],
+             limits[seed % (sizeof limits / sizeof *limits)]);
+    return load_with(text, NULL);
+}
+
+/* Half of the seeds: another budget for reads on the primary, while units of the one before are in use. */
+static void reload(struct world *w)
+{
+    char error[256];
+    struct snapshot *was = w->snapshot;
+    w->snapshot = snapshot_new(config_of(w->seed, ++w->reloads), was, error, sizeof error);
+    CHECK(w->snapshot != NULL && w->snapshot->clusters[0] == was->clusters[0]);
+    w->fleet.first = w->snapshot;
+    snapshot_unref(was);
+}
+
+/* A worker hears of it after a while. */
+static void hear_of_reload(struct world *w, unsigned k)
+{
+    struct hub *hub = &w->workers[k].hub;
+    if (hub->snapshot == w->snapshot || sim_random(w->sim, 4) > 0)
+        return;
+    loop_self = hub->loop;
+    hub_set_snapshot(hub, snapshot_ref(w->snapshot));
+}
+
 static void turn(struct world *w)
 {
     int fd;
@@ -967,6 +1052,10 @@ static void turn(struct world *w)
     fake_pg_step(w->pg);
     if (sim_random(w->sim, 400) == 0)
         publish(w);
+    if (w->seed / 2 % 2 == 0 && sim_random(w->sim, 200) == 0)
+        reload(w);
+    for (unsigned k = 0; k < WORKERS; k++)
+        hear_of_reload(w, k);
     turn_workers(w);
 }
 
@@ -985,41 +1074,6 @@ static void make_worker(struct world *w, unsigned k)
     worker->hub.peer_n = WORKERS;
 }
 
-/* Each seed with one way to balance, so that every promise is kept under all of them. */
-static const char *const balances[] = {
-    "",
-    "primary_read_budget = 1\nbalance = round_robin\n",
-    "primary_reads = never\nbalance = least_connections\n",
-    "primary_reads = weighted\nprimary_read_budget = 1\nslow_start = 50ms\n",
-};
-
-static const char *const queues[] = {
-    "",
-    "queue_max = 1\nquery_wait_notify = 20ms\n",
-    "queue_discipline = codel\ncodel_interval = 50ms\ncodel_target = 5ms\n",
-    "query_timeout = 400ms\ntransaction_timeout = 900ms\nclient_idle_timeout = 3s\n"
-    "shed_severity = fatal\n",
-};
-
-/* ... and with one limit that two users share, over both workers. */
-static const char *const limits[] = {
-    "",
-    "max_db_connections = 3\n",
-    "max_node_connections = 2\nreserve_pool_size = 1\nreserve_pool_timeout = 200ms\n",
-    "max_user_connections = 2\nserver_connect_concurrency = 1\n",
-    "max_db_connections = 2\nmax_node_connections = 1\n",
-};
-
-static struct conf *config_of(uint64_t seed)
-{
-    char text[1024];
-    const size_t n = sizeof balances / sizeof *balances, m = sizeof queues / sizeof *queues;
-    snprintf(text, sizeof text, "%s%s%s%s%s", config, seed % 2 ? config_optimistic : "",
-             balances[seed / 2 % n], queues[seed / 2 / n % m],
-             limits[seed % (sizeof limits / sizeof *limits)]);
-    return load_with(text, NULL);
-}
-
 static void make_world(struct world *w, uint64_t seed)
 {
     char error[256];
@@ -1027,7 +1081,7 @@ static void make_world(struct world *w, uint64_t seed)
         .seed = seed, .refused_pct = (uint32_t)(seed % 3) * 2, .calm = seed % 8 == 0};
     w->seed = seed;
     w->sim = sim_new(&sim);
-    w->snapshot = snapshot_new(config_of(seed), NULL, error, sizeof error);
+    w->snapshot = snapshot_new(config_of(seed, 0), NULL, error, sizeof error);
     CHECK(w->snapshot != NULL);
     struct node_address address = {.bytes = sizeof(struct sockaddr_in)};
     address.addr.ss_family = AF_INET;
