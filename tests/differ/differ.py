@@ -74,7 +74,7 @@ class Lane:
             self.switcher.close()
         for left in (2, 1, 0):  # pgweir may still have to notice that servers are gone
             try:
-                self.runner.switcher = self.switcher = Switcher(self.place.weir.port, self.fixture.name)
+                self.runner.switcher = self.switcher = Switcher(self.place.weir.port, self.fixture.name, self.place.rewrites_names())
                 return
             except AssertionError:
                 if not left:

@@ -63,6 +63,10 @@ class Place:
                    "log_disconnections": 0, "log_routes": "none", "catalog_poll_interval": "1h", **self.options}
         self.weir = Pgweir(self.dir / "pgweir", entries, options, users={"differ": "", "postgres": ""})
 
+    def rewrites_names(self):
+        """pgweir keeps prepared statements apart from servers; else each pins its client."""
+        return int(self.options.get("max_prepared_statements", 1)) > 0
+
     def _unmark(self, replica):
         """conftest's replicas write floats in their own way, so that tests can tell them; here nobody may."""
         self.cluster.sql(replica, "ALTER SYSTEM RESET extra_float_digits")

@@ -9,16 +9,19 @@ STRANGERS = [{"TimeZone": "Pacific/Auckland", "DateStyle": "SQL, DMY", "applicat
              {"client_encoding": "LATIN1", "IntervalStyle": "sql_standard", "application_name": "stranger two"}]
 TAKE = [Q("BEGIN"), P("", "SELECT 'stranger'"), P("s1", "SELECT 'stranger s1'"), P("s2", "SELECT 'stranger s2' WHERE $1 = 1"), B(), E(), S()]
 AGAIN = [Q("BEGIN"), P("", "SELECT 'stranger'"), B(), E(), B("", "s1"), E(), S()]
+UNNAMED = [Q("BEGIN"), P("", "SELECT 'stranger'"), B(), E(), S()]
 FREE = [Q("COMMIT")]
 PATIENCE_S = 0.02  # for a server that the sequence itself may hold
 
 
 class Switcher:
     """One stranger holds a server; the other takes the one just left; then the first lets go of its own. So of two
-    servers the sequence always gets the one that it did not use last, unless it still holds it."""
+    servers the sequence always gets the one that it did not use last, unless it still holds it.
 
-    def __init__(self, port, database):
-        self.peers = []
+    names: strangers have prepared statements. With max_prepared_statements = 0 each would keep a server for good."""
+
+    def __init__(self, port, database, names=True):
+        self.peers, self.names = [], names
         for params in STRANGERS:
             peer = Peer(port, {"user": "differ", "database": database, **params})
             self.peers.append(peer)
@@ -29,7 +32,8 @@ class Switcher:
         self._finish(self.holder)
 
     def _take(self, peer):
-        peer.send(AGAIN if peer in self.known else TAKE)
+        named = AGAIN if peer in self.known else TAKE
+        peer.send(named if self.names else UNNAMED)
         self.known.add(peer)
 
     @staticmethod
