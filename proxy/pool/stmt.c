@@ -217,6 +217,16 @@ static uint64_t name_hash(struct slice name)
     return hash_bytes(0xCBF29CE484222325ULL, name);
 }
 
+uint64_t stmt_names_cost(size_t name_n, size_t text_n, size_t oids_n, size_t env_n)
+{
+    return sizeof(struct stmt_name_entry) + name_n + sizeof(struct stmt) + text_n + oids_n + env_n;
+}
+
+static uint64_t entry_cost(const struct stmt_name_entry *e)
+{
+    return stmt_names_cost(e->name_n, e->stmt->text_n, e->stmt->oids_n, e->stmt->env_n);
+}
+
 static struct stmt_name_entry *name_slot(const struct stmt_names *names, struct slice name,
                                          uint64_t hash)
 {
@@ -235,7 +245,8 @@ struct stmt *stmt_names_get(const struct stmt_names *names, struct slice name)
 
 static void grow_names(struct stmt_names *names)
 {
-    struct stmt_names bigger = {.cap = names->cap ? names->cap * 2 : NAMES_FIRST, .n = names->n};
+    struct stmt_names bigger = {
+        .cap = names->cap ? names->cap * 2 : NAMES_FIRST, .n = names->n, .bytes = names->bytes};
     bigger.slots = calloc(bigger.cap, sizeof *bigger.slots);
     CHECK(bigger.slots != NULL);
     for (uint32_t i = 0; i < names->cap; i++) {
@@ -277,9 +288,11 @@ void stmt_names_put(struct stmt_names *names, struct slice name, struct stmt *st
     struct stmt_name_entry *e = name_slot(names, name, hash);
     stmt_ref(stmt);
     if (e->stmt) {
+        names->bytes -= entry_cost(e);
         stmt_unref(e->stmt);
         e->stmt = stmt;
         e->told = (struct stmt_shape){0};
+        names->bytes += entry_cost(e);
         return;
     }
     char *copy = malloc(name.n ? name.n : 1);
@@ -287,6 +300,7 @@ void stmt_names_put(struct stmt_names *names, struct slice name, struct stmt *st
     copy_in((uint8_t *)copy, name);
     *e = (struct stmt_name_entry){
         .stmt = stmt, .hash = hash, .name_n = (uint32_t)name.n, .name = copy};
+    names->bytes += entry_cost(e);
     names->n++;
 }
 
@@ -297,6 +311,7 @@ void stmt_names_remove(struct stmt_names *names, struct slice name)
     struct stmt_name_entry *e = name_slot(names, name, name_hash(name));
     if (!e->stmt)
         return;
+    names->bytes -= entry_cost(e);
     stmt_unref(e->stmt);
     free(e->name);
     *e = (struct stmt_name_entry){0};

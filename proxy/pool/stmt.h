@@ -8,7 +8,7 @@
  *         one.
  * Threads one worker's. Names hold the worker's number and a counter, so they are unique in the
  *         process.
- * Limits  a text over STMT_TEXT_MAX is not shared (its client is pinned). A server keeps at most
+ * Limits  a text over STMT_TEXT_MAX is not shared (its client is pinned). A client's names: client_statements_memory. A server keeps at most
  *         max_prepared_statements; the least recently used one is closed.
  */
 #ifndef POOL_STMT_H
@@ -86,7 +86,10 @@ struct slice stmt_name(const struct stmt *stmt, char buf[STMT_NAME_MAX]);
 struct stmt_names {
     struct stmt_name_entry *slots;
     uint32_t n, cap; /* cap: 0 or a power of two */
+    uint64_t bytes;  /* of all, by stmt_names_cost() */
 };
+/* What a name of so many bytes costs the client that has it: its entry, and all of its statement. */
+uint64_t stmt_names_cost(size_t name_n, size_t text_n, size_t oids_n, size_t env_n);
 struct stmt *stmt_names_get(const struct stmt_names *names, struct slice name);
 /* The next one; *at: 0 for the first. */
 bool stmt_names_each(const struct stmt_names *names, uint32_t *at, struct slice *name);

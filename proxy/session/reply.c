@@ -144,8 +144,8 @@ static bool say_poisoned(struct session *s, const struct error_fields *f)
     if (!slice_is(f->sqlstate, "26000"))
         return false;
     bool refused = expects(s, REPLY_REFUSED), setting = expects(s, REPLY_SETTING);
-    bool stale = expects(s, REPLY_STALE);
-    if (refused || setting || stale)
+    bool stale = expects(s, REPLY_STALE), full = expects(s, REPLY_FULL);
+    if (refused || setting || stale || full)
         reply_guard_passed(s);
     if (refused)
         session_error(s, "0A000", client_refusal_message, NULL, client_refusal_hint);
@@ -153,7 +153,9 @@ static bool say_poisoned(struct session *s, const struct error_fields *f)
         settings_say_error(s);
     else if (stale)
         reply_say(s, stale_error, sizeof stale_error);
-    return refused || setting || stale;
+    else if (full)
+        statement_say_full(s);
+    return refused || setting || stale || full;
 }
 
 static bool shows_name(const struct session *s, const struct error_fields *f)

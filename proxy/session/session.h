@@ -64,6 +64,7 @@ enum reply {
     REPLY_CLOSE_FAKE,   /* nothing comes; say CloseComplete */
     REPLY_DUPLICATE,    /* an error: the name is taken, if nothing else is wrong */
     REPLY_REFUSED,      /* an error, ours: the poison for what must not run on a replica */
+    REPLY_FULL,         /* an error, ours: the poison for a Parse beyond client_statements_memory */
     REPLY_STALE,        /* an error, ours: the poison for rows that the client would read wrongly */
     REPLY_SETTING,      /* an error, ours: the poison for a setting of ours that fails */
     /* From here on ReadyForQuery comes. */
@@ -95,6 +96,7 @@ struct pending {
     bool was_there;    /* ... and was in the server's set */
     bool tells;        /* REPLY_DESCRIBE_TOLD, _LEARN: the client reads rows by shape */
     struct stmt_shape shape;
+    uint64_t frees; /* of the client's names, by stmt_names_cost(), when one is removed */
     uint8_t name[];
 };
 
@@ -216,7 +218,8 @@ struct session {
     struct query_names *query_names; /* in the Query that runs; NULL: none */
     struct pending *pending, *pending_last;
     struct pending *guarded,
-        *guarded_last; /* guard: answered, and dropped again if it runs elsewhere */
+        *guarded_last;      /* guard: answered, and dropped again if it runs elsewhere */
+    uint64_t pending_bytes; /* of names that both will add, by stmt_names_cost() */
     struct reply_ring replies;
     struct seg_queue held;    /* guard: replies kept back until the answer is known to be good */
     struct seg_queue replay;  /* guard: the segment, to run it once more elsewhere */
@@ -518,9 +521,12 @@ void statement_close(struct session *s, const uint8_t *p, size_t n);
  * to whatever server needs it. adopt: the name becomes true; else only look. */
 bool statement_is_proven(struct session *s, const uint8_t *p, size_t n, bool adopt);
 struct slice statement_text(const struct session *s, struct slice name); /* SLICE_NONE: not known */
-/* The name becomes true without PostgreSQL's word: the text is one of ours. False: the name is taken, or the
- * Parse is not plain. adopt: else only look. */
-bool statement_adopt(struct session *s, const uint8_t *p, size_t n, bool adopt);
+/* The name becomes true without PostgreSQL's word: the text is one of ours. adopt: else only look. */
+enum adopted { ADOPTED, ADOPT_TAKEN /* the name, or the Parse is not plain */, ADOPT_FULL };
+enum adopted statement_adopt(struct session *s, const uint8_t *p, size_t n, bool adopt);
+/* ERROR 53400: the client has as many names as client_statements_memory allows. */
+void statement_say_full(struct session *s);
+extern const char statement_full_message[];
 /* An error in whose text the server's name of a statement stands: told with the client's. False: it is none. */
 bool statement_tell_error(struct session *s, struct slice body, struct slice message);
 /* An Execute is about to be sent. True: and then the other. */

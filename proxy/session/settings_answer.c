@@ -131,13 +131,19 @@ static void answer_parse(struct session *s, const struct message *m)
     uint8_t bytes[8];
     struct put o = put_into(bytes, sizeof bytes);
     struct failure f;
-    if (statement_adopt(s, m->p, m->bytes, true)) {
+    switch (statement_adopt(s, m->p, m->bytes, true)) {
+    case ADOPTED:
         put_parse_complete(&o);
         say_put(s, &o);
-    } else {
+        return;
+    case ADOPT_TAKEN:
         failure_is(&f, "42P05", "the prepared statement already exists, or its Parse is malformed");
-        refuse(s, &f);
+        break;
+    case ADOPT_FULL:
+        failure_is(&f, "53400", statement_full_message);
+        break;
     }
+    refuse(s, &f);
 }
 
 static bool portal_is(const struct settings *t, struct slice name)

@@ -5,6 +5,43 @@
 #include "base/check.h"
 #include "proxy/wire/take.h"
 
+#include <inttypes.h>
+#include <stdio.h>
+
+/* ---- how many names a client may have ---- */
+
+const char statement_full_message[] =
+    "the prepared statements of this client would need more than client_statements_memory";
+
+/* One more of this name. The unnamed one takes the place of the one before. */
+static bool fits(const struct session *s, struct slice name, uint64_t cost)
+{
+    uint64_t limit = s->worker->hub.snapshot->conf->client_statements_memory;
+    return limit == 0 || name.n == 0 || s->names.bytes + s->pending_bytes + cost <= limit ||
+           s->names.bytes + s->pending_bytes + cost <= limit + statement_freed_ahead(s);
+}
+
+bool statement_has_room(const struct session *s, struct slice name, size_t body_bytes)
+{
+    return fits(s, name, stmt_names_cost(name.n, body_bytes, 0, 0));
+}
+
+uint64_t statement_cost(struct slice name, const struct stmt *stmt)
+{
+    return stmt_names_cost(name.n, stmt->text_n, stmt->oids_n, stmt->env_n);
+}
+
+void statement_say_full(struct session *s)
+{
+    char detail[160];
+    snprintf(detail, sizeof detail,
+             "PGWEIR-STATEMENTS-MEMORY: %" PRIu32 " statements take %" PRIu64
+             " bytes, limit %" PRIu64 " (client_statements_memory).",
+             s->names.n, s->names.bytes, s->worker->hub.snapshot->conf->client_statements_memory);
+    session_error(s, "53400", statement_full_message, detail,
+                  "Close or DEALLOCATE statements that are not used any more.");
+}
+
 /* ---- Parse ---- */
 
 static void parse_unnamed(struct session *s, struct stmt *stmt, size_t n)
@@ -140,6 +177,9 @@ void statement_parse(struct session *s, size_t n)
         parse_unnamed(s, stmt, n);
     } else if (statement_find(s, name)) {
         parse_duplicate(s, name, n);
+    } else if (!fits(s, name, statement_cost(name, stmt))) {
+        statement_send_poison(s, REPLY_FULL, name);
+        client_drop(s, n);
     } else {
         parse_named(s, name, stmt, n, asked);
     }
@@ -180,27 +220,30 @@ bool statement_is_proven(struct session *s, const uint8_t *p, size_t n, bool ado
         stmt_intern(&s->worker->hub.stmts, text, slice_skip(body, 2), state_parse_env(s), &env);
     struct stmt_set *set = &s->set->proven;
     bool proven = stmt_set_has(set, stmt) && !stmt_set_is_stale(set, stmt) &&
-                  !(s->state_of.left & LEFT_PREPARED); /* which may have taken the name */
+                  !(s->state_of.left & LEFT_PREPARED) && /* which may have taken the name */
+                  fits(s, name, statement_cost(name, stmt));
     if (proven && adopt)
         statement_set_name(s, name, stmt);
     stmt_unref(stmt);
     return proven;
 }
 
-bool statement_adopt(struct session *s, const uint8_t *p, size_t n, bool adopt)
+enum adopted statement_adopt(struct session *s, const uint8_t *p, size_t n, bool adopt)
 {
     struct slice body = {p + FRAME_HEAD_BYTES, n - FRAME_HEAD_BYTES}, name, text;
     if (!take_cstr(&body, &name) || !take_cstr(&body, &text) || body.n < 2 ||
         body.n != 2 + 4 * (size_t)slice_u16(body.p) || (name.n > 0 && statement_find(s, name)))
-        return false;
+        return ADOPT_TAKEN;
+    struct slice oids = slice_skip(body, 2), parse_env = state_parse_env(s);
+    if (!fits(s, name, stmt_names_cost(name.n, text.n, oids.n, parse_env.n)))
+        return ADOPT_FULL;
     if (!adopt)
-        return true;
+        return ADOPTED;
     struct sql_env env = statement_sql_env(s);
-    struct stmt *stmt =
-        stmt_intern(&s->worker->hub.stmts, text, slice_skip(body, 2), state_parse_env(s), &env);
+    struct stmt *stmt = stmt_intern(&s->worker->hub.stmts, text, oids, parse_env, &env);
     statement_set_name(s, name, stmt);
     stmt_unref(stmt);
-    return true;
+    return ADOPTED;
 }
 
 /* ---- Bind, Describe, Close ---- */

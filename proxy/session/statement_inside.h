@@ -17,6 +17,12 @@
 #define ITSELF "_pgweir_itself"
 #define NOTHING_PARAMS_MAX 64
 
+/* ---- statement.c ---- */
+/* What this name costs its client. */
+uint64_t statement_cost(struct slice name, const struct stmt *stmt);
+/* For one more of so many bytes of text and types, more or less. */
+bool statement_has_room(const struct session *s, struct slice name, size_t body_bytes);
+
 /* ---- statement_names.c ---- */
 enum { FOR_CLIENT = 1, ON_SERVER = 2, UNNAMED_SLOT = 4 };
 /* reply_push() of one that has a change behind it; what: of these. */
@@ -26,6 +32,8 @@ static inline struct slice pending_name(const struct pending *p)
 {
     return (struct slice){p->name, p->name_n};
 }
+/* What Closes ahead in this segment will free of the client's names. */
+uint64_t statement_freed_ahead(const struct session *s);
 void statement_set_name(struct session *s, struct slice name, struct stmt *stmt);
 /* The server has it once all that was sent has been answered. */
 bool statement_on_server(struct session *s, const struct stmt *stmt);

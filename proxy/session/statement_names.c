@@ -20,6 +20,7 @@ static bool has_pending(enum reply reply)
     case REPLY_CLOSE_FAKE:
     case REPLY_DUPLICATE:
     case REPLY_REFUSED:
+    case REPLY_FULL:
     case REPLY_STALE:
     case REPLY_SETTING:
     case REPLY_DESCRIBE_TOLD:
@@ -43,6 +44,12 @@ static bool has_pending(enum reply reply)
     CHECK_UNREACHABLE();
 }
 
+/* What it will add to the client's names. */
+static uint64_t cost_of(const struct pending *p)
+{
+    return p->for_client && p->stmt && p->name_n > 0 ? statement_cost(pending_name(p), p->stmt) : 0;
+}
+
 void statement_expect(struct session *s, enum reply reply, struct slice name, struct stmt *stmt,
                       int what)
 {
@@ -60,6 +67,9 @@ void statement_expect(struct session *s, enum reply reply, struct slice name, st
                           .segment = s->segment_serial};
     if (name.n)
         memcpy(p->name, name.p, name.n);
+    const struct stmt *was = p->for_client && !stmt && name.n > 0 ? statement_find(s, name) : NULL;
+    p->frees = was ? statement_cost(name, was) : 0;
+    s->pending_bytes += cost_of(p);
     if (s->pending)
         s->pending_last->next = p;
     else
@@ -76,8 +86,9 @@ static struct pending *pop_pending(struct session *s)
     return p;
 }
 
-static void free_pending(struct pending *p)
+static void free_pending(struct session *s, struct pending *p)
 {
+    s->pending_bytes -= cost_of(p);
     stmt_unref(p->stmt);
     free(p);
 }
@@ -89,6 +100,20 @@ static struct pending *pop_guarded(struct session *s)
     return p;
 }
 
+static uint64_t freed_by(const struct pending *p, uint32_t segment)
+{
+    uint64_t bytes = 0;
+    for (; p; p = p->next)
+        bytes += p->segment == segment ? p->frees : 0;
+    return bytes;
+}
+
+/* If one of these Closes is skipped, so is what comes behind it. */
+uint64_t statement_freed_ahead(const struct session *s)
+{
+    return freed_by(s->pending, s->segment_serial) + freed_by(s->guarded, s->segment_serial);
+}
+
 void statement_drop_pending(struct session *s)
 {
     s->shape_look = SHAPE_IDLE;
@@ -96,9 +121,9 @@ void statement_drop_pending(struct session *s)
     statement_drop_bound_sql(s);
     s->taken_n = 0;
     while (s->pending)
-        free_pending(pop_pending(s));
+        free_pending(s, pop_pending(s));
     while (s->guarded)
-        free_pending(pop_guarded(s));
+        free_pending(s, pop_guarded(s));
 }
 
 void statement_forget_unnamed(struct session *s)
@@ -121,7 +146,7 @@ void statement_failed(struct session *s, enum reply reply)
         statement_forget_unnamed(s);
     if (reply == REPLY_DESCRIBE_INJECT)
         s->shape_look = SHAPE_IDLE;
-    free_pending(p);
+    free_pending(s, p);
 }
 
 void statement_dropped(struct session *s, enum reply reply)
@@ -133,7 +158,7 @@ void statement_dropped(struct session *s, enum reply reply)
         stmt_set_add_stale(&s->server->stmts, p->stmt);
     if (reply == REPLY_DESCRIBE_INJECT)
         s->shape_look = SHAPE_IDLE;
-    free_pending(p);
+    free_pending(s, p);
 }
 
 void statement_forget_all(struct session *s)
@@ -212,7 +237,7 @@ void statement_complete(struct session *s, enum reply reply)
     }
     if (p->for_client || p->tells)
         change_client(s, p);
-    free_pending(p);
+    free_pending(s, p);
 }
 
 void statement_guard_passed(struct session *s)
@@ -220,7 +245,7 @@ void statement_guard_passed(struct session *s)
     while (s->guarded) {
         struct pending *p = pop_guarded(s);
         change_client(s, p);
-        free_pending(p);
+        free_pending(s, p);
     }
 }
 
@@ -268,16 +293,22 @@ static bool is_slot_unsettled(const struct session *s, const struct stmt *stmt, 
     return newest && newest->segment != s->segment_serial;
 }
 
+/* What a name means, or whether there is one, hangs on the answer to an earlier segment. */
+static bool is_any_unsettled(const struct session *s)
+{
+    for (const struct pending *was = s->pending; was; was = was->next)
+        if (was->for_client && was->segment != s->segment_serial)
+            return true;
+    return false;
+}
+
 /* SQL of this statement names another one, and what a name means hangs on the answer to an earlier segment. */
 static bool names_unsettled(const struct session *s, struct slice name)
 {
     const struct stmt *stmt = statement_find(s, name);
     if (!stmt || (stmt->facts.class != SQL_EXECUTE && stmt->facts.class != SQL_DEALLOCATE))
         return false;
-    for (const struct pending *was = s->pending; was; was = was->next)
-        if (was->for_client && was->segment != s->segment_serial)
-            return true;
-    return false;
+    return is_any_unsettled(s);
 }
 
 /* Whether such a Parse succeeds is not known; within a segment the server skips what follows it. */
@@ -295,6 +326,9 @@ bool statement_is_unsettled(const struct session *s, uint8_t type, const uint8_t
     if ((type == 'B' && !take_cstr(&body, &name)) || !take_cstr(&body, &name))
         return false;
     if (uses && names_unsettled(s, name))
+        return true;
+    if (type == 'P' && body.n <= STMT_TEXT_MAX && !statement_has_room(s, name, body.n) &&
+        is_any_unsettled(s)) /* there may be room then */
         return true;
     if (name.n == 0) /* else the slot could still hold another client's statement */
         return uses && is_slot_unsettled(s, NULL, true);

@@ -131,7 +131,8 @@ static bool walk_parse(struct session *s, struct walk *w, const struct message *
 {
     struct slice body = {m->p + FRAME_HEAD_BYTES, m->bytes - FRAME_HEAD_BYTES}, text;
     if (w->parsed || w->ran || !take_cstr(&body, &w->name) || !take_cstr(&body, &text) ||
-        body.n != 2 || slice_u16(body.p) != 0 || !statement_adopt(s, m->p, m->bytes, w->say))
+        body.n != 2 || slice_u16(body.p) != 0 ||
+        statement_adopt(s, m->p, m->bytes, w->say) != ADOPTED)
         return false;
     tx_read(s, text, &w->st);
     w->parsed = true;
@@ -309,12 +310,21 @@ static void failed_parse(struct session *s, const struct message *m)
     if (name.n == 0)
         statement_forget_unnamed(s);
     tx_read(s, text, &st);
-    if (!ends_it(&st))
+    if (!ends_it(&st)) {
         refuse(s, "25P02", aborted);
-    else if (!statement_adopt(s, m->p, m->bytes, true))
-        refuse(s, "42P05", "prepared statement already exists");
-    else
+        return;
+    }
+    switch (statement_adopt(s, m->p, m->bytes, true)) {
+    case ADOPTED:
         answer_with(s, &w, put_parse_complete);
+        return;
+    case ADOPT_TAKEN:
+        refuse(s, "42P05", "prepared statement already exists");
+        return;
+    case ADOPT_FULL:
+        refuse(s, "53400", statement_full_message);
+        return;
+    }
 }
 
 /* Of the statement of this name: what it is. False: refused. */

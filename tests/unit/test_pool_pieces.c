@@ -139,6 +139,40 @@ static struct stmt *intern(struct stmt_table *t, const char *text)
     return stmt_intern(t, slice_of(text), SLICE_NONE, SLICE_NONE, &env);
 }
 
+static void names_know_what_they_cost(void **state)
+{
+    (void)state;
+    struct stmt_table t;
+    struct stmt_names names = {0};
+    stmt_table_init(&t, 0);
+    struct stmt *stmts[] = {intern(&t, "SELECT 1"), intern(&t, "SELECT 1, 2")};
+    const uint64_t none = stmt_names_cost(0, 0, 0, 0);
+    assert_true(none > sizeof(struct stmt));
+    assert_int_equal(stmt_names_cost(1, 20, 300, 4000), none + 4321);
+    uint64_t bytes = 0;
+    for (unsigned i = 0; i < 40; i++) { /* through several sizes of the table */
+        char name[16];
+        snprintf(name, sizeof name, "n%u", i);
+        bytes +=
+            none + strlen(name) + stmts[i % 2]->text_n + stmts[i % 2]->oids_n + stmts[i % 2]->env_n;
+        stmt_names_put(&names, slice_of(name), stmts[i % 2]); /* a text counts for each name */
+        assert_int_equal(names.bytes, bytes);
+    }
+    stmt_names_put(&names, slice_of("n0"), stmts[1]); /* in the place of the other */
+    bytes += stmts[1]->text_n - stmts[0]->text_n;
+    assert_int_equal(names.bytes, bytes);
+    stmt_names_remove(&names, slice_of("nobody"));
+    assert_int_equal(names.bytes, bytes);
+    stmt_names_remove(&names, slice_of("n1"));
+    assert_int_equal(names.bytes, bytes - stmt_names_cost(2, stmts[1]->text_n, stmts[1]->oids_n,
+                                                          stmts[1]->env_n));
+    stmt_names_clear(&names);
+    assert_int_equal(names.bytes, 0);
+    stmt_unref(stmts[0]);
+    stmt_unref(stmts[1]);
+    stmt_table_free(&t);
+}
+
 static void names_survive_every_removal(void **state)
 {
     (void)state;
@@ -349,6 +383,7 @@ int main(void)
         cmocka_unit_test(a_text_is_read_in_the_encoding_of_its_label),
         cmocka_unit_test(settings_are_quoted_whatever_they_hold),
         cmocka_unit_test(the_longest_label_fits_its_sql),
+        cmocka_unit_test(names_know_what_they_cost),
         cmocka_unit_test(names_survive_every_removal),
         cmocka_unit_test(texts_of_one_hash_stay_apart),
         cmocka_unit_test(settings_and_types_tell_texts_apart),
