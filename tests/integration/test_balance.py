@@ -278,8 +278,10 @@ def test_a_replica_whose_logins_fail(three, weir_of):
 
 
 def test_a_full_pool_ejects_nobody(three, weir_of):
-    weir = weir_of(default_pool_size=1, queue_timeout="100ms")
+    weir = weir_of(default_pool_size=1)
     clients = [login(weir.port) for _ in range(8)]
+    weir.reload(queue_timeout="100ms")  # which a login may need for itself
+    wait_until(lambda: {r["key"]: r["value"] for r in weir.show("CONFIG")}["queue_timeout"] == "0.1")
     for _ in range(5):
         for c in clients:
             c.send(query("SELECT pg_sleep(0.15)"))
