@@ -220,8 +220,28 @@ static void note_query(struct session *s, const struct sql_facts *facts, struct 
         state_saw_unread(s);
 }
 
+static bool ends_with_its_nul(const struct message *m)
+{
+    size_t n = m->bytes - FRAME_HEAD_BYTES;
+    const uint8_t *text = m->p + FRAME_HEAD_BYTES;
+    return n > 0 && memchr(text, '\0', n) == text + n - 1;
+}
+
+/* A Query that PostgreSQL cannot read: it says so, and nothing has happened, to the unnamed statement either. */
+static enum step send_unreadable(struct session *s, const struct message *m)
+{
+    s->unnamed_new = false;
+    reply_push(s, REPLY_FUNCTION); /* an error, and ReadyForQuery */
+    s->segment_serial++;
+    s->segment_open = false;
+    client_forward(s, m->bytes);
+    return STEP_DONE;
+}
+
 static enum step send_query(struct session *s, const struct message *m, bool collected)
 {
+    if (m->bytes <= MESSAGE_WHOLE_MAX && !ends_with_its_nul(m))
+        return send_unreadable(s, m);
     struct sql_facts facts = query_facts(s, m, collected);
     enum settings_rc ours = settings_may_be(&facts) ? settings_query(s, m, &facts) : SETTINGS_PASS;
     if (ours != SETTINGS_PASS)

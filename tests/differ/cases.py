@@ -184,6 +184,9 @@ FOUND = {
     "EXECUTE of a DEALLOCATE": [step(P("s1", 'DEALLOCATE "a b"'), P("a b", "SELECT 1"), P("s2", "DEALLOCATE ALL"), S()), step(Q("EXECUTE s1")), again("a b"), step(Q("SELECT 1; EXECUTE s2")), again()],
     "a call that fails behind the Parse of the unnamed statement": [step(Q("BEGIN")), step(P("", "SELECT 1"), F(870, ["ABC"], (0,)), S())],
     "a Query behind the Parse of the unnamed statement, and a Sync": [step(P("", "SELECT 1"), Q("SELECT 2"), S()), step(Q("COPY c FROM STDIN"), data("1\tone\n"), P("", "SELECT 1"), Q("SELECT 'late'"), S(), mark=True)],
+    "a Query without its end keeps the unnamed statement": [
+        step(P("", "SELECT 7"), S()), step(raw("Q", b"SELECT 1\0\0")), step(B(), E(), S()), step(raw("Q", b"SELECT 1"), B(), E(), S()), step(Q("BEGIN")), step(P("", "SELECT 8"), S()),
+        step(raw("Q", b"COMMIT")), step(Q("ROLLBACK")), step(B(), E(), S())],
     "a Query that is not UTF-8 keeps the unnamed statement": [step(P("", "SELECT 1"), S()), step(raw("Q", b"SELECT '\xff'\0")), step(B(), E(), S())],
     "SET TRANSACTION behind a Describe and a Flush": [
         step(P("s2", "SELECT set_config('jit', 'off', true)"), B("", "s2"), E(), S()), step(D("S", "s2"), H()), step(Q("SET TRANSACTION ISOLATION LEVEL SERIALIZABLE"))],
