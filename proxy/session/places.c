@@ -1,8 +1,7 @@
 /* proxy/session/places.c: how many clients there may be.
  *
- * Unproved  sockets whose client has not proved who it is: a quarter of max_client_conn, PLACES_UNPROVED_LEAST at
- *           least, and LOGINS_MAX for each worker. One more is closed without a word, which would cost more than it is
- *           worth to a flood.
+ * Unproved  clients that are logging in and have not proved who they are: a quarter of max_client_conn,
+ *           PLACES_UNPROVED_LEAST at least, and LOGINS_MAX for each worker at most. One more waits: lobby.c.
  * Clients   max_client_conn, from the startup packet on; who may use the console and asks for it is exempt, so that
  *           a full pgweir can be looked into.
  * Proved    max_db_client_connections and max_user_client_connections: counted after the proof, or else anybody could
@@ -19,23 +18,29 @@
 
 bool places_take_unproved(struct worker *w)
 {
+    struct fleet *fleet = w->fleet;
     uint32_t most = w->hub.snapshot->conf->max_client_conn / 4;
     if (most < PLACES_UNPROVED_LEAST)
         most = PLACES_UNPROVED_LEAST;
-    if (w->login_n >= LOGINS_MAX)
-        return false;
-    if (atomic_fetch_add(&w->fleet->login_n, 1) >= most) {
-        atomic_fetch_sub(&w->fleet->login_n, 1);
-        return false;
-    }
-    w->login_n++;
+    if (most > LOGINS_MAX * fleet->worker_n)
+        most = LOGINS_MAX * fleet->worker_n;
+    unsigned n = atomic_load(&fleet->login_n);
+    do {
+        if (n >= most)
+            return false;
+    } while (!atomic_compare_exchange_weak(&fleet->login_n, &n, n + 1));
     return true;
 }
 
-void places_proved(struct worker *w)
+void places_force_unproved(struct fleet *fleet)
 {
-    w->login_n--;
-    atomic_fetch_sub(&w->fleet->login_n, 1);
+    atomic_fetch_add(&fleet->login_n, 1);
+}
+
+void places_give_unproved(struct fleet *fleet)
+{
+    unsigned was = atomic_fetch_sub(&fleet->login_n, 1);
+    CHECK(was > 0);
 }
 
 static void refuse(struct session *s, const char *detail)

@@ -18,7 +18,7 @@ void session_state(struct session *s, enum session_state state)
 {
     CHECK(state > s->state); /* a session only goes forward */
     if (s->state < SESSION_GREETING && state >= SESSION_GREETING)
-        places_proved(s->worker);
+        places_give_unproved(s->worker->fleet);
     s->state = (uint8_t)state;
 }
 
@@ -84,6 +84,7 @@ void session_close(struct session *s, const char *why)
         LOG(LOG_INFO, "client.logout", LF_U("client", s->serial), LF_S("db", s->set->database),
             LF_S("user", s->set->user), LF_S("reason", why));
     session_state(s, SESSION_CLOSING);
+    list_remove(&s->silent);
     session_cancel_due(s);
     timer_stop(&s->conn->loop->timers, &s->timer);
     if (waiter_waits(&s->waiter))
@@ -186,6 +187,7 @@ static void on_input(struct conn *conn)
     struct session *s = session_of(conn);
     switch ((enum session_state)s->state) {
     case SESSION_STARTUP:
+        list_remove(&s->silent);
         startup_input(s);
         break;
     case SESSION_AUTH:
@@ -254,10 +256,8 @@ static void on_timer(struct timer *timer)
                       "client_login_timeout: the login was not complete in time", NULL);
 }
 
-bool session_accept(struct worker *worker, int fd)
+struct session *session_accept(struct worker *worker, int fd)
 {
-    if (!places_take_unproved(worker))
-        return false;
     struct session *s = calloc(1, sizeof *s);
     CHECK(s != NULL);
     struct sockaddr_storage addr;
@@ -272,6 +272,9 @@ bool session_accept(struct worker *worker, int fd)
     s->tx_status = 'I';
     list_init(&s->node);
     list_push_back(&worker->sessions, &s->node);
+    list_init(&s->silent);
+    list_push_back(&worker->silent, &s->silent);
+    s->since_ms = worker->loop->now_ms;
     worker->session_n++;
     waiter_init(&s->waiter, &lease_waiter_ops, s);
     timer_init(&s->timer, on_timer);
@@ -282,7 +285,7 @@ bool session_accept(struct worker *worker, int fd)
     if (conf->client_login_timeout_ms)
         timer_start(&worker->loop->timers, &s->timer,
                     worker->loop->now_ms + conf->client_login_timeout_ms);
-    return true;
+    return s;
 }
 
 /* ---- from outside ---- */

@@ -193,6 +193,7 @@ struct settings;
 
 struct session {
     struct list node;
+    struct list silent; /* in worker->silent until it says something */
     struct worker *worker;
     struct conn *conn;
     struct pool_set *set;
@@ -302,8 +303,10 @@ struct session {
     bool copy_asked : 1;   /* ... unless the COPY had failed before: the server is being asked */
     bool copy_due : 1;     /* ... not yet: in the middle of a message */
     bool copy_told : 1;    /* ... and has answered the Sync of that question, or an earlier one */
-    bool fatal_seen : 1;   /* the server's own FATAL was passed on */
-    bool writes : 1;       /* something whose outcome matters is unanswered: 08007 */
+    bool
+        end_seen : 1; /* of the Query whose ReadyForQuery is next: its CommandComplete, or its error */
+    bool fatal_seen : 1; /* the server's own FATAL was passed on */
+    bool writes : 1;     /* something whose outcome matters is unanswered: 08007 */
     bool on_replica : 1;
     bool ssl_answered : 1;
     bool gss_answered : 1;
@@ -325,8 +328,8 @@ struct session {
 enum step { STEP_DONE, STEP_WAIT };
 
 /* ---- session.c ---- */
-/* A new client; false: there are too many that have not logged in, and fd is still the caller's. */
-bool session_accept(struct worker *worker, int fd);
+/* A new client. It has a place among those who have not proved who they are (places.c). */
+struct session *session_accept(struct worker *worker, int fd);
 void session_state(struct session *session, enum session_state state);
 /* Tell the client and close: FATAL. Any of detail and hint may be NULL. */
 void session_fatal(struct session *s, const char *sqlstate, const char *message, const char *detail,
@@ -366,9 +369,10 @@ void startup_note_reading(struct session *s); /* from the greeting of its label 
 void startup_note_status(struct session *s, struct slice name, struct slice value);
 
 /* ---- places.c ---- */
-/* Room for one more that has not proved who it is; it has, or is gone. */
+/* Room for one more that has not proved who it is; one more even so; it has, or is gone. */
 bool places_take_unproved(struct worker *worker);
-void places_proved(struct worker *worker);
+void places_force_unproved(struct fleet *fleet);
+void places_give_unproved(struct fleet *fleet);
 /* A client's place: before its proof, and, as this user of s->set, after it. False: it was told. */
 bool places_take_client(struct session *s, const struct startup *startup);
 bool places_take(struct session *s, struct slice user);

@@ -92,14 +92,6 @@ void session_take_turn(struct session *s)
 
 /* ---- the stages ---- */
 
-void worker_stop_listening(struct worker *w)
-{
-    timer_stop(&w->loop->timers, &w->accept_timer);
-    for (unsigned i = 0; i < w->listener_n; i++)
-        listener_stop(w->listeners[i]);
-    w->listener_n = 0;
-}
-
 void worker_each_session(struct worker *w, void (*fn)(struct session *s))
 {
     struct list *next;
@@ -143,7 +135,7 @@ static void begin_drain(struct worker *w)
 {
     w->stage = WORKER_DRAINS;
     w->stage_until_ms = w->loop->now_ms + w->drain_timeout_ms;
-    worker_stop_listening(w);
+    lobby_close(w);
     worker_each_session(w, session_take_turn);
 }
 
@@ -164,7 +156,7 @@ void worker_run(struct worker *w)
         begin_drain(w);
     drain(w);
     w->stage = WORKER_ENDS;
-    worker_stop_listening(w);
+    lobby_close(w);
     worker_each_session(w, abort_session);
     hub_abort(&w->hub);
     loop_drain(loop, loop->now_ms + ABORT_MS);

@@ -5,16 +5,11 @@
 #include "proxy/pool/random.h"
 #include "proxy/session/session.h"
 
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/resource.h>
-#include <unistd.h>
 
 #define SQ_ENTRIES 512
 #define CQ_ENTRIES 16384
-#define FD_RESERVE 64 /* descriptors that clients leave for servers */
-#define ACCEPT_PAUSE_MS 100
 #define SMALL_BYTES 16384
 #define BULK_BYTES 65536
 #define BULK_COUNT 64
@@ -77,92 +72,6 @@ void worker_drop_pid(struct worker *w, struct session *s)
         w->by_pid[i] = NULL;
         *pid_slot(w->by_pid, w->by_pid_cap, moved->pid) = moved;
     }
-}
-
-/* ---- new clients ---- */
-
-struct client_mail {
-    struct mail mail; /* first */
-    int fd;
-};
-
-static void take_client(struct worker *w, int fd)
-{
-    if (w->stage != WORKER_ENDS && session_accept(w, fd))
-        return;
-    w->stats.sheds++;
-    close(fd);
-    atomic_fetch_sub(&w->fleet->per_worker[w->id], 1);
-}
-
-static void on_client_mail(struct loop *loop, struct mail *mail)
-{
-    struct client_mail *m = (struct client_mail *)(void *)mail;
-    take_client(worker_of(loop), m->fd);
-    free(m);
-}
-
-/* The kernel hands out the lowest descriptor that is free, so its number tells how many are left. */
-static bool is_near_limit(int fd, unsigned reserve)
-{
-    struct rlimit limit;
-    return getrlimit(RLIMIT_NOFILE, &limit) == 0 && (rlim_t)fd + reserve >= limit.rlim_cur;
-}
-
-static void on_accept_timer(struct timer *timer)
-{
-    struct worker *w = LIST_ENTRY(timer, struct worker, accept_timer);
-    int fd = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 0);
-    bool near = fd < 0 || is_near_limit(fd, FD_RESERVE);
-    if (fd >= 0)
-        close(fd);
-    if (near) {
-        timer_start(&w->loop->timers, timer, w->loop->now_ms + ACCEPT_PAUSE_MS);
-        return;
-    }
-    for (unsigned i = 0; i < w->listener_n; i++)
-        listener_resume(w->listeners[i]);
-    LOG(LOG_INFO, "accept.resumed");
-}
-
-/* Descriptors are kept free for servers: without those no client could leave. Who comes now waits in the backlog. */
-static void pause_accepting(struct worker *w)
-{
-    if (timer_running(&w->accept_timer))
-        return;
-    for (unsigned i = 0; i < w->listener_n; i++)
-        listener_pause(w->listeners[i]);
-    timer_start(&w->loop->timers, &w->accept_timer, w->loop->now_ms + ACCEPT_PAUSE_MS);
-    LOG(LOG_WARN, "accept.paused", LF_S("reason", "few file descriptors are left"),
-        LF_S("limit", "RLIMIT_NOFILE"));
-}
-
-/* To the worker with the fewest, so that 16 clients on 8 workers are 2 each. */
-static void on_accept(struct loop *loop, int fd, void *context)
-{
-    struct worker *self = context;
-    struct fleet *fleet = self->fleet;
-    uint32_t best = 0;
-    if (is_near_limit(fd, FD_RESERVE))
-        pause_accepting(self);
-    if (is_near_limit(fd, FD_RESERVE / 2)) { /* of those that had been accepted by then */
-        self->stats.sheds++;
-        close(fd);
-        return;
-    }
-    for (uint32_t i = 1; i < fleet->worker_n; i++)
-        if (atomic_load(&fleet->per_worker[i]) < atomic_load(&fleet->per_worker[best]))
-            best = i;
-    atomic_fetch_add(&fleet->per_worker[best], 1);
-    if (best == self->id) {
-        take_client(self, fd);
-        return;
-    }
-    struct client_mail *m = calloc(1, sizeof *m);
-    CHECK(m != NULL);
-    *m = (struct client_mail){.mail.deliver = on_client_mail, .fd = fd};
-    (void)loop;
-    loop_post(fleet->workers[best].loop, &m->mail);
 }
 
 /* ---- mail from the control thread ---- */
@@ -356,12 +265,11 @@ static void *worker_main(void *arg)
     w->hub.peers = fleet->hubs;
     w->hub.peer_n = fleet->worker_n;
     w->hub.reports = fleet->reports;
-    timer_init(&w->accept_timer, on_accept_timer);
+    lobby_init(w);
     wait_until_all_ready(fleet);
     if (fleet->failed_n == 0) {
-        for (unsigned i = 0; w->id == 0 && i < fleet->listen_n; i++)
-            w->listeners[w->listener_n++] =
-                listener_start(w->loop, fleet->listen_fds[i], on_accept, w);
+        if (w->id == 0)
+            lobby_open(w);
         worker_run(w);
     }
     finish_worker(w);

@@ -1,7 +1,7 @@
 /* proxy/session/worker.h: a thread with its own loop, clients and pools; and the fleet of them.
  *
- * What    worker 0 accepts and hands each client to the worker with the fewest, by mail. Cancel requests
- *         are mailed to the worker whose number is in the key.
+ * What    worker 0 accepts and hands each client to the worker with the fewest, by mail (lobby.c). Cancel
+ *         requests are mailed to the worker whose number is in the key.
  * Threads a worker's fields are its thread's. The fleet's counters are atomic.
  * Life    fleet_start() -> workers run -> fleet_drain() -> fleet_abort() -> fleet_join().
  */
@@ -18,8 +18,9 @@
 /* One of these bits is set in each: no process of Linux (pid_max is 1 << 22) has such a number, so that a client
  * never takes a stranger's notification for its own. */
 #define WORKER_PID_VIRTUAL (7U << 22)
-#define LEFT_N 10          /* reasons to keep a server: the bits of enum left */
-#define LOGINS_MAX 4096    /* sockets of a worker that have not proved who they are: see places.c */
+#define LEFT_N 10 /* reasons to keep a server: the bits of enum left */
+#define LOGINS_MAX \
+    4096 /* for each worker, sockets that have not proved who they are: see places.c */
 #define WORKER_PIDS_MAX 64 /* workers that can be told apart in a cancel key */
 
 struct session;
@@ -48,14 +49,18 @@ struct worker {
     struct loop *loop;
     struct hub hub;
     struct list sessions;
-    struct list floor_waiters;   /* sessions that wait for a sample, see floors.c */
-    uint32_t session_n, login_n; /* all; those that have not proved yet who they are */
-    struct session **by_pid;     /* open addressing by virtual pid */
+    struct list floor_waiters; /* sessions that wait for a sample, see floors.c */
+    uint32_t session_n;
+    struct list silent;      /* sessions that have said nothing yet, oldest first */
+    struct session **by_pid; /* open addressing by virtual pid */
     uint32_t by_pid_n, by_pid_cap;
     uint64_t next_serial;
     struct listener *listeners[16];
     unsigned listener_n;
     struct timer accept_timer; /* runs while they are paused */
+    struct list lobby;         /* who waits to be let in, see lobby.c */
+    uint32_t lobby_n;
+    struct timer lobby_timer;
     struct worker_stats stats;
     struct hitters primary_reads; /* why reads stayed on the primary */
     enum worker_stage stage;      /* see shutdown.c */
@@ -75,10 +80,11 @@ struct fleet {
     uint32_t worker_n;
     struct worker *workers;
     struct hub **hubs;
-    atomic_uint pressure; /* enum pressure, of memory */
-    atomic_bool draining; /* it wants no new clients, though it may still take them */
-    atomic_uint client_n; /* logged in or logging in, for max_client_conn */
-    atomic_uint login_n;  /* those that have not proved yet who they are */
+    atomic_uint pressure;    /* enum pressure, of memory */
+    atomic_bool draining;    /* it wants no new clients, though it may still take them */
+    atomic_uint client_n;    /* logged in or logging in, for max_client_conn */
+    atomic_uint login_n;     /* those that have not proved yet who they are */
+    atomic_uint unwelcome_n; /* ... of which so many have to make room, if they say nothing */
     atomic_uint per_worker[WORKERS_MAX]; /* sockets handed to each worker */
     uint8_t secret[32];                  /* of this process: mock salts */
     uint64_t started_ms;
@@ -122,7 +128,11 @@ void fleet_join(struct fleet *fleet);
 
 /* A worker's thread, from its first turn to its last. */
 void worker_run(struct worker *worker);
-void worker_stop_listening(struct worker *worker);
+/* ---- lobby.c ---- */
+void lobby_init(struct worker *worker);
+void lobby_open(struct worker *worker);  /* of worker 0: accept */
+void lobby_close(struct worker *worker); /* nobody any more; who is there is let in */
+
 void worker_each_session(struct worker *worker, void (*fn)(struct session *s));
 
 /* The session of a virtual pid in this worker, or NULL. */

@@ -98,6 +98,7 @@ static void begin(uint8_t modes)
     w.worker.fleet = &w.fleet;
     w.worker.loop = loop_new(sim_port(w.sim), 0, &w.worker.hub);
     list_init(&w.worker.sessions);
+    lobby_init(&w.worker);
     list_init(&w.worker.floor_waiters);
     hub_init(&w.worker.hub, w.worker.loop, 0, snapshot);
     w.worker.hub.random = 1;
@@ -214,6 +215,7 @@ static void arrive(struct peer *p)
         return;
     sim_pair(w.sim, fd);
     atomic_fetch_add(&w.fleet.per_worker[0], 1);
+    places_force_unproved(&w.fleet);
     session_accept(&w.worker, fd[0]);
     p->fd = fd[1];
     p->adopted++;

@@ -1,4 +1,5 @@
 """Limits of servers and clients: never more, over all workers, and never a waiter beside what it could have."""
+import contextlib
 import itertools
 import selectors
 import socket
@@ -8,8 +9,8 @@ import time
 import psycopg2
 import pytest
 from conftest import wait_until
-from protocol import error_of, login, types
-from rawpg import PgError, query
+from protocol import error_of, heads, login, types
+from rawpg import Message, PgError, cstr, message, query, startup
 
 USERS = ("app_scram", "app_md5")
 WHO = "SELECT usename, datname FROM pg_stat_activity WHERE usename IN ('app_scram', 'app_md5')"
@@ -94,17 +95,20 @@ def test_never_more_and_nobody_starves(cluster, pgweir, cap, workers):
     options, match, most = CAPS[cap]
     weir = pgweir(databases=entries(cluster), queue_timeout="60s", workers=workers, **options)
     sampler = Sampler(cluster)
-    with Crowd(weir.port, 16, "SELECT pg_sleep(0.02)") as crowd:
+    seen = []
+    with Crowd(weir.port, 16, "SELECT pg_sleep(0.05)") as crowd:
         wait_until(lambda: len(crowd.waits) == 4, 60, "each pool was served")
-        end = time.monotonic() + 2.5
-        while time.monotonic() < end:
-            sampler.sample()
+        while len(seen) < 3 and (not seen or seen[-1] > 3):
+            crowd.waits, end = {}, time.monotonic() + 2.5
+            while time.monotonic() < end:
+                sampler.sample()
+            waits = [w for pool in list(crowd.waits.values()) for w in list(pool)]
+            seen.append(max(waits) / (sum(waits) / len(waits)))
     assert not crowd.errors, crowd.errors
     assert 1 <= sampler.most(match) <= most
-    # Equal load, so nobody waits for much longer than the others: a pool that gets what others leave would wait
-    # until they stop.
-    waits = [w for pool in crowd.waits.values() for w in pool]
-    assert max(waits) <= 4 * sum(waits) / len(waits) + 1.0, {k: (len(v), max(v)) for k, v in crowd.waits.items()}
+    # Equal load, so nobody waits for much longer than the others: a pool that gets what others leave would wait until they stop.
+    # That a machine is busy with other things each time is not believed.
+    assert min(seen) <= 3, f"the longest wait beside the mean: {seen}"
     for row in weir.show("LIMITS"):
         assert int(row["used"]) <= int(row["max"]) and int(row["waiting_workers"]) == 0, row
 
@@ -294,33 +298,103 @@ def test_the_console_needs_no_place(cluster, pgweir):
     wait_until(weir.takes_clients)
 
 
-@pytest.mark.deadline(60)
+# logins: 1024 at a time may be under way, as a quarter of max_client_conn is less
+
+class Sockets:
+    """Many connections, and what each of them was told."""
+
+    def __init__(self, port):
+        self.port, self.selector, self.all, self.told, self.ended = port, selectors.DefaultSelector(), [], {}, set()
+
+    def open(self, n, *said):
+        for _ in range(n):
+            s = socket.create_connection(("127.0.0.1", self.port))
+            s.sendall(b"".join(said))
+            self.all.append(s)
+            self.told[s] = b""
+            self.selector.register(s, selectors.EVENT_READ)
+
+    def listen(self):
+        for key, _ in self.selector.select(0.05):
+            with contextlib.suppress(ConnectionResetError):
+                if data := key.fileobj.recv(4096):
+                    self.told[key.fileobj] += data
+                    continue
+            self.selector.unregister(key.fileobj)
+            self.ended.add(key.fileobj)
+
+    def wait(self, condition, what):
+        def there():
+            self.listen()
+            return condition()
+        wait_until(there, 60, what)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.selector.close()
+        for s in self.all:
+            s.close()
+
+
+@pytest.mark.deadline(120)
 @pytest.mark.parametrize("workers", [1, 4])
-def test_sockets_that_never_log_in(cluster, pgweir, workers):
-    """1024 are kept, as a quarter of max_client_conn is less; the others are closed, and who is logged in feels nothing."""
+def test_sockets_that_never_log_in_make_room(cluster, pgweir, workers):
+    """Each that has to go is told why, as many go as others want to log in, and who is logged in feels nothing."""
     weir = pgweir(databases=entries(cluster), workers=workers, max_client_conn=1600, client_login_timeout="60s")
     client = login(weir.port)
-    sockets = [socket.create_connection(("127.0.0.1", weir.port)) for _ in range(1100)]
-    with selectors.DefaultSelector() as selector:
-        for s in sockets:
-            selector.register(s, selectors.EVENT_READ)
-        ended = set()
-
-        def some_ended():
-            for key, _ in selector.select(0.05):
-                try:
-                    assert key.fileobj.recv(100) == b"", "it is told nothing"
-                except ConnectionResetError:
-                    pass
-                selector.unregister(key.fileobj)
-                ended.add(key.fileobj)
-            return len(ended) >= 70
-        wait_until(some_ended, 20, "the last are closed")
-    assert len(ended) <= 80
-    assert client.rows("SELECT 1") == [["1"]]
-    for s in sockets:
-        s.close()
+    with Sockets(weir.port) as silent:
+        silent.open(1024)
+        for n in range(20):  # all that may be are there: each of these needs the place of one of them
+            with login(weir.port) as c:
+                assert c.rows(f"SELECT {n}") == [[str(n)]]
+        silent.open(76)
+        silent.wait(lambda: len(silent.ended) >= 76, "those for whom there was no place are sent away")
+        for s in silent.ended:
+            (error,) = heads(silent.told[s])
+            fields = Message(*error).fields()
+            assert (error[0], fields["S"], fields["C"]) == ("E", "FATAL", "53300")
+            assert fields["M"] == "sorry, too many clients already" and fields["H"]
+        assert len(silent.ended) <= 76 + 20
+        assert not any(silent.told[s] for s in silent.all if s not in silent.ended)
+        assert client.rows("SELECT 1") == [["1"]]
     wait_until(weir.takes_clients)
+
+
+@pytest.mark.deadline(120)
+@pytest.mark.parametrize("workers", [1, 4])
+def test_more_logins_at_once_than_there_are_places(cluster, pgweir, workers):
+    """The others wait until some have logged in, and nobody is refused."""
+    weir = pgweir(databases=entries(cluster), workers=workers, auth_type="plain", max_client_conn=1600, client_login_timeout="60s")
+    secret = message("p", cstr("secret"))
+    login(weir.port).terminate()  # the greeting is known
+    with Sockets(weir.port) as many:
+        many.open(1300, startup("app_scram", "app"))
+        many.wait(lambda: sum(map(bool, many.told.values())) >= 1024, "those who have a place are asked")
+        asked = [s for s in many.all if many.told[s]]
+        assert len(asked) == 1024
+        for s in asked[:500]:
+            s.sendall(secret)
+        many.wait(lambda: all(many.told.values()), "their places are the others'")
+        for s in many.all:
+            if s not in asked[:500]:
+                s.sendall(secret)
+        many.wait(lambda: all(told.endswith(b"Z\0\0\0\5I") for told in many.told.values()), "all are logged in")
+        assert not many.ended
+
+
+@pytest.mark.deadline(120)
+def test_who_waits_for_a_login_in_vain_is_told(cluster, pgweir):
+    weir = pgweir(databases=entries(cluster), workers=2, max_client_conn=1600, client_login_timeout="60s")
+    with Sockets(weir.port) as slow:
+        slow.open(1024, startup("app_scram", "app"))  # they have said who they are, and go on thinking
+        slow.wait(lambda: all(slow.told.values()), "all are asked")
+        weir.reload(client_login_timeout="500ms")  # for who comes now
+        e = refused(weir)
+        assert (e.sqlstate, e.fields["S"], e.fields["M"]) == ("53300", "FATAL", "sorry, too many clients already")
+        assert "client_login_timeout" in e.fields["D"]
+        assert not slow.ended
 
 
 def test_limits_are_called_after_their_entries(cluster, pgweir):

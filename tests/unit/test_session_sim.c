@@ -582,7 +582,8 @@ static int knock(struct world *w)
     struct worker *worker = &w->workers[sim_random(w->sim, WORKERS)];
     sim_pair(w->sim, fd);
     atomic_fetch_add(&w->fleet.per_worker[worker->id], 1);
-    CHECK(session_accept(worker, fd[0]));
+    places_force_unproved(&w->fleet);
+    session_accept(worker, fd[0]);
     return fd[1];
 }
 
@@ -1125,6 +1126,7 @@ static void make_worker(struct world *w, unsigned k)
     worker->id = k;
     worker->loop = loop_new(sim_port(w->sim), k, &worker->hub);
     list_init(&worker->sessions);
+    lobby_init(worker);
     list_init(&worker->floor_waiters);
     w->hubs[k] = &worker->hub;
     hub_init(&worker->hub, worker->loop, k, w->snapshot);
@@ -1186,6 +1188,7 @@ static void check_quiet(struct world *w, unsigned k)
             CHECK(set->pools[i].leased_n == 0);
     }
     CHECK(atomic_load(&w->fleet.client_n) == 0 && atomic_load(&w->fleet.per_worker[k]) == 0);
+    CHECK(atomic_load(&w->fleet.login_n) == 0 && list_empty(&w->workers[k].silent));
 }
 
 static unsigned conns(const struct world *w)
