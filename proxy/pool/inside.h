@@ -16,6 +16,8 @@ static inline struct pool *pool_at(struct pool_set *set, uint32_t node)
 struct server *pool_take_idle(struct pool *pool, const struct label *label, uint64_t client);
 /* It is too old, or of no use any more. */
 bool pool_should_close(const struct server *server);
+/* One of its servers that had rested did not answer: the others that have are asked for a word before anybody gets them. */
+void pool_doubt(struct pool *pool);
 void pool_refuse(struct waiter *waiter, enum refusal why, const struct refused_text *text);
 /* Since when a waiter of ours could use a server of this node; 0: none. */
 uint64_t pool_waiting_since(struct pool_set *set, uint32_t node);

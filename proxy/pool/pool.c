@@ -176,6 +176,7 @@ static bool is_checked_first(struct server *s)
     s->pool->checking_n++;
     stmt_set_unnamed(&s->stmts, NULL);
     server_chore_begin(s);
+    server_chore_first(s);
     conn_out_copy(s->conn, o.p, o.n);
     return true;
 }
@@ -429,6 +430,19 @@ static void clean_by(struct server *s, const char *sql)
     if (s->state != SERVER_CLEANING)
         pool_server_state(s, SERVER_CLEANING);
     conn_out_copy(s->conn, o.p, o.n);
+}
+
+void pool_doubt(struct pool *pool)
+{
+    struct list *next;
+    for (struct list *n = pool->idle.next; n != &pool->idle; n = next) {
+        next = n->next;
+        struct server *s = LIST_ENTRY(n, struct server, node);
+        if (!server_has_rested(s) || !is_silent(s))
+            continue;
+        clean_by(s, "");
+        server_chore_first(s);
+    }
 }
 
 /* What ends an idle session must not be in force on a server that waits for the next one. */

@@ -120,17 +120,38 @@ static void on_chore_deadline(struct timer *timer)
     }
     LOG(LOG_WARN, "server.no_answer",
         LF_S("node", s->pool->set->cluster->nodes[s->pool->node].label),
-        LF_U("pid", s->backend_pid), LF_U("waited_ms", SERVER_CHORE_MS));
+        LF_U("pid", s->backend_pid), LF_U("waited_ms", s->chore_ms));
+    if (s->doubted)
+        pool_doubt(s->pool);
     lose(s, "no_answer");
+}
+
+static void begin_chore(struct server *s, uint64_t ms)
+{
+    s->chore_ms = ms;
+    timer_start(&s->conn->loop->timers, &s->chore, s->conn->loop->now_ms + ms);
 }
 
 void server_chore_begin(struct server *s)
 {
-    timer_start(&s->conn->loop->timers, &s->chore, s->conn->loop->now_ms + SERVER_CHORE_MS);
+    begin_chore(s, SERVER_CHORE_MS);
+}
+
+void server_chore_first(struct server *s)
+{
+    s->doubted = server_has_rested(s);
+    if (s->doubted)
+        begin_chore(s, SERVER_FIRST_MS);
+}
+
+bool server_has_rested(const struct server *s)
+{
+    return s->conn->loop->now_ms >= s->idle_ms + SERVER_RESTED_MS;
 }
 
 void server_chore_end(struct server *s)
 {
+    s->doubted = false;
     timer_stop(&s->conn->loop->timers, &s->chore);
 }
 
@@ -225,7 +246,7 @@ void server_leave(struct server *s, const char *why)
         pool_server_state(s, SERVER_CLEANING);
     s->leaving = true;
     limits_leaving(&s->units);
-    timer_start(&s->conn->loop->timers, &s->chore, s->conn->loop->now_ms + SERVER_LEAVE_MS);
+    begin_chore(s, SERVER_LEAVE_MS);
     conn_out_copy(s->conn, terminate, sizeof terminate);
 }
 

@@ -35,6 +35,9 @@
 
 #define SERVER_LEAVE_MS 1000
 #define SERVER_CHORE_MS 10000 /* for the answer to what pgweir asks on its own account */
+#define SERVER_RESTED_MS 1000 /* unused for so long: its link may have died without a word to us */
+#define SERVER_FIRST_MS \
+    1000 /* for the first answer after that: what waits for it can as well go elsewhere */
 
 enum server_state {
     SERVER_DIALING,
@@ -104,10 +107,12 @@ struct server {
     bool stale_stmts; /* it came from another worker: DEALLOCATE ALL before the next lease */
     bool resetting;   /* CLEANING, and a query of ours runs */
     bool checking;    /* ... because of server_check_query */
+    bool doubted;     /* it had rested, and has to answer before SERVER_FIRST_MS are over */
     bool checked;     /* it has answered that since it was used last */
     bool stale;       /* counted in gate->stale_n */
     bool in_recovery;
     struct timer chore;    /* runs while such an answer is awaited */
+    uint64_t chore_ms;     /* ... for so long */
     uint32_t age_random;   /* its share of the spread of server_lifetime */
     uint32_t lease_serial; /* grows with each lease */
     uint32_t work;         /* ... each time that all which was asked has been answered */
@@ -132,6 +137,9 @@ void server_note_sequences(struct server *server, uint64_t client);
  * SERVER_CHORE_MS ends the server. */
 void server_chore_begin(struct server *server);
 void server_chore_end(struct server *server);
+/* That is the first thing after its rest, and nothing was asked of it before: it has SERVER_FIRST_MS for the answer. If
+ * none comes, others that have rested in its pool are asked for a word, too. */
+void server_chore_first(struct server *server);
 
 /* Handle ParameterStatus: remember it. False: malformed or too many. */
 bool server_note_status(struct server *server, struct slice body);
@@ -146,6 +154,7 @@ void server_tune_socket(int fd, const struct conf *conf);
 /* Its conn's ops; a moved server gets a new conn with them. */
 extern const struct conn_ops server_conn_ops;
 /* ---- inside pool/ ---- */
+bool server_has_rested(const struct server *server);
 void server_free(struct server *server);
 void server_login_start(struct server *server);
 void server_login_connected(struct server *server);

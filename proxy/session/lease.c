@@ -248,8 +248,10 @@ static enum step attach(struct session *s, struct server *server)
     tx_attached(s);
     if (s->state == SESSION_READY && s->on_replica && !s->second_try && !s->segment_cut)
         lease_guard(s);
-    if (sync_label(s, keep_sequences(s)) == STEP_WAIT)
+    if (sync_label(s, keep_sequences(s)) == STEP_WAIT) {
+        server_chore_first(server);
         return STEP_WAIT;
+    }
     tell(s);
     if (s->waiter.want == WANT_READ)
         pool_asked(server);
@@ -327,6 +329,7 @@ static void finish_greeting(struct session *s)
     }
     pool_keep_greeting(s->set, s->label, put_slice(&o));
     s->server = NULL;
+    s->tries = 0;
     pool_release(server);
     startup_greet(s);
 }
@@ -476,6 +479,13 @@ static void say_lost(struct session *s)
 
 static void lost_between(struct session *s);
 
+/* Nothing of the client's was asked there. */
+static void greet_again(struct session *s)
+{
+    s->server_body_left = 0;
+    lease_for_greeting(s);
+}
+
 static void on_server_lost(void *lessee, struct server *server)
 {
     struct session *s = lessee;
@@ -486,7 +496,7 @@ static void on_server_lost(void *lessee, struct server *server)
     }
     bool again = s->guard && s->state == SESSION_READY && !s->fatal_seen;
     bool between = tx_survives(s);
-    bool greeting = s->state == SESSION_GREETING;
+    bool greeting = s->state == SESSION_GREETING && !s->set->own;
     bool sent = !(s->syncing && s->collected_bytes > 0);
     guard_avoid_node(s);
     s->server = NULL;
@@ -502,7 +512,9 @@ static void on_server_lost(void *lessee, struct server *server)
         session_close(s, "settings_refused");
     else if (again && s->tries++ < TRIES_MAX)
         lease_rerun(s, sent);
-    else if (greeting)
+    else if (greeting && !s->sync_failed && s->tries++ < TRIES_MAX)
+        greet_again(s);
+    else if (s->state == SESSION_GREETING)
         session_fatal(s, "08006", "connection to the server was lost during login", NULL, NULL);
     else
         say_lost(s);
@@ -535,7 +547,7 @@ static void forget_lease(struct session *s)
     s->server_body_left = 0;
     s->guard = s->guard_failed = s->syncing = s->sync_ignored = false;
     s->copy_asked = s->copy_due = s->copy_flushed = false;
-    s->skipping = s->copy_in = s->forget_names = s->segment_open = s->writes = false;
+    s->end_seen = s->skipping = s->copy_in = s->forget_names = s->segment_open = s->writes = false;
     s->on_replica = false;
     s->bringing = BRING_NONE;
     statement_query_drop(s);

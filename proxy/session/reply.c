@@ -53,6 +53,12 @@ static bool expects_query(const struct session *s)
     return expects(s, REPLY_QUERY) || expects(s, REPLY_RESTORE);
 }
 
+/* What ends it has come: PostgreSQL says ReadyForQuery behind that, never before. */
+static void note_end(struct session *s)
+{
+    s->end_seen = s->end_seen || expects_query(s) || expects(s, REPLY_FUNCTION);
+}
+
 static bool expects_sync(const struct session *s)
 {
     return expects(s, REPLY_SYNC) || expects(s, REPLY_SYNC_INJECT);
@@ -171,6 +177,7 @@ static enum pass on_error(struct session *s, struct slice body)
 {
     struct error_fields f;
     error_fields_read(body, &f);
+    note_end(s);
     s->copy_in = false;
     if (s->sync_ignored)
         reply_ask_copy(s);
@@ -287,8 +294,9 @@ static enum pass on_ready(struct session *s, struct slice body)
     enum reply reply = pop(s);
     bool query = reply == REPLY_QUERY || reply == REPLY_RESTORE;
     bool ours = reply == REPLY_SYNC_INJECT;
-    if (reply != REPLY_SYNC && !query && reply != REPLY_FUNCTION && !ours)
+    if (reply != REPLY_SYNC && !ours && !s->end_seen)
         return STOP;
+    s->end_seen = false;
     if (ours && !s->guard_failed) {
         s->tx_status = *body.p;
         return SWALLOW;
@@ -390,8 +398,10 @@ static void restored_one(struct session *s)
 static enum pass result(struct session *s, bool ends)
 {
     reply_guard_passed(s);
-    if (ends) /* if it was a COPY, it has read all Syncs */
+    if (ends) { /* if it was a COPY, it has read all Syncs */
         s->sync_ignored = s->copy_flushed = false;
+        note_end(s);
+    }
     bool ours = is_ours(s);
     if (expects(s, REPLY_EXECUTE) || expects(s, REPLY_EXECUTE_INJECT)) {
         if (ends)
@@ -489,6 +499,7 @@ static enum pass on_message(struct session *s, uint8_t type, struct slice body)
         on_copy_in(s);
         return PASS;
     case 'V':
+        note_end(s);
         return expects(s, REPLY_FUNCTION) ? PASS : STOP;
     case 'S':
         return note_status(s, body);

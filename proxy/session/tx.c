@@ -334,6 +334,7 @@ void tx_begin_fails(struct session *s)
             session_fatal(s, "08006", "the transaction could not be begun", NULL, NULL);
         return;
     }
+    s->end_seen = true; /* of the Query, which the server skips */
     conn_out_copy(s->server->conn, sync, sizeof sync);
 }
 

@@ -246,6 +246,35 @@ def test_fault_14_a_login_at_a_server_that_stalls_ends_in_time(stand):
     wait_until(lambda: served(s.weir, "app_md5"), 20)
 
 
+@pytest.mark.deadline(120)
+@pytest.mark.parametrize("stopped", [1, 2])
+@pytest.mark.parametrize("asks", ["a login", "a client"])
+def test_fault_14_an_idle_server_that_stalls_costs_its_next_client_little(cluster, pgweir, stopped, asks):
+    """Settings have to be set on it first. Nothing of the client's has been sent, so that it gets another server: one of those that
+    had rested as long, if it still answers, or a new one. A backend is stopped; to us that is a link on which nothing comes."""
+    weir = pgweir(databases={"app": cluster.entry(["primary"])}, default_pool_size=2, workers=1)
+    other = login(weir.port, application_name="other")
+    holders = [login(weir.port, application_name="its own") for _ in range(2)]
+    for c in holders:
+        c.query("BEGIN; SELECT 1")
+    pids = [int(c.rows("SELECT pg_backend_pid()")[0][0]) for c in holders]
+    for c in holders:
+        c.query("COMMIT")
+    assert holders[0].silent(1.5)  # the servers rest
+    try:
+        for pid in pids[:stopped]:
+            os.kill(pid, signal.SIGSTOP)
+        for n in range(2):  # one of them may get the server that goes on
+            start = time.monotonic()
+            c = login(weir.port, application_name=f"a new one {n}") if asks == "a login" else other
+            assert c.rows("SELECT 'mine', current_setting('application_name')") == [["mine", f"a new one {n}" if c is not other else "other"]]
+            assert time.monotonic() - start < 8  # it was 10 s, and then 08006 for a login
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+    assert "server.no_answer" in weir.log()
+
+
 def served(weir, user):
     try:
         return weir.sql("SELECT 1", user=user) == [(1,)]
@@ -374,9 +403,9 @@ NONSENSE = {
     "error without fields": raw_message(b"E", 5, b"\0"), "error without SQLSTATE": raw_message(b"E", 13, b"SFATAL\0\0\0"),
     "error without end": raw_message(b"E", 9, b"CXXXX"), "status of one byte too many": raw_message(b"Z", 6, b"II"),
     "unknown status": raw_message(b"Z", 5, b"?"), "authentication again": raw_message(b"R", 8, b"\0\0\0\0"),
-    "key data again": raw_message(b"K", 12, b"12345678")}
-# In the middle of a query this cannot be told from its end; by the next one the server is known to be out of step.
-UNASKED = {"ready without being asked": raw_message(b"Z", 5, b"I"), "an answer without being asked": raw_message(b"C", 13, b"SELECT 1\0")}
+    "key data again": raw_message(b"K", 12, b"12345678"), "ready before the end": raw_message(b"Z", 5, b"I")}
+# In the middle of a query this cannot be told from its end, as a Query may have many; unless more comes behind it.
+UNASKED = {"an answer without being asked": raw_message(b"C", 13, b"SELECT 1\0")}
 
 
 @pytest.mark.deadline(120)
