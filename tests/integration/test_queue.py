@@ -1,4 +1,5 @@
 """Waiting for a server: in order, not for ever, and the connection survives."""
+import selectors
 import time
 
 import pytest
@@ -87,6 +88,45 @@ def test_the_pool_size_is_exact_and_nobody_starves(cluster, pgweir, workers):
         most = max(most, count)
         assert len(seen) <= 3 + 3  # one may have been closed and replaced
     assert 1 <= most <= 3
+
+
+def waits_of(clients, sql, seconds):
+    """Each asks again as soon as it has its answer. How long each answer took."""
+    waits, since = [], {}
+    with selectors.DefaultSelector() as selector:
+        for c in clients:
+            selector.register(c.sock, selectors.EVENT_READ, c)
+            since[c] = time.monotonic()
+            c.send(query(sql))
+        end = time.monotonic() + seconds
+        while since:
+            for key, _ in selector.select(30):
+                c = key.data
+                assert types(c.read_until("Z", 30)) == "TDCZ"
+                now = time.monotonic()
+                waits.append(now - since.pop(c))
+                if now < end:
+                    since[c] = now
+                    c.send(query(sql))
+    return waits
+
+
+@pytest.mark.deadline(120)
+@pytest.mark.parametrize("workers", [1, 2, 4, 8])
+def test_nobody_waits_much_longer_than_the_others(cluster, pgweir, workers):
+    """Equal load of many more clients than servers. A machine that is busy with other things delays some of them; that it does so
+    each time is not believed."""
+    weir = pgweir(databases={"app": cluster.entry(["primary"])}, default_pool_size=2, queue_timeout="60s", workers=workers)
+    clients = [login(weir.port) for _ in range(40)]
+    waits_of(clients, "SELECT pg_sleep(0.005)", 0.5)  # the servers are there
+    seen = []
+    for _ in range(3):
+        waits = waits_of(clients, "SELECT pg_sleep(0.005)", 2.5)
+        assert len(waits) > 120
+        seen.append(max(waits) / (sum(waits) / len(waits)))
+        if seen[-1] <= 3:
+            return
+    raise AssertionError(f"the longest wait beside the mean: {seen}")
 
 
 def test_session_pooling_waits_for_a_client_to_leave(cluster, pgweir):

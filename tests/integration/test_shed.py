@@ -427,21 +427,64 @@ def test_overload_in_small(cluster, pgweir, workers):
     assert "server.login_refused" not in weir.log()[logins:]
 
 
-def test_a_slow_primary_does_not_hold_up_reads(cluster, pgweir):
-    """One server each: writes that sleep fill the primary's queue, and reads on the replica go on."""
-    weir = pgweir(default_pool_size=1, workers=2, queue_timeout="30s", queue_max=4)
+def asked_beside(clients, reader, sql, n=300):
+    """So many answers, while none of those clients gets one. What they were."""
+    answers = {reader.rows(sql)[0][0] for _ in range(n)}
+    assert all(c.silent(0) for c in clients)
+    return answers
+
+
+@pytest.mark.deadline(120)
+@pytest.mark.parametrize("workers", [1, 4])
+def test_a_slow_primary_does_not_delay_reads(cluster, pgweir, workers):
+    """Writes hold all servers of the primary, others fill its queue, and one is refused; reads on the replica go on as long as
+    that takes: this ends when a lock is given back, not when a time is over."""
+    cluster.sql("primary", "CREATE TABLE slow (n int); GRANT ALL ON slow TO PUBLIC")
+    cluster.wait_replayed()
+    weir = pgweir(default_pool_size=2, workers=workers, write_queue_timeout="60s", read_queue_timeout="60s", queue_max=6)
     weir.wait_reads_on_replica()
-    writers = [login(weir.port) for _ in range(4)]
-    for c in writers:
-        c.send(query("SELECT pg_sleep(1.5), pg_current_xact_id()"))
-    cluster.wait_active("pg_current_xact_id")
-    reader = login(weir.port)
-    n, end = 0, time.monotonic() + 1
-    while time.monotonic() < end:
-        assert cluster.node_of(reader.rows(cluster.WHO)[0][0]) == "replica1"
-        n += 1
-    assert n > 20
-    assert cluster.active("pg_current_xact_id") == 1  # the first writer is not done yet, or the second
-    assert queues(weir)["waiting"] >= 1
-    for c in writers:
-        assert types(c.read_until("Z", 20)) == "TDCZ"
+    db = cluster.connect("primary")
+    try:
+        db.autocommit = False
+        db.cursor().execute("LOCK TABLE slow IN SHARE MODE")
+        writers = [login(weir.port) for _ in range(8)]
+        for c in writers:
+            c.send(query("INSERT INTO slow SELECT 1 FROM pg_sleep(0.01)"))
+        wait_until(lambda: queues(weir)["waiting"] == 6)
+        e, _ = shed(login(weir.port), query("INSERT INTO slow VALUES (1)"))
+        assert e.fields["D"].startswith("PGWEIR-QUEUE-FULL")
+        reader = login(weir.port)
+        assert {cluster.node_of(answer) for answer in asked_beside(writers, reader, cluster.WHO)} == {"replica1"}
+        db.rollback()
+        for c in writers:
+            assert types(c.read_until("Z", 30)) == "CZ"
+    finally:
+        db.close()
+        cluster.sql("primary", "DROP TABLE slow")
+
+
+@pytest.mark.deadline(120)
+@pytest.mark.parametrize("workers", [1, 4])
+def test_a_noisy_database_does_not_delay_another(cluster, pgweir, workers):
+    """Its clients hold all of its servers, in locks and in sleep, and fill its queue. bench/overload has the latencies."""
+    entry = cluster.entry(["primary"])
+    weir = pgweir(databases={"app": entry, "noisy": cluster.entry(["primary"], dbname="postgres")}, default_pool_size=3, workers=workers,
+                  queue_timeout="60s")
+    db = cluster.connect("primary", dbname="postgres")
+    try:
+        db.cursor().execute("SELECT pg_advisory_lock(5)")
+        noisy = [weir.raw().login("app_scram", "noisy", "secret") for _ in range(60)]
+        for n, c in enumerate(noisy):
+            c.send(query("SELECT pg_advisory_xact_lock_shared(5)" if n % 2 else "SELECT pg_sleep(0.01), pg_advisory_xact_lock_shared(5)"))
+        wait_until(lambda: queues(weir, database="noisy")["waiting"] == 57)
+        asked_beside(noisy, login(weir.port), "SELECT 1")
+        quiet = [login(weir.port) for _ in range(12)]
+        for c in quiet * 10:
+            c.send(query("SELECT pg_sleep(0.001)"))
+        for c in quiet * 10:
+            assert types(c.read_until("Z", 30)) == "TDCZ"
+        assert all(c.silent(0) for c in noisy)
+    finally:
+        db.close()
+    for c in noisy:
+        assert types(c.read_until("Z", 30)) == "TDCZ"
