@@ -294,7 +294,8 @@ static enum pass on_ready(struct session *s, struct slice body)
     enum reply reply = pop(s);
     bool query = reply == REPLY_QUERY || reply == REPLY_RESTORE;
     bool ours = reply == REPLY_SYNC_INJECT;
-    if (reply != REPLY_SYNC && !ours && !s->end_seen)
+    bool ended = s->end_seen && (query || reply == REPLY_FUNCTION);
+    if (reply != REPLY_SYNC && !ours && !ended)
         return STOP;
     s->end_seen = false;
     if (ours && !s->guard_failed) {
