@@ -97,8 +97,8 @@ static void kill_clients(struct worker *worker, const struct gate *gate)
         next = n->next;
         struct session *s = LIST_ENTRY(n, struct session, node);
         if (s->set && s->set->gate == gate && s->state != SESSION_CLOSING)
-            session_fatal(s, "57P01", "terminating connection due to administrator command",
-                          "KILL was said on the console.", NULL);
+            session_end(s, "57P01", "terminating connection due to administrator command",
+                        "KILL was said on the console.");
     }
 }
 

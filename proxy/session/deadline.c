@@ -61,14 +61,7 @@ void deadline_fires(struct session *s)
         deadline_look(s);
         return;
     }
-    /* What was asked may be done all the same: DESIGN.md section 5, promise 5. */
-    if (s->replies.n > 0 && s->writes)
-        session_fatal(
-            s, "08007", texts[d.of].message,
-            "PGWEIR-OUTCOME-UNKNOWN: a commit, or a write outside a transaction, had been sent.",
-            "Check whether the change is there before you send it again.");
-    else
-        session_fatal(s, texts[d.of].sqlstate, texts[d.of].message, texts[d.of].detail, NULL);
+    session_end(s, texts[d.of].sqlstate, texts[d.of].message, texts[d.of].detail);
 }
 
 void deadline_asked(struct session *s)

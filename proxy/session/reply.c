@@ -623,8 +623,7 @@ static void in_doubt(struct session *s)
     struct server *server = s->server;
     s->server = NULL;
     pool_discard(server, "unexpected_message");
-    session_fatal(s, "08P01", "the server sent a message that fits nothing that was asked", NULL,
-                  NULL);
+    session_end(s, "08P01", "the server sent a message that fits nothing that was asked", NULL);
 }
 
 enum next { NEXT_MESSAGE, NEXT_WAIT, NEXT_DONE };

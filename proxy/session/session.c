@@ -63,6 +63,17 @@ void session_fatal(struct session *s, const char *sqlstate, const char *message,
     session_close(s, "fatal");
 }
 
+void session_end(struct session *s, const char *sqlstate, const char *message, const char *detail)
+{
+    if (s->replies.n > 0 && s->writes)
+        session_fatal(
+            s, "08007", message,
+            "PGWEIR-OUTCOME-UNKNOWN: a commit, or a write outside a transaction, had been sent.",
+            "Check whether the change is there before you send it again.");
+    else
+        session_fatal(s, sqlstate, message, detail, NULL);
+}
+
 void session_notice_ready(struct session *s)
 {
     uint8_t bytes[8];

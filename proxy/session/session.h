@@ -334,6 +334,9 @@ void session_state(struct session *session, enum session_state state);
 /* Tell the client and close: FATAL. Any of detail and hint may be NULL. */
 void session_fatal(struct session *s, const char *sqlstate, const char *message, const char *detail,
                    const char *hint);
+/* The same for what does not depend on what was asked: while a commit is under way that may be done all the same, and it is told
+ * 08007 (DESIGN.md section 5, promise 5). */
+void session_end(struct session *s, const char *sqlstate, const char *message, const char *detail);
 /* ERROR; the caller sees to ReadyForQuery. */
 void session_error(struct session *s, const char *sqlstate, const char *message, const char *detail,
                    const char *hint);

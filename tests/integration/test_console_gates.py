@@ -101,6 +101,19 @@ def test_kill_ends_clients_and_servers_and_pauses(cluster, weir, console):
     wait_until(lambda: not cluster.active("pg_sleep(60)"))
 
 
+def test_kill_does_not_call_refused_what_may_be_done(cluster, weir, console):
+    """A write whose answer has not come: unknown. Within a transaction it is rolled back."""
+    alone, within = login(weir.port), login(weir.port)
+    alone.send(query("CREATE TABLE kill_t AS SELECT 1 FROM pg_sleep(60)"))
+    within.query("BEGIN")
+    within.send(query("CREATE TABLE kill_t AS SELECT 1 FROM pg_sleep(60)"))
+    cluster.wait_active("kill_t", 2)
+    assert says(console, "KILL app") == "KILL"
+    for c, sqlstate in ((alone, "08007"), (within, "57P01")):
+        assert [m.fields()["C"] for m in c.expect_closed(5) if m.type == "E"] == [sqlstate]
+    wait_until(lambda: not cluster.active("kill_t"))
+
+
 def test_disable_refuses_logins_only(weir, console):
     c = login(weir.port)
     assert says(console, "DISABLE app") == "DISABLE"
