@@ -94,8 +94,9 @@ demo: setup ## install, build, start a primary, a replica and pgweir, show routi
 	@KEEP=$(KEEP) scripts/demo
 
 test: setup ## install and run everything: unit tests, fuzz corpora, integration tests
-	@$(MAKE) --no-print-directory test-all
-.PHONY: test-all
+	@$(MAKE) --no-print-directory -s -j$(shell nproc) test-built
+	@$(MAKE) --no-print-directory -s test-all
+.PHONY: test-built test-all
 test-all: test-unit test-sim test-oracle test-fuzz-corpus test-integration
 
 # The I/O tests must notice when the core is broken on purpose.
@@ -124,6 +125,9 @@ $(B)/sim: $(SIM_REL_OBJ)
 .PHONY: test-sim
 test-sim: $(B)/sim ## simulated clients, servers and network, 2 000 seeds (SEEDS=n; PGWEIR_SEED=n replays one)
 	@PGWEIR_SEEDS=$(or $(SEEDS),2000) $<
+
+# All that make test runs, built side by side: its own targets run one after the other.
+test-built: all asan $(UNIT_BIN) $(REPLAY) $(B)/sim $(B)/oracle $(IO_ASAN_OBJ) $(SIM_ASAN_OBJ) $(POOL_ASAN_OBJ) $(ROUTER_REL_OBJ)
 
 IO_TSAN_OBJ := $(patsubst %.c,$(B)/tsan/%.o,$(wildcard base/*.c proxy/io/*.c) tests/unit/test_io_mail.c)
 $(B)/tsan/test_io_mail: $(IO_TSAN_OBJ)
