@@ -48,7 +48,7 @@ class Ledger:
 
     def __init__(self):
         self.lock, self.numbers = threading.Lock(), itertools.count(1)
-        self.written, self.refused, self.unknown = set(), set(), set()
+        self.written, self.unknown, self.refused = set(), set(), {}  # refused: by what
 
     def new(self, count):
         with self.lock:
@@ -57,28 +57,30 @@ class Ledger:
     @contextmanager
     def outcome(self, ids):
         """The block writes these rows, and calls sent() of what it gets before it sends the commit."""
-        commit = Commit()
-        verdict = self.unknown
+        commit, verdict = Commit(), "unknown"
         try:
             yield commit
-            verdict = self.refused if commit.taken_back else self.written
+            verdict = "rolled back" if commit.taken_back else "written"
         except PgError as e:
-            verdict = self.unknown if e.sqlstate == "08007" else self.refused
+            verdict = "unknown" if e.sqlstate == "08007" else f"{e} {e.fields.get('D', '')}"
             raise
         except (Closed, OSError):
-            verdict = self.unknown if commit.under_way else self.refused
+            verdict = "unknown" if commit.under_way else "no commit was sent"
             raise
         finally:
             with self.lock:
-                verdict.update(ids)
+                if verdict in ("unknown", "written"):
+                    getattr(self, verdict).update(ids)
+                else:
+                    self.refused.update(dict.fromkeys(ids, verdict))
 
     def problems(self, found):
         """Of the rows that are there, in a list of their numbers."""
         times = collections.Counter(found)
-        told = {"acknowledged and not there": self.written - times.keys(), "refused and there": self.refused & times.keys(),
+        told = {"acknowledged and not there": self.written - times.keys(), "refused and there": self.refused.keys() & times.keys(),
                 "written twice": {n for n, count in times.items() if count > 1},
-                "never asked for": times.keys() - self.written - self.refused - self.unknown}
-        return [f"{len(ids)} rows {what}: {sorted(ids)[:5]}" for what, ids in told.items() if ids]
+                "never asked for": times.keys() - self.written - self.refused.keys() - self.unknown}
+        return [f"{len(ids)} rows {what}: {[(n, self.refused.get(n, '')) for n in sorted(ids)[:5]]}" for what, ids in told.items() if ids]
 
 
 class Commit:
