@@ -76,6 +76,8 @@ static void say_done(struct session *s, const struct message *m, const char *tag
     s->worker->stats.queries++;
     put_command_complete(&o, tag);
     conn_out_copy(s->conn, o.p, o.n);
+    if (s->state_of.discarded)
+        state_discard(s);
     session_notice_ready(s);
     client_drop(s, m->bytes);
 }
@@ -103,7 +105,7 @@ static bool answer_discard_all(struct session *s, const struct message *m)
         return false;
     stmt_names_clear(&s->names);
     settings_discard(s);
-    state_discard(s);
+    s->state_of.discarded = true;
     say_done(s, m, "DISCARD ALL");
     return true;
 }

@@ -283,6 +283,7 @@ FOUND = {
     "RESET in a pipeline": (
         [step(Q("BEGIN")), step(P("r", "RESET ALL"), B("p1", "r"), P("", "SHOW DateStyle"), B(), E("p1"), E(), E("p1"), S(), P("", "SET DateStyle = 'SQL'"), B(), E(), B("", "r"), E(), H()),
          step(P("", "SHOW DateStyle"), B(), E(), P("", "SELECT 1/0"), B(), E(), B("", "r"), E(), S()), step(Q("ROLLBACK")), step(Q("SHOW DateStyle"))], {"DateStyle": "German"}),
+    "DISCARD ALL tells of settings behind its tag": [step(Q("SET IntervalStyle = 'iso_8601'; SET TimeZone = 'Asia/Tokyo'")), step(Q("DISCARD ALL")), step(Q("SHOW TimeZone"))],
     "DISCARD ALL with a server": (
         [step(Q("LISTEN n")), step(Q("SET DateStyle = 'SQL'")), step(Q("DISCARD ALL")), step(Q("SHOW DateStyle")), step(Q("LISTEN n")), step(P("", "DISCARD ALL"), B(), E(), S()),
          step(Q("SHOW DateStyle")), step(Q("SELECT pg_listening_channels()"))], {"DateStyle": "German"}),

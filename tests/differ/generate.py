@@ -123,17 +123,18 @@ def bound(r, portal, name, kinds):
 
 
 def without_freed_portals(steps):
-    """A Query that fails while it runs in a transaction leaves its portal, the unnamed one, whose statements are freed.
-    PostgreSQL 15.20 reads them at Execute: "BEGIN", "MOVE 1 FROM k" and Execute of that portal can end it."""
-    out, begun, freed = [], False, False
+    """A Query that fails while it runs in a transaction leaves its portal, the unnamed one, whose statements are freed; Execute of
+    it reads them all the same (PostgreSQL 15.20: "BEGIN", a failing "MOVE 1 FROM k", Execute), and may end all of PostgreSQL."""
+    out, begun, ran, bound = [], False, False, False  # ran: such a Query; bound: the portal is another one, in this segment
     for s in steps:
         kept = []
         for op in [] if isinstance(s, other) else s:
             unnamed = op.args[:1] in ((), ("",))
-            if op.kind == "E" and unnamed and begun and freed:
+            if op.kind == "E" and unnamed and begun and ran and not bound:
                 continue
             begun = begun or re.search("begin|start|chain", op.sql(), re.I) is not None
-            freed = op.kind == "Q" or (freed and not (op.kind == "B" and unnamed))
+            ran = ran or (op.kind == "Q" and op.sql() not in TX)
+            bound = op.kind not in "QS" and (bound or (op.kind == "B" and unnamed))
             kept.append(op)
         out.append(s if isinstance(s, other) else s.with_ops(kept))
     return out
