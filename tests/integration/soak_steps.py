@@ -62,7 +62,7 @@ class Ledger:
             yield commit
             verdict = "rolled back" if commit.taken_back else "written"
         except PgError as e:
-            verdict = "unknown" if e.sqlstate == "08007" else f"{e} {e.fields.get('D', '')}"
+            verdict = "unknown" if e.sqlstate == "08007" or commit.apart else f"{e} {e.fields.get('D', '')}"
             raise
         except (Closed, OSError):
             verdict = "unknown" if commit.under_way else "no commit was sent"
@@ -85,7 +85,7 @@ class Ledger:
 
 class Commit:
     def __init__(self):
-        self.under_way = self.taken_back = False
+        self.under_way = self.taken_back = self.apart = False
 
     def sent(self):
         self.under_way = True
@@ -322,7 +322,10 @@ def at_once(c):
     ids, token = c.ledger.new(2), c.token()
     with c.ledger.outcome(ids) as commit:
         commit.sent()
-        c.ask(query("BEGIN"), *[insert([n], token) for n in ids], query("COMMIT"))
+        answer = c.talk(query("BEGIN"), *[insert([n], token) for n in ids], query("COMMIT"))
+        commit.apart = "BEGIN" not in answer.tags  # refused (queue_max): today what is behind it may run alone, and should not
+        if answer.errors:
+            raise answer.errors[0]
     own_rows(c, ids, token)
 
 
