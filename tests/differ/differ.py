@@ -204,13 +204,13 @@ def print_kind(lane, signature, found, options):
 
 
 def print_report(place, report, options, took):
-    lane = Lane(place, 0)
     report.print_known()
+    for seed, trouble in report.troubles[:10]:
+        print(f"\nTROUBLE    seed {seed}: {trouble}", flush=True)
+    lane = Lane(place, 0)
     unknown = report.unknown()
     for signature in unknown[:options.show]:
         print_kind(lane, signature, report.kinds[signature], options)
-    for seed, trouble in report.troubles[:10]:
-        print(f"\nTROUBLE    seed {seed}: {trouble}")
     several = sum(len(report.kinds[s]) for s in unknown)
     print(f"\n{report.done} sequences in {took:.0f} s from seed {options.seed}: {several} differ in {len(unknown)} kinds that known.def does not name, "
           f"{len(report.troubles)} could not be judged")
