@@ -387,6 +387,7 @@ static void configure(struct observed *o, bool is_new)
     bool changed = is_new || has != o->has_login || (has && !login_equal(&login, &o->login));
     o->login = login;
     o->has_login = has;
+    atomic_store(&o->cluster->unprobed, !has);
     for (uint32_t i = 0; i < o->cluster->node_n; i++) {
         probe_configure(&o->nodes[i].probe, has ? &o->login : NULL, changed,
                         conf->lag_poll_interval_ms, conf->probe_timeout_ms);

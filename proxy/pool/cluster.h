@@ -102,7 +102,8 @@ struct cluster_view {
 struct cluster {
     atomic_uint refs;
     atomic_uint_fast64_t view;
-    atomic_bool nudged;           /* a control_nudge() is on its way */
+    atomic_bool unprobed; /* there is no login for probes: no replica will ever be readable */
+    atomic_bool nudged;   /* a control_nudge() is on its way */
     atomic_uint_fast64_t altered; /* grows with DDL: statements of before are parsed anew */
     struct learned *learned;      /* reads that belong on the primary; any thread */
     /* Clients of each worker that wait for a sample: while there are any, samples follow each other at

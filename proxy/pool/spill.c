@@ -4,7 +4,7 @@
  *         one for each cluster. A unit is taken when a server of the primary is lent to such a read, and given
  *         back to where it came from when that lease ends, whatever a reload has made of the set's budget.
  * Not     counted: reads that their own client's floor, class or policy keeps on the primary, and the second
- *         try of a read that a replica refused.
+ *         try of a read that a replica refused; and all, where there is no login for probes.
  * Waiting as for servers (borrow.c): who waits says since when. A unit that comes back goes by mail to the
  *         worker that waits clearly longer than we do, so no worker feeds only itself; whoever begins to wait
  *         looks once more, so no unit is missed.
@@ -29,13 +29,19 @@ bool spill_left(const struct pool_set *set)
     return set->spill_limit == 0 || atomic_load(&set->spill->used) < set->spill_limit;
 }
 
+/* Where nobody looks for replicas that may be read, none is lost. */
+static bool is_limited(const struct pool_set *set, struct cluster_view view)
+{
+    return set->spill_limit > 0 && pool_reads_spill(set, view) &&
+           !atomic_load_explicit(&set->cluster->unprobed, memory_order_relaxed);
+}
+
 bool spill_take(struct server *s, const struct waiter *w)
 {
     struct pool_set *set = s->pool->set;
     struct cluster_view view = cluster_view(set->cluster);
     CHECK(!s->spill);
-    if (set->spill_limit == 0 || w->want != WANT_READ || s->pool->node != view.primary ||
-        !pool_reads_spill(set, view))
+    if (w->want != WANT_READ || s->pool->node != view.primary || !is_limited(set, view))
         return true;
     if (!budget_take(set->spill, set->spill_limit))
         return false;
@@ -66,8 +72,7 @@ static uint64_t oldest_reader_ms(const struct pool_set *set)
 /* It has readers that could use a unit. */
 static bool waits(const struct pool_set *set)
 {
-    return set->reader_n > 0 && set->spill_limit > 0 &&
-           pool_reads_spill(set, cluster_view(set->cluster));
+    return set->reader_n > 0 && is_limited(set, cluster_view(set->cluster));
 }
 
 /* The set of this worker whose oldest reader waits longest for a unit, or NULL. */

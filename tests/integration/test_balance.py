@@ -494,6 +494,21 @@ def test_the_budget_of_reads_on_the_primary(three, weir_of, workers):
     wait_until(lambda: all(c.rows(Cluster.WHO) == [["1"]] for c in clients), what="all read on the replica again")
 
 
+def test_without_a_login_for_probes_no_replica_is_lost(three, pgweir):
+    """None of them ever serves reads: a quarter of the pool for all of them would be no protection, but a trap."""
+    names = ("app_scram", "app_md5")
+    secrets = dict(three.sql("primary", "SELECT rolname, rolpassword FROM pg_authid WHERE rolname = ANY(%s)", list(names)))
+    weir = pgweir(databases={"app": three.entry(["primary", "replica1"])}, users=secrets, probe_user=None, default_pool_size=4)
+    weir.wait_log(r"probe\.no_login")
+    readers = [login(weir.port) for _ in range(4)]
+    for c in readers:
+        c.send(query("SELECT pg_sleep(60)"))
+    asleep = "FROM pg_stat_activity WHERE state = 'active' AND query LIKE 'SELECT pg_sleep%' AND usename = 'app_scram'"
+    wait_until(lambda: three.sql("primary", f"SELECT count(*) {asleep}") == [(4,)], what="all read on the primary")
+    three.sql("primary", f"SELECT pg_cancel_backend(pid) {asleep}")
+    assert [error_of(c.read_until("Z", 30)).sqlstate for c in readers] == ["57014"] * 4
+
+
 def test_without_a_budget_writes_go_ahead_of_reads_that_lost_their_replica(three, weir_of):
     """The pool's size bounds those reads, and a write waits for one of them at most, not for all that came before it."""
     weir = weir_of(["primary", "replica1"], queue_timeout="60s", default_pool_size=2, workers=1, consistency="eventual",
