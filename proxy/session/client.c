@@ -874,7 +874,7 @@ void session_run(struct session *s)
     while (s->state == SESSION_READY && s->conn->in.bytes > 0 && !is_blocked(s))
         if (run_one(s) == STEP_WAIT)
             break;
-    s->running = false;
+    s->running = s->shed_along = false;
     if (s->conn->ended && s->state == SESSION_READY)
         session_ended(s);
     if (s->leaving && s->state == SESSION_READY)

@@ -279,7 +279,7 @@ static bool is_cancelled(struct session *s)
 
 enum step lease_for_segment(struct session *s)
 {
-    if (is_cancelled(s))
+    if (is_cancelled(s) || shed_along(s))
         return STEP_DONE;
     struct route route = decide(s);
     if (floors_wait(s, &route))

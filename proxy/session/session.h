@@ -246,6 +246,7 @@ struct session {
     uint64_t catalog_seen;    /* the edition that the floor knows of */
     uint64_t segment_catalog; /* catalog_use_moment() before its first statement was classified */
     struct collecting collecting;
+    const struct refused_text *refused_text; /* while shed_along for SHED_LOGIN_REFUSED */
     uint32_t here_bytes; /* of conn->in when the segment began to wait; the rest is younger */
     uint32_t
         late_bytes; /* shed_along: of conn->in, at its end, that are younger than who was shed */
@@ -600,6 +601,8 @@ void deadline_fires(struct session *s);
 uint64_t shed_patience_ms(const struct session *s, enum want want);
 /* pool_lease() gave none: WAIT, or there is no room, and the client has been told. */
 enum step shed_or_wait(struct session *s);
+/* The segment came with one that was shed, and has been refused with it. */
+bool shed_along(struct session *s);
 /* For struct waiter_ops. */
 uint64_t shed_more_ms(struct waiter *waiter);
 bool shed_waits_long(struct waiter *waiter);

@@ -7,7 +7,7 @@
  *
  * DETAIL begins with a code of its own for each reason; HINT says what to do. The client stays connected, in a failed
  * transaction if we had answered its BEGIN; shed_severity says otherwise. What it had pipelined behind the segment
- * before that began to wait has waited as long, and is refused with it.
+ * before that began to wait is refused with it.
  */
 #include "proxy/session/session.h"
 #include "proxy/session/settings.h"
@@ -180,11 +180,24 @@ static void say_saturated(struct session *s, enum shed_reason why)
     refuse(s, "53300", message, detail, retry);
 }
 
+/* Why a server refused our login: for those behind the one that has been told by REFUSED_BY_SERVER. */
+static void say_login_refused(struct session *s, const struct refused_text *text)
+{
+    static const struct refused_text over = {"57P03", "a server refused the login of pgweir"};
+    text = text ? text : &over;
+    lease_refuse(s, text->sqlstate, text->message, "The server refused the login of pgweir.", NULL);
+}
+
 static void say(struct session *s, enum shed_reason why)
 {
     count(s, why);
     if (why == SHED_NO_TARGET)
         say_no_target(s);
+    else if (why == SHED_MEMORY)
+        refuse(s, "53200", "pgweir is short of memory",
+               "PGWEIR-MEMORY: memory_limit is near, so nobody waits for a server.", retry);
+    else if (why == SHED_LOGIN_REFUSED)
+        say_login_refused(s, s->refused_text);
     else
         say_saturated(s, why);
 }
@@ -200,7 +213,7 @@ static enum shed_reason reason_of(const struct session *s)
     return shortage == POOL_SHORT_OF_BUDGET ? SHED_READ_BUDGET : SHED_QUEUE_TIMEOUT;
 }
 
-/* It waited; with it goes what its client had sent behind it before it began to wait. */
+/* With it goes what its client had sent behind it before it began to wait: see shed_along(). */
 static void shed(struct session *s, enum shed_reason why)
 {
     uint32_t have = s->conn->in.bytes;
@@ -208,7 +221,8 @@ static void shed(struct session *s, enum shed_reason why)
     s->shed_along = true;
     s->shed_why = why & 7;
     say(s, why);
-    s->shed_along = false;
+    s->shed_along = s->running; /* else session_run() has been here */
+    s->refused_text = NULL;
 }
 
 void shed_refused(struct waiter *waiter, enum refusal why, const struct refused_text *text)
@@ -222,14 +236,11 @@ void shed_refused(struct waiter *waiter, enum refusal why, const struct refused_
         shed(s, SHED_CODEL);
         return;
     case REFUSED_BY_SERVER:
-        count(s, SHED_LOGIN_REFUSED);
-        lease_refuse(s, text->sqlstate, text->message, "The server refused the login of pgweir.",
-                     NULL);
+        s->refused_text = text;
+        shed(s, SHED_LOGIN_REFUSED);
         return;
     case REFUSED_MEMORY:
-        count(s, SHED_MEMORY);
-        refuse(s, "53200", "pgweir is short of memory",
-               "PGWEIR-MEMORY: memory_limit is near, so nobody waits for a server.", retry);
+        shed(s, SHED_MEMORY);
         return;
     case REFUSED_SHUTDOWN:
         count(s, SHED_DRAINING);
@@ -239,24 +250,22 @@ void shed_refused(struct waiter *waiter, enum refusal why, const struct refused_
     }
 }
 
-static bool goes_along(const struct session *s)
+/* Even if there is a server for it now: the rest of a transaction must not run without its BEGIN. */
+bool shed_along(struct session *s)
 {
-    return s->shed_along && s->collected_bytes > 0 &&
-           s->collected_bytes + s->late_bytes <= s->conn->in.bytes;
+    bool goes = s->shed_along && s->collected_bytes > 0 &&
+                s->collected_bytes + s->late_bytes <= s->conn->in.bytes;
+    if (goes)
+        say(s, (enum shed_reason)s->shed_why);
+    return goes;
 }
 
 enum step shed_or_wait(struct session *s)
 {
-    if (!waiter_waits(&s->waiter)) {
-        s->waiter.since_ms = s->worker->loop->now_ms;
-        say(s, SHED_QUEUE_FULL);
-        return STEP_DONE;
-    }
-    if (goes_along(s)) {
-        pool_withdraw(&s->waiter);
-        say(s, (enum shed_reason)s->shed_why);
-        return STEP_DONE;
-    }
     s->here_bytes = s->conn->in.bytes;
-    return STEP_WAIT;
+    if (waiter_waits(&s->waiter))
+        return STEP_WAIT;
+    s->waiter.since_ms = s->worker->loop->now_ms;
+    shed(s, SHED_QUEUE_FULL);
+    return STEP_DONE;
 }

@@ -323,7 +323,6 @@ def at_once(c):
     with c.ledger.outcome(ids) as commit:
         commit.sent()
         answer = c.talk(query("BEGIN"), *[insert([n], token) for n in ids], query("COMMIT"))
-        commit.apart = "BEGIN" not in answer.tags  # refused (queue_max): today what is behind it may run alone, and should not
         if answer.errors:
             raise answer.errors[0]
     own_rows(c, ids, token)

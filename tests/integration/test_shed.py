@@ -281,6 +281,28 @@ def test_a_full_queue_refuses_at_once(cluster, pgweir, workers):
         assert types(one.read_until("Z")) == "TDCZ"
 
 
+@pytest.mark.parametrize("first", ["SELECT 1", "BEGIN"])
+def test_what_is_behind_the_refused_one_is_refused_with_it(cluster, pgweir, first):
+    """Though there is a server for it: the rest of a transaction would run without its BEGIN."""
+    cluster.sql("primary", "DROP TABLE IF EXISTS behind; CREATE TABLE behind (n int); GRANT ALL ON behind TO PUBLIC")
+    cluster.wait_replayed()
+    weir = pgweir(default_pool_size=1, queue_timeout="30s", queue_max=1, tx_reads="optimistic", consistency="eventual")
+    weir.wait_reads_on_replica()
+    holder, inside, c = [login(weir.port) for _ in range(3)]
+    holder.send(query("SELECT pg_sleep(60)"))
+    wait_until(lambda: cluster.sql("replica1", "SELECT 1 FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(60)'"))
+    inside.send(query("SELECT 1"))
+    wait_until(lambda: waiting(weir) == 1)
+    assert types(c.query("INSERT INTO behind VALUES (0)")) == "CZ"  # the primary has room
+    c.send(query(first) + query("INSERT INTO behind VALUES (1)") + PBE + sync() + query("COMMIT"))
+    for _ in range(4):
+        assert error_of(c.read_until("Z")).fields["D"].startswith("PGWEIR-QUEUE-FULL")
+    assert c.status == "I" and types(c.query("INSERT INTO behind VALUES (2)")) == "CZ"
+    assert cluster.sql("primary", "SELECT n FROM behind ORDER BY n") == [(0,), (2,)]
+    holder.cancel()
+    assert types(inside.read_until("Z", 30)) == "TDCZ"
+
+
 def test_who_waits_for_a_server_that_may_be_opened_is_not_in_the_queue(cluster, pgweir):
     """A burst at the start, when there are no servers yet."""
     weir = pgweir(databases={"app": cluster.entry(["primary"])}, default_pool_size=10, workers=2, queue_timeout="30s", queue_max=1)
@@ -448,8 +470,10 @@ def test_a_slow_primary_does_not_delay_reads(cluster, pgweir, workers):
         db.autocommit = False
         db.cursor().execute("LOCK TABLE slow IN SHARE MODE")
         writers = [login(weir.port) for _ in range(8)]
-        for c in writers:
+        for n, c in enumerate(writers):
             c.send(query("INSERT INTO slow SELECT 1 FROM pg_sleep(0.01)"))
+            if n == 1:  # a server on its way between two workers is no room in the queue
+                wait_until(lambda: len(cluster.sql("primary", "SELECT 1 FROM pg_locks WHERE relation = 'slow'::regclass AND NOT granted")) == 2)
         wait_until(lambda: queues(weir)["waiting"] == 6)
         e, _ = shed(login(weir.port), query("INSERT INTO slow VALUES (1)"))
         assert e.fields["D"].startswith("PGWEIR-QUEUE-FULL")
