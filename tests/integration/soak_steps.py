@@ -62,7 +62,7 @@ class Ledger:
             yield commit
             verdict = "rolled back" if commit.taken_back else "written"
         except PgError as e:
-            verdict = "unknown" if e.sqlstate == "08007" or commit.apart else f"{e} {e.fields.get('D', '')}"
+            verdict = "unknown" if e.sqlstate == "08007" else f"{e} {e.fields.get('D', '')}"
             raise
         except (Closed, OSError):
             verdict = "unknown" if commit.under_way else "no commit was sent"
@@ -85,7 +85,7 @@ class Ledger:
 
 class Commit:
     def __init__(self):
-        self.under_way = self.taken_back = self.apart = False
+        self.under_way = self.taken_back = False
 
     def sent(self):
         self.under_way = True
