@@ -124,7 +124,7 @@ def bound(r, portal, name, kinds):
 
 def without_freed_portals(steps):
     """A Query that fails while it runs in a transaction leaves its portal, the unnamed one, whose statements are freed; Execute of
-    it reads them all the same (PostgreSQL 15.20: "BEGIN", a failing "MOVE 1 FROM k", Execute), and may end all of PostgreSQL."""
+    it reads them all the same (PostgreSQL 15.20: "BEGIN", a failing "MOVE 1 FROM k" or "ROLLBACK TO p", Execute), and may end all of PostgreSQL."""
     out, begun, ran, bound = [], False, False, False  # ran: such a Query; bound: the portal is another one, in this segment
     for s in steps:
         kept = []
@@ -133,7 +133,7 @@ def without_freed_portals(steps):
             if op.kind == "E" and unnamed and begun and ran and not bound:
                 continue
             begun = begun or re.search("begin|start|chain", op.sql(), re.I) is not None
-            ran = ran or (op.kind == "Q" and op.sql() not in TX)
+            ran = ran or (op.kind == "Q" and op.sql() != "BEGIN")
             bound = op.kind not in "QS" and (bound or (op.kind == "B" and unnamed))
             kept.append(op)
         out.append(s if isinstance(s, other) else s.with_ops(kept))
