@@ -204,8 +204,8 @@ static bool read_share(const struct field *f, const char *text, struct conf_shar
     bool percent;
     if (!value_share(text, &number, &percent, why) || (!percent && !within(f, number, why)))
         return false;
-    *out = percent ? (struct conf_share){.percent = (uint32_t)number}
-                   : (struct conf_share){.n = (uint32_t)number};
+    *out = (struct conf_share){0};
+    *(percent ? &out->percent : &out->n) = (uint32_t)number;
     return true;
 }
 

@@ -114,7 +114,8 @@ void statement_drop_bound_sql(struct session *s)
 static bool is_followed(const struct session *s, const struct stmt *stmt)
 {
     uint8_t class = stmt->facts.class;
-    return class == SQL_DEALLOCATE || class == SQL_PREPARE || restore_follows(s, stmt);
+    return class == SQL_DEALLOCATE || class == SQL_PREPARE || class == SQL_EXECUTE ||
+           restore_follows(s, stmt);
 }
 
 void statement_bind_sql(struct session *s, struct slice portal, struct stmt *stmt)
@@ -151,10 +152,10 @@ static bool execute_deallocate(struct session *s)
 }
 
 /* It fails, for the name is there, up to the end of the segment. */
-static void execute_prepare(struct session *s)
+static void execute_prepare(struct session *s, const struct stmt *prepare)
 {
     struct named named;
-    named_read(stmt_text(s->bound_sql), !s->odd_strings, &named);
+    named_read(stmt_text(prepare), !s->odd_strings, &named);
     if (named.kind != NAMED_PREPARE || !find_sql(s, &named) || s->taken_n > 0)
         return;
     struct slice name = {named.name, named.name_n};
@@ -172,8 +173,11 @@ bool statement_execute(struct session *s, struct slice body)
         return false;
     if (s->bound_sql->facts.class == SQL_DEALLOCATE)
         return execute_deallocate(s);
-    if (s->bound_sql->facts.class == SQL_PREPARE)
-        execute_prepare(s);
+    const struct stmt *another =
+        statement_runs_another(s, &s->bound_sql->facts, stmt_text(s->bound_sql));
+    const struct stmt *runs = another ? another : s->bound_sql;
+    if (runs->facts.class == SQL_PREPARE)
+        execute_prepare(s, runs);
     return s->bound_sql->facts.class == SQL_SESSION_STATE;
 }
 

@@ -159,6 +159,8 @@ FOUND = {
     "DEALLOCATE of a protocol statement, extended": [step(P("s1", "SELECT 1"), S()), step(P("", "DEALLOCATE s1"), B(), E(), S()), again()],
     "DEALLOCATE that deallocates itself": [step(P("s1", "DEALLOCATE s1"), B("", "s1"), E(), S()), again()],
     "EXECUTE of a protocol statement": [step(P("s1", "SELECT 1"), S()), step(Q("EXECUTE s1")), step(Q("EXECUTE s1"))],
+    "EXECUTE of a PREPARE of a name that is taken": [step(P("s1", "PREPARE s1 AS SELECT 'sql s1'")),
+                                                     step(P("", "EXECUTE s1"), B("", ""), E(), S()), step(P("", "SELECT 1"), B("", ""), E(), S())],
     "PREPARE of a name that Parse used": [step(P("s1", "SELECT 1"), S()), step(Q("PREPARE s1 AS SELECT 2")), again()],
     "Parse of a name that PREPARE used": [step(Q("PREPARE s1 AS SELECT 2")), step(P("s1", "SELECT 1"), S()), again()],
     "Parse of a name that PREPARE used: the text is looked at first": [
