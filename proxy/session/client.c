@@ -172,6 +172,7 @@ static void send_refusal(struct session *s, size_t bytes)
     struct put o = put_into(buffer, sizeof buffer);
     put_query(&o, slice_of(refusal_sql));
     CHECK(!o.full);
+    stmt_set_unnamed(&s->server->stmts, NULL);
     conn_out_copy(s->server->conn, o.p, o.n);
     client_stream(s, bytes, true);
 }

@@ -177,6 +177,7 @@ static enum step sync_label(struct session *s, bool strange)
     CHECK(!sql.full);
     put_query(&o, put_slice(&sql));
     conn_out_commit(s->server->conn, o.n);
+    stmt_set_unnamed(&s->server->stmts, NULL); /* a simple query destroys it */
     s->worker->hub.label_syncs++;
     label_unref(s->server->label);
     s->server->label = NULL; /* until it has answered */

@@ -159,6 +159,8 @@ FOUND = {
     "DEALLOCATE of a protocol statement, extended": [step(P("s1", "SELECT 1"), S()), step(P("", "DEALLOCATE s1"), B(), E(), S()), again()],
     "DEALLOCATE that deallocates itself": [step(P("s1", "DEALLOCATE s1"), B("", "s1"), E(), S()), again()],
     "EXECUTE of a protocol statement": [step(P("s1", "SELECT 1"), S()), step(Q("EXECUTE s1")), step(Q("EXECUTE s1"))],
+    "a Describe behind DDL in its segment": [step(P("s1", "INSERT INTO t VALUES (1, 'twice')"), S()),
+                                             step(P("", "CREATE TEMP TABLE t AS SELECT 'temp' AS v"), B(), E(), D("S", "s1"), S())],
     "EXECUTE of a PREPARE of a name that is taken": [step(P("s1", "PREPARE s1 AS SELECT 'sql s1'")),
                                                      step(P("", "EXECUTE s1"), B("", ""), E(), S()), step(P("", "SELECT 1"), B("", ""), E(), S())],
     "PREPARE of a name that Parse used": [step(P("s1", "SELECT 1"), S()), step(Q("PREPARE s1 AS SELECT 2")), again()],
@@ -324,6 +326,8 @@ CASES = {name: Case(*what) if isinstance(what, tuple) else Case(what) for name, 
 CAUSES = {
     # To know its rows it would have to be described at each Parse, which nearly every query of a driver has; behind an Execute that could fail and undo the work.
     "unnamed-healed": ["the unnamed statement, executed, after DDL"],
+    # A server that lacks the statement gets it where it is used: what is behind in the segment is not known when it begins.
+    "parsed-late": ["a Describe behind DDL in its segment"],
     # A server that lacks the statement has to parse it, for which it takes a snapshot.
     "injected-snapshot": ["SET TRANSACTION behind a Describe and a Flush"],
     # It is not read; what PostgreSQL does with it is known when it has been sent.

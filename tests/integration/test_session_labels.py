@@ -91,6 +91,19 @@ def test_a_setting_follows_its_client(cluster, weir, statements, name, value, ho
     shared(one, other)
 
 
+def test_the_unnamed_statement_is_there_after_other_settings(two):
+    """Both have the same one, and the server has it; what sets their settings on it is a Query, which destroys it."""
+    for n, c in enumerate(two):
+        assert types(c.query(f"SET work_mem = '{n + 5}MB'")) == "CZ"
+    for c in two:
+        c.send(parse("", "SELECT current_setting('work_mem')") + sync())
+        assert types(c.read_until("Z")) == "1Z"
+    for n, c in [*enumerate(two)] * 2:
+        c.send(bind("", "") + execute() + sync())
+        answers = c.read_until("Z")
+        assert types(answers) == "2DCZ" and answers[1].row() == [f"{n + 5}MB".encode()]
+
+
 @pytest.mark.parametrize("how", ["startup", "set", "set in a transaction"])
 def test_an_idle_session_is_ended_and_its_server_is_not(weir, how):
     other = login(weir.port)
