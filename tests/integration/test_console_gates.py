@@ -85,6 +85,7 @@ def test_reconnect_closes_what_is_free_now_and_the_others_later(cluster, weir, c
 
 def test_kill_ends_clients_and_servers_and_pauses(cluster, weir, console):
     running, idle, other = login(weir.port), login(weir.port), open_db(weir, "other")
+    weir.wait_log(r"catalog\.loaded database=app")  # until then nothing is known to be a read, and the outcome not known
     idle.query("SELECT 1")
     running.send(query("SELECT pg_sleep(60)"))
     cluster.wait_active("pg_sleep(60)")
