@@ -355,8 +355,12 @@ static void fails(struct session *s)
     s->tx.moved = false;
 }
 
+/* What its client has sent behind a BEGIN must not run without it, whether or not it is here yet. */
 void tx_refused(struct session *s)
 {
+    const uint32_t begins = s->segment.flags & (SQL_F_BEGIN | SQL_F_TX_CLOSED);
+    if (s->tx.state == TX_NONE && begins == SQL_F_BEGIN)
+        CHECK(tx_step(&s->tx.state, TX_EV_BEGIN) == TX_SAYS_BEGIN);
     if (s->tx.state == TX_DEFERRED)
         fails(s);
 }

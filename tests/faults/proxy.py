@@ -12,6 +12,7 @@ One thread with an event loop; what a test calls returns when it is done.
 """
 import asyncio
 import contextlib
+import random
 import socket
 import struct
 import threading
@@ -117,12 +118,21 @@ class Link:
                 self.far.close()
 
 
+def listen_low():
+    """Below the ephemeral ports: one of those may be anybody's by the time that accept() wants it back."""
+    while True:
+        try:
+            return socket.create_server(("127.0.0.1", random.randrange(20000, 32000)))
+        except OSError:
+            pass
+
+
 class FaultProxy:
     def __init__(self, port):
         self.to, self.links = port, set()
         self.up, self.down = Way(self), Way(self)
         self.accepted = 0
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = listen_low()
         self.port = self._listener.getsockname()[1]
         self._loop, self._accepting = asyncio.new_event_loop(), None
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)

@@ -88,6 +88,23 @@ def test_a_pipeline_is_refused_in_order_with_one_wait(cluster, pgweir):
     assert c.read_until("Z")[1].row() == [b"2"]
 
 
+def test_what_comes_behind_a_begin_that_waits_is_of_its_transaction(cluster, pgweir):
+    """Also what comes later: else it would run alone when the BEGIN has been refused."""
+    cluster.sql("primary", "DROP TABLE IF EXISTS later; CREATE TABLE later (n int); GRANT ALL ON later TO PUBLIC")
+    weir, holder = one_server(cluster, pgweir, queue_timeout="1s")
+    c = login(weir.port)
+    insert = query("INSERT INTO later VALUES (1)")
+    c.send(query("BEGIN") + insert[:3])  # with more behind it, it is not answered here
+    wait_until(lambda: waiting(weir) == 1)
+    c.send(insert[3:] + query("COMMIT") + query("SELECT 1"))
+    assert error_of(c.read_until("Z", 10)).sqlstate == "53300" and c.status == "E"
+    assert error_of(c.read_until("Z")).sqlstate == "25P02"
+    assert c.read_until("Z")[0].text == "ROLLBACK" and c.status == "I"
+    holder.query("COMMIT")
+    c.read_until("Z")
+    assert cluster.sql("primary", "SELECT count(*) FROM later") == [(0,)]
+
+
 @pytest.mark.parametrize("severity,sqlstate", [("fatal", "53300"), ("pgbouncer", "08P01")])
 def test_shed_severity(cluster, pgweir, severity, sqlstate):
     weir, holder = one_server(cluster, pgweir, entry={"shed_severity": severity}, queue_timeout="200ms")
@@ -295,8 +312,11 @@ def test_what_is_behind_the_refused_one_is_refused_with_it(cluster, pgweir, firs
     wait_until(lambda: waiting(weir) == 1)
     assert types(c.query("INSERT INTO behind VALUES (0)")) == "CZ"  # the primary has room
     c.send(query(first) + query("INSERT INTO behind VALUES (1)") + PBE + sync() + query("COMMIT"))
-    for _ in range(4):
-        assert error_of(c.read_until("Z")).fields["D"].startswith("PGWEIR-QUEUE-FULL")
+    assert error_of(c.read_until("Z")).fields["D"].startswith("PGWEIR-QUEUE-FULL")
+    for _ in range(2):
+        assert error_of(c.read_until("Z")).sqlstate == ("25P02" if first == "BEGIN" else "53300")
+    end = c.read_until("Z")
+    assert end[0].text == "ROLLBACK" if first == "BEGIN" else error_of(end).sqlstate == "53300"
     assert c.status == "I" and types(c.query("INSERT INTO behind VALUES (2)")) == "CZ"
     assert cluster.sql("primary", "SELECT n FROM behind ORDER BY n") == [(0,), (2,)]
     holder.cancel()
