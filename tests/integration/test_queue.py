@@ -37,10 +37,12 @@ def test_who_waits_too_long_is_told_and_stays(full, name):
     c.send(data)
     for _ in range(ready):
         answers = c.read_until("Z", 5)
-        assert types(answers) == "EZ" and c.status == "I"
+        assert types(answers) == "EZ" and c.status == ("E" if name == "begin" else "I")
         e = error_of(answers)
         assert (e.sqlstate, e.fields["S"]) == ("53300", "ERROR")
         assert "PGWEIR-QUEUE-TIMEOUT" in e.fields["D"]
+    if name == "begin":
+        assert c.query("ROLLBACK")[0].text == "ROLLBACK" and c.status == "I"
     assert 0.25 < time.monotonic() - start < 0.3 * ready + 2
     holder.query("COMMIT")
     assert c.rows("SELECT 1") == [["1"]]
