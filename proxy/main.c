@@ -235,6 +235,11 @@ static void on_taken_over(void *context)
     fleet_drain(f, 0, f->first->conf->drain_timeout_ms);
 }
 
+static uint32_t on_beat(void *context, uint32_t worker)
+{
+    return fleet_beat(context, worker);
+}
+
 static void on_pressure(void *context, unsigned level)
 {
     fleet_pressure(context, level);
@@ -320,19 +325,21 @@ static int run_fleet(struct snapshot *snapshot, const struct conf_sources *sourc
                      struct listening *l)
 {
     const struct conf *conf = snapshot->conf;
+    uint32_t worker_n = conf->workers ? conf->workers : cpus();
+    if (worker_n > WORKER_PIDS_MAX)
+        worker_n = WORKER_PIDS_MAX;
     const struct control_hooks hooks = {
         .cluster_changed = on_cluster_changed,
         .sampled = on_sampled,
         .snapshot_ready = on_snapshot,
+        .beat = on_beat,
+        .worker_n = worker_n,
         .pressure = on_pressure,
         .taken_over = on_taken_over,
         .cancel = on_cancel,
         .shutdown = on_shutdown,
         .context = &fleet,
     };
-    uint32_t worker_n = conf->workers ? conf->workers : cpus();
-    if (worker_n > WORKER_PIDS_MAX)
-        worker_n = WORKER_PIDS_MAX;
     control = control_new(snapshot, sources, &hooks);
     if (!control)
         return EXIT_CONFIG;

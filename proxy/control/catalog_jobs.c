@@ -30,7 +30,9 @@ struct job {
     bool gone;    /* CLOSING: it ends */
     bool named;   /* an entry names its database */
     uint8_t node; /* of the connection */
+    unsigned address_edition;
     uint8_t loaded_node;
+    unsigned loaded_address_edition;
     struct watch watch;
     struct timer timer;
     PGconn *conn;
@@ -146,6 +148,7 @@ static void connect_now(struct job *j)
         enter(j, JOB_PAUSED, now_ms(j) + PAUSE_MAX_MS);
         return;
     }
+    j->address_edition = node_address_edition(&cluster->nodes[primary]);
     const struct node_address address = node_address(&cluster->nodes[primary]);
     const char *database = catalog_slot_database(j->slot);
     if (!login_choose(j->control->snapshot, cluster, database, &login)) {
@@ -229,6 +232,7 @@ static void publish(struct job *j)
     snprintf(j->fingerprint, sizeof j->fingerprint, "%s", j->load.fingerprint);
     j->published = j->covers;
     j->loaded_node = j->node;
+    j->loaded_address_edition = j->address_edition;
     j->loaded = j->loaded_here = true;
     j->failed_n = 0;
     j->told[0] = '\0';
@@ -425,11 +429,13 @@ void catalog_jobs_primary(struct control *c, struct cluster *cluster)
         const uint8_t primary = primary_of(j);
         if (j->gone || catalog_slot_cluster(j->slot) != cluster || primary == NODE_NONE)
             continue;
-        if (j->loaded && primary != j->loaded_node) { /* it may lack the last DDL of the old one */
-            catalog_slot_changed(j->slot, false);
+        const unsigned edition = node_address_edition(&cluster->nodes[primary]);
+        if (j->loaded && (primary != j->loaded_node || edition != j->loaded_address_edition)) {
+            catalog_slot_changed(j->slot, false); /* it may lack the last DDL of the old one */
             j->loaded_node = primary;
+            j->loaded_address_edition = edition;
         }
-        if (j->conn && primary != j->node) {
+        if (j->conn && (primary != j->node || edition != j->address_edition)) {
             j->failed_n = 0;
             close_job(j);
         } else if (j->state == JOB_PAUSED) {

@@ -73,6 +73,8 @@ struct control *control_new(struct snapshot *first, const struct conf_sources *s
     pg_clean_environment();
     timer_init(&c->resolve_timer, NULL);
     timer_init(&c->pressure_timer, NULL);
+    timer_init(&c->certificate_timer, NULL);
+    timer_init(&c->watchdog_timer, NULL);
     c->outbox = outbox_new(c->loop);
     observe_follow(c);
     catalog_jobs_follow(c);
@@ -86,6 +88,8 @@ static void close_all(struct control *c)
     c->running = false;
     signals_stop(c);
     pressure_stop(c);
+    certificate_stop(c);
+    watchdog_stop(c);
     takeover_stop(c);
     observe_stop(c);
     catalog_jobs_stop(c);
@@ -108,6 +112,8 @@ void control_run(struct control *c)
     signals_start(c);
     c->running = true;
     pressure_start(c);
+    certificate_start(c);
+    watchdog_start(c);
     observe_start_names(c);
     while (!c->stopping)
         loop_turn(c->loop, TIMER_NEVER);

@@ -34,6 +34,9 @@ struct control_hooks {
     void (*sampled)(void *context, struct cluster *cluster);
     /* After a reload: hands over one reference. The options are valid, the log follows them. */
     void (*snapshot_ready)(void *context, struct snapshot *snapshot);
+    /* loop_beat() of a worker. */
+    uint32_t (*beat)(void *context, uint32_t worker);
+    uint32_t worker_n;
     /* Of memory: enum pressure. When it changes, and again while it is critical. */
     void (*pressure)(void *context, unsigned level);
     /* The sockets are another process's too now: as shutdown(CONTROL_DRAIN), but they stay in use. */

@@ -8,6 +8,7 @@
  * pg.c        libpq                              catalog_*.c what the primary's catalog says of user objects
  * reload.c    reading files again                signals.c what the operator sends
  * pressure.c  memory, and its limit
+ * certificate.c their last days         watchdog.c workers that do not answer
  * takeover.c  the listening sockets, from one process to the next
  */
 #ifndef CONTROL_INSIDE_H
@@ -32,6 +33,16 @@ struct takeover {
     int fds[TAKEOVER_FDS_MAX];
 };
 
+/* One that was told to be near its end, or behind it. */
+struct certificate {
+    int64_t end_s, days; /* days: -1 behind it */
+};
+
+/* Of a worker: its last turn that was seen, and how often in a row. */
+struct heartbeat {
+    uint32_t turn, looks;
+};
+
 struct control {
     struct loop *loop;
     struct snapshot *snapshot; /* the newest; a reference */
@@ -49,7 +60,9 @@ struct control {
     struct watch signal_watch;
     unsigned stage; /* enum control_stage, 0: none yet */
     struct takeover takeover;
-    struct timer pressure_timer;
+    struct timer pressure_timer, certificate_timer, watchdog_timer;
+    struct heartbeat *heartbeats; /* by worker */
+    struct certificate client_certificate, server_certificate;
     enum pressure pressure;
     bool taken_over; /* a new process has our sockets */
     /* reload.c */
@@ -81,6 +94,14 @@ void control_taken_over(struct control *control);
 /* ---- pressure.c ---- */
 void pressure_start(struct control *control);
 void pressure_stop(struct control *control);
+
+/* ---- certificate.c ---- */
+void certificate_start(struct control *control);
+void certificate_stop(struct control *control);
+
+/* ---- watchdog.c ---- */
+void watchdog_start(struct control *control);
+void watchdog_stop(struct control *control);
 
 /* ---- takeover.c ---- */
 void takeover_init(struct control *control);

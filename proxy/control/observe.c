@@ -328,6 +328,7 @@ static void on_moved(struct probe *probe)
         LOG(LOG_INFO, "node.address", LF_S("database", o->name), LF_S("node", probe->node->label),
             LF_S("address", host));
     tell_workers(o);
+    catalog_jobs_primary(o->control, o->cluster);
 }
 
 static void on_gone(struct probe *probe)

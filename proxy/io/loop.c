@@ -374,10 +374,22 @@ static void tell_wait_error(struct loop *loop, int rc)
         LOG(LOG_ERROR, "io.wait_failed", LF_S("error", strerror(-rc)), LF_U("times", n));
 }
 
+static void count_beat(struct loop *loop)
+{
+    uint32_t next = atomic_load_explicit(&loop->beat, memory_order_relaxed) + 1;
+    atomic_store_explicit(&loop->beat, next == LOOP_SLEEPS ? next + 1 : next, memory_order_relaxed);
+}
+
+uint32_t loop_beat(const struct loop *loop)
+{
+    return atomic_load(&loop->sleeping) ? LOOP_SLEEPS : atomic_load(&loop->beat);
+}
+
 void loop_turn(struct loop *loop, uint64_t until_ms)
 {
     struct port_event events[PORT_EVENTS_MAX];
     loop->stats.turns++;
+    count_beat(loop);
     arm_wake(loop);
     uint64_t deadline_ns = wait_deadline_ns(loop, until_ms);
     atomic_store(&loop->sleeping, true);

@@ -63,7 +63,8 @@ struct loop {
     uint32_t conn_n, listener_n, stopping_n; /* stopping_n: listeners on their way out */
     _Atomic(struct mail *) inbox;
     atomic_bool sleeping;
-    int wake_fd; /* eventfd: for threads without a port, or when MSG_RING fails */
+    _Atomic uint32_t beat; /* counts turns, for others */
+    int wake_fd;           /* eventfd: for threads without a port, or when MSG_RING fails */
     uint64_t wake_value;
     bool wake_armed;
     void *context; /* the worker or control that runs this loop */
@@ -79,6 +80,10 @@ void loop_free(struct loop *loop);
 void loop_turn(struct loop *loop, uint64_t until_ms);
 /* Run turns until every conn and every stopped listener is gone, or the deadline has passed. */
 void loop_drain(struct loop *loop, uint64_t deadline_ms);
+
+/* From any thread: changes with each turn. LOOP_SLEEPS: it waits in the kernel, and nobody has woken it. */
+#define LOOP_SLEEPS 0
+uint32_t loop_beat(const struct loop *loop);
 
 /* Send mail to another loop (or to this one). From any thread, never blocks. */
 void loop_post(struct loop *to, struct mail *mail);

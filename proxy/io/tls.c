@@ -224,6 +224,15 @@ void *tls_context_new(const struct tls_settings *s, char *error, size_t error_by
     return ctx;
 }
 
+int64_t tls_context_end_s(void *context)
+{
+    const X509 *cert = SSL_CTX_get0_certificate(context);
+    struct tm tm;
+    if (!cert || ASN1_TIME_to_tm(X509_get0_notAfter(cert), &tm) != 1)
+        return TLS_NO_END;
+    return (int64_t)timegm(&tm);
+}
+
 void tls_context_free(void *context)
 {
     SSL_CTX_free(context);

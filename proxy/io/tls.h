@@ -15,6 +15,8 @@
 
 #define TLS_RECORD_MAX 16384
 
+#define TLS_NO_END INT64_MAX
+
 enum tls_rc { TLS_OK, TLS_MORE, TLS_END, TLS_FAILED };
 
 struct tls {
@@ -47,6 +49,8 @@ struct tls_settings {
 /* An SSL_CTX *, or NULL with a text that names file and reason. */
 void *tls_context_new(const struct tls_settings *settings, char *error, size_t error_bytes);
 void tls_context_free(void *context);
+/* When its own certificate ends, in seconds since 1970. TLS_NO_END: it has none. */
+int64_t tls_context_end_s(void *context);
 /* An SSL * for one conn. host: for verification of its name (NULL: not checked). NULL: no memory.
  */
 void *tls_session_new(void *context, bool server_side, const char *host);

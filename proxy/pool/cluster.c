@@ -170,6 +170,11 @@ struct node_status node_status(struct node *node)
     return status;
 }
 
+unsigned node_address_edition(const struct node *node)
+{
+    return atomic_load(&node->address_seq);
+}
+
 struct node_address node_address(struct node *node)
 {
     struct node_address address;

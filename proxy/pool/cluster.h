@@ -144,5 +144,7 @@ void node_publish_address(struct node *node, const struct node_address *address)
 /* From any thread. */
 struct node_status node_status(struct node *node);
 struct node_address node_address(struct node *node);
+unsigned
+node_address_edition(const struct node *node); /* another one with each address that is published */
 
 #endif

@@ -403,6 +403,8 @@ bool pool_should_close(const struct server *s)
         return true;
     if (gate_is_paused(s->gate) || s->epoch != atomic_load(&s->gate->epoch))
         return true; /* PAUSE, RECONNECT */
+    if (s->address_edition != node_address_edition(&set->cluster->nodes[s->pool->node]))
+        return true;
     struct cluster_view view = cluster_view(set->cluster);
     bool may_be_promoted = view.primary == s->pool->node && set->cluster->node_n > 1;
     if (may_be_promoted && s->in_recovery)

@@ -159,6 +159,8 @@ void server_dial(struct pool *pool, struct units *units)
 {
     struct hub *hub = pool->set->hub;
     struct node *node = &pool->set->cluster->nodes[pool->node];
+    unsigned edition =
+        node_address_edition(node); /* first: an address that is newer than that costs a dial */
     struct node_address address = node_address(node);
     hub->dials++;
     struct conn *conn = NULL;
@@ -185,6 +187,7 @@ void server_dial(struct pool *pool, struct units *units)
     s->born_ms = hub->loop->now_ms;
     s->age_random = (uint32_t)hub_random(hub);
     s->address = address;
+    s->address_edition = edition;
     timer_init(&s->chore, on_chore_deadline);
     conn->owner = s;
     conn->essential = true; /* answers let waiting clients go on */

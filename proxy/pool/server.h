@@ -123,6 +123,7 @@ struct server {
     struct server_status status[SERVER_STATUS_MAX];
     uint8_t key[AUTH_KEY_MAX];
     struct node_address address; /* of its postmaster; its host's name may mean another by now */
+    unsigned address_edition;    /* ... and then it is not lent again */
 };
 
 /* Open one for this pool; it gets these units. */

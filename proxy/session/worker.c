@@ -273,6 +273,7 @@ static void *worker_main(void *arg)
         worker_run(w);
     }
     finish_worker(w);
+    atomic_store(&w->finished, true);
     if (atomic_fetch_add(&fleet->stopped_n, 1) + 1 == fleet->worker_n && fleet->all_stopped)
         fleet->all_stopped(fleet->context);
     if (fleet->failed_n == 0)
@@ -314,6 +315,12 @@ int fleet_start(struct fleet *fleet, uint32_t worker_n, struct snapshot *snapsho
     unsigned failed_n = fleet->failed_n;
     pthread_mutex_unlock(&fleet->lock);
     return failed_n ? -1 : 0;
+}
+
+uint32_t fleet_beat(const struct fleet *fleet, uint32_t worker)
+{
+    const struct worker *w = &fleet->workers[worker];
+    return atomic_load(&w->finished) ? LOOP_SLEEPS : loop_beat(w->loop);
 }
 
 void fleet_join(struct fleet *fleet)

@@ -66,6 +66,7 @@ struct worker {
     enum worker_stage stage;      /* see shutdown.c */
     uint64_t stage_until_ms, drain_timeout_ms;
     bool no_more_clients; /* are on their way to us */
+    atomic_bool finished; /* its loop turns no more */
 };
 
 /* What had not ended when a worker stopped: zeros, or something is wrong. */
@@ -123,6 +124,8 @@ void fleet_abort(struct fleet *fleet);
 void fleet_pressure(struct fleet *fleet, unsigned level);
 /* A cancel request that another process got. */
 void fleet_cancel(struct fleet *fleet, uint32_t pid, struct slice key);
+/* loop_beat() of a worker; of one that has finished: LOOP_SLEEPS. */
+uint32_t fleet_beat(const struct fleet *fleet, uint32_t worker);
 /* Wait until all threads have ended, log the line that shows what is still in flight, free all. */
 void fleet_join(struct fleet *fleet);
 

@@ -118,21 +118,21 @@ class Link:
                 self.far.close()
 
 
-def listen_low():
+def listen_low(host):
     """Below the ephemeral ports: one of those may be anybody's by the time that accept() wants it back."""
     while True:
         try:
-            return socket.create_server(("127.0.0.1", random.randrange(20000, 32000)))
+            return socket.create_server((host, random.randrange(20000, 32000)))
         except OSError:
             pass
 
 
 class FaultProxy:
-    def __init__(self, port):
-        self.to, self.links = port, set()
+    def __init__(self, port, host="127.0.0.1", own_port=None):
+        self.to, self.links, self.host = port, set(), host
         self.up, self.down = Way(self), Way(self)
         self.accepted = 0
-        self._listener = listen_low()
+        self._listener = socket.create_server((host, own_port)) if own_port else listen_low(host)
         self.port = self._listener.getsockname()[1]
         self._loop, self._accepting = asyncio.new_event_loop(), None
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
@@ -182,7 +182,7 @@ class FaultProxy:
         self.call(close)
 
     def accept(self):
-        self._listener = socket.create_server(("127.0.0.1", self.port))
+        self._listener = socket.create_server((self.host, self.port))
         self.call(self._open)
 
     def stall(self):

@@ -376,7 +376,10 @@ def work_dir():
     """scripts/integration made it, and removes what a killed run leaves in it."""
     given = os.environ.get("PGWEIR_TEST_DIR")
     if given:
-        yield Path(given)
+        own = Path(given) / os.environ.get("PYTEST_XDIST_WORKER", "all")
+        own.mkdir()
+        os.chmod(own, 0o711)
+        yield own
         return
     with tempfile.TemporaryDirectory(prefix="pgweir-tests.") as made:
         os.chmod(made, 0o711)

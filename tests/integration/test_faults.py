@@ -32,7 +32,7 @@ FULL = dict.fromkeys(["queue_timeout", "failover_wait"], "30s")
 def faults():
     """faults(port): a proxy in front of that port of this machine."""
     with contextlib.ExitStack() as opened:
-        yield lambda port: opened.enter_context(FaultProxy(port))
+        yield lambda *of, **options: opened.enter_context(FaultProxy(*of, **options))
 
 
 class Stand:
@@ -469,14 +469,89 @@ def cpu_seconds(pid):
     return time.clock_gettime((~pid << 3) | 2)
 
 
-def test_fault_33_the_wall_clock_jumps(cluster, pgweir, tmp_path):
+class StoppedThread:
+    """A thread of a child, stopped while the others run (ptrace(2))."""
+    SEIZE, INTERRUPT, WALL = 0x4206, 0x4207, 0x40000000
+
+    def __init__(self, tid):
+        self.tid, libc = tid, ctypes.CDLL(None, use_errno=True)
+        for request in self.SEIZE, self.INTERRUPT:
+            assert libc.ptrace(request, tid, None, None) == 0, os.strerror(ctypes.get_errno())
+        assert os.WIFSTOPPED(os.waitpid(tid, self.WALL)[1])
+
+    def ends(self):
+        return not os.WIFSTOPPED(os.waitpid(self.tid, self.WALL)[1])
+
+
+def test_fault_30_a_worker_that_is_stuck_ends_the_process(pgweir):
+    """One that sleeps is not stuck, for however long."""
+    weir = pgweir(workers=2, watchdog_timeout="1500ms")
+    c, begun = login(weir.port), time.monotonic()
+    wait_until(lambda: time.monotonic() - begun > 3)
+    assert c.rows("SELECT 'well'") == [["well"]]
+    worker = next(t.name for t in Path(f"/proc/{weir.pid}/task").iterdir() if (t / "comm").read_text().strip() == "pgweir-w1")
+    thread = StoppedThread(int(worker))
+    weir.process.send_signal(signal.SIGHUP)  # now it has something to do
+    weir.wait_log(r"ERROR worker\.stuck .*worker=1 waited_ms=1500 .*watchdog_timeout")
+    assert thread.ends()
+    assert weir.process.wait(20) == -signal.SIGABRT
+    weir._start()
+
+
+def preloaded(library, **env):
+    (found,) = Path("/usr/lib").glob(f"*/{library}")
+    return {"binary": RELEASE, "env": {"LD_PRELOAD": str(found), **env}}
+
+
+@pytest.fixture
+def clock(tmp_path):
+    """A wall clock for a pgweir: write to it how far it is off."""
+    path = tmp_path / "clock"
+    path.write_text("+0")
+    return path
+
+
+def off(clock):
+    return preloaded("faketime/libfaketimeMT.so.1", FAKETIME_TIMESTAMP_FILE=str(clock), FAKETIME_NO_CACHE="1",
+                     FAKETIME_DONT_FAKE_MONOTONIC="1", DONT_FAKE_MONOTONIC="1")
+
+
+def sleeps_in(pid, name):
+    """Where in the kernel the threads of that name sleep."""
+    tasks = [t for t in Path(f"/proc/{pid}/task").iterdir() if (t / "comm").read_text().strip() == name]
+    return [(t / "wchan").read_text() for t in tasks]
+
+
+def test_fault_32_names_and_their_addresses(cluster, pgweir, faults, tmp_path):
+    """A name that is not known any more keeps its address; another address gets all servers; a name server that hangs holds up nobody."""
+    old = faults(cluster.ports["primary"])
+    new = faults(cluster.ports["primary"], host="127.0.0.2", own_port=old.port)
+    hosts = tmp_path / "hosts"
+    hosts.write_text("127.0.0.1 db.test\n")
+    entry = "host={} port=%d dbname=app" % old.port
+    weir = pgweir(databases={"app": entry.format("db.test"), "late": entry.format("late.test")}, dns_max_ttl="1s", failover_wait="1s",
+                  **preloaded("libnss_wrapper.so", NSS_WRAPPER_HOSTS=str(hosts)))
+    c = login(weir.port)
+    assert c.rows("SELECT 'here'") == [["here"]]
+    with pytest.raises(PgError, match="57P03"):
+        RawPg(weir.port).login("app_scram", "late", "secret")
+    replace(hosts, "127.0.0.1 late.test\n")
+    weir.wait_log(r"node\.resolve_failed .*db\.test")
+    assert RawPg(weir.port).login("app_scram", "late", "secret").rows("SELECT 'known'") == [["known"]]
+    assert c.rows("SELECT 'still'") == [["still"]] and not new.links
+    replace(hosts, "127.0.0.2 db.test late.test\n")
+    wait_until(lambda: c.rows("SELECT 'there'") == [["there"]] and new.links and not old.links)
+    hosts.unlink()
+    os.mkfifo(hosts)  # who opens it waits; and libpq in a probe would: nss_wrapper has one lock for all look-ups
+    wait_until(lambda: not any("futex" in x for x in sleeps_in(weir.pid, "pgweir-dns")))
+    cluster.sql("primary", "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename LIKE 'app%'")
+    wait_until(lambda: login(weir.port).rows("SELECT 'nevertheless'") == [["nevertheless"]])
+    weir.stop()
+
+
+def test_fault_33_the_wall_clock_jumps(cluster, pgweir, clock):
     """Deadlines go by the clock that only goes forward."""
-    (faketime,) = Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1")
-    clock = tmp_path / "clock"
-    clock.write_text("+0")
-    weir = pgweir(databases={"app": cluster.entry(["primary"])}, default_pool_size=1, queue_timeout="60s", binary=RELEASE, env={
-        "LD_PRELOAD": str(faketime), "FAKETIME_TIMESTAMP_FILE": str(clock), "FAKETIME_NO_CACHE": "1",
-        "FAKETIME_DONT_FAKE_MONOTONIC": "1", "DONT_FAKE_MONOTONIC": "1"})
+    weir = pgweir(databases={"app": cluster.entry(["primary"])}, default_pool_size=1, queue_timeout="60s", **off(clock))
     holder, waiter = login(weir.port), login(weir.port)
     holder.query("BEGIN; SELECT 1")
     waiter.send(query("SELECT 'served'"))
@@ -534,6 +609,19 @@ def test_fault_36_certificates_are_changed_by_a_reload(pgweir, tmp_path):
     make()
     weir.reload()
     wait_until(lambda: certificate(weir.port) not in (first, second))
+
+
+def test_fault_37_a_certificate_comes_to_its_end(pgweir, tmp_path, clock):
+    """Told once a day, while pgweir runs; a new file is enough."""
+    subprocess.run([ROOT / "scripts/certs", tmp_path], check=True)
+    weir = pgweir(client_tls_sslmode="require", client_tls_cert_file=tmp_path / "server.crt",
+                  client_tls_key_file=tmp_path / "server.key", **off(clock))
+    for days in 3, 2:  # of 30 (scripts/certs), which began a moment ago
+        replace(clock, f"+{29 - days}d")
+        weir.wait_log(rf"WARN certificate\.expires .*file={tmp_path}/server\.crt .*days={days}$")
+    replace(clock, "+31d")
+    weir.wait_log(r"ERROR certificate\.expired .*option=client_tls_cert_file")
+    assert len(re.findall(r"certificate\.expire", weir.log())) == 3
 
 
 @pytest.mark.parametrize("asked", [False, True])

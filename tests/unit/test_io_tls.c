@@ -24,7 +24,7 @@ struct world {
     struct loop *loops[LOOPS];
     struct conn *client, *server;
     bool with_tls, client_up, server_up, client_failed, server_failed, broken;
-    uint32_t total, sent, got, moves;
+    uint32_t total, sent, got, moves, key_updates;
 };
 
 static char cert_file[64], key_file[64];
@@ -224,6 +224,9 @@ static void disturb(struct world *w)
     if (w->server && !w->server->closing && sim_random(w->sim, 40) == 0 &&
         (!w->with_tls || w->server_up))
         conn_quiesce(w->server);
+    /* TLS 1.3: new keys for us, and the peer is told to take new ones for itself (RFC 8446, 4.6.3). */
+    if (w->client && !w->client->closing && w->client_up && sim_random(w->sim, 40) == 0)
+        w->key_updates += (uint32_t)SSL_key_update(w->client->tls->ssl, SSL_KEY_UPDATE_REQUESTED);
 }
 
 static void break_one(struct world *w)
@@ -238,7 +241,11 @@ static void break_one(struct world *w)
         conn_close_flushed(conn, "test");
 }
 
-static uint32_t run_seed(uint64_t seed, bool with_tls)
+struct counts {
+    uint32_t moves, key_updates;
+};
+
+static void run_seed(uint64_t seed, bool with_tls, struct counts *counts)
 {
     struct world *w = world_new(seed, with_tls);
     if (with_tls)
@@ -253,18 +260,19 @@ static uint32_t run_seed(uint64_t seed, bool with_tls)
             break_one(w);
     }
     CHECK(w->broken || (w->got == w->total && !w->client_failed && !w->server_failed));
-    uint32_t moves = w->moves;
+    counts->moves += w->moves;
+    counts->key_updates += w->key_updates;
     world_free(w);
-    return moves;
 }
 
 static void run_seeds(bool with_tls)
 {
     uint64_t first = sim_seed(1), n = sim_seed_count();
-    uint32_t moves = 0;
+    struct counts counts = {0};
     for (uint64_t seed = first; seed < first + n; seed++)
-        moves += run_seed(seed, with_tls);
-    assert_true(moves > n / 2); /* or this test does not test what it says */
+        run_seed(seed, with_tls, &counts);
+    assert_true(counts.moves > n / 2); /* or this test does not test what it says */
+    assert_true(!with_tls || counts.key_updates > n / 2);
 }
 
 static void a_plain_conn_moves_between_loops_and_loses_nothing(void **state)
@@ -348,6 +356,39 @@ static void the_end_comes_after_the_last_byte(void **state)
                 conn_close_flushed(w->client, "done");
         }
         CHECK(w->got == w->total);
+        world_free(w);
+    }
+}
+
+/* TLS 1.2. Our own side would not ask for it, either. */
+static void ask_to_negotiate_again(struct conn *conn, bool ok)
+{
+    struct world *w = conn->owner;
+    SSL *ssl = conn->tls->ssl;
+    w->client_up = ok;
+    SSL_clear_options(ssl, SSL_OP_NO_RENEGOTIATION);
+    assert_int_equal(SSL_renegotiate(ssl), 1);
+    SSL_do_handshake(ssl);
+    assert_true(conn->out.bytes > 0);
+    conn_in_again(conn);
+}
+
+static void renegotiation_is_refused(void **state)
+{
+    (void)state;
+    static const struct conn_ops asking_ops = {
+        .on_tls = ask_to_negotiate_again, .on_input = client_on_input, .on_gone = client_on_gone};
+    for (uint64_t seed = 1; seed < 20; seed++) {
+        struct world *w = world_new(seed, true);
+        w->client->ops = &asking_ops;
+        start_tls(w, "localhost", false, true);
+        for (unsigned turn = 0; w->client || w->server; turn++) {
+            CHECK(turn < TURNS_MAX);
+            turn_all(w);
+            CHECK(!w->server || !w->server->tls ||
+                  SSL_num_renegotiations(w->server->tls->ssl) == 0);
+        }
+        CHECK(w->client_up && w->server_up && w->got == 0);
         world_free(w);
     }
 }
@@ -455,6 +496,7 @@ int main(void)
         cmocka_unit_test(a_wrong_name_is_refused),
         cmocka_unit_test(garbage_fails_the_handshake),
         cmocka_unit_test(bytes_before_tls_are_refused),
+        cmocka_unit_test(renegotiation_is_refused),
         cmocka_unit_test(a_bad_file_is_named),
     };
     return cmocka_run_group_tests(tests, make_certificate, drop_certificate);
