@@ -387,10 +387,28 @@ def work_dir():
 
 
 @pytest.fixture(scope="session")
-def session_cluster(work_dir):
+def session_cluster(request, work_dir):
     cluster = Cluster(work_dir / "cluster", "--replicas", 1, "--tls")
+    request.config.shared_cluster = cluster
     yield cluster
+    request.config.shared_cluster = None
     cluster.stop()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def nobody_left(request):
+    """A session that a module leaves on the primary is counted by another one's tests."""
+    yield
+    shared = getattr(request.config, "shared_cluster", None)
+    if not shared:
+        return
+    who = "SELECT usename, application_name, state, left(query, 80) FROM pg_stat_activity WHERE usename LIKE 'app%'"
+    left = []
+
+    def gone():
+        left[:] = shared.sql("primary", who)
+        return not left
+    wait_until(gone, 10, left)
 
 
 @pytest.fixture

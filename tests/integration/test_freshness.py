@@ -201,7 +201,7 @@ def test_what_others_wrote_is_seen_at_once_with_global_consistency_only(written,
 # Cascades.
 
 def lag_row(weir, cluster, node):
-    return next(r for r in weir.show("NODES") if r["node"].endswith(f":{cluster.ports[node]}"))
+    return next(r for r in weir.show("NODES") if r["database"] == "leaf" and r["node"].endswith(f":{cluster.ports[node]}"))
 
 
 def test_a_replica_of_a_replica(new_cluster, pgweir):
