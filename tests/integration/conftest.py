@@ -12,6 +12,7 @@ Nothing here sleeps and hopes: wait_until() polls a condition up to a deadline.
 import contextlib
 import ctypes
 import faulthandler
+import gc
 import os
 import random
 import re
@@ -404,6 +405,7 @@ def nobody_left(request):
         return
     who = "SELECT usename, application_name, state, left(query, 80) FROM pg_stat_activity WHERE usename LIKE 'app%'"
     left = []
+    gc.collect()  # connections that nobody refers to any more
 
     def gone():
         left[:] = shared.sql("primary", who)
@@ -467,7 +469,7 @@ def pgweir(request, work_dir):
 
 
 @pytest.fixture(scope="module")
-def shared_pgweir(request, work_dir):
+def shared_pgweir(request, work_dir, nobody_left):  # pylint: disable=unused-argument
     """The same for one that all tests of a module share; it needs its databases."""
     with running_pgweirs(request, work_dir) as start:
         yield start
