@@ -118,21 +118,26 @@ class Link:
                 self.far.close()
 
 
-def listen_low(host):
-    """Below the ephemeral ports: one of those may be anybody's by the time that accept() wants it back."""
+def listen_on(host, port=None):
+    """Without SO_REUSEADDR: the port is nobody else's even while refuse() holds, where the socket does not listen."""
     while True:
+        s = socket.socket()
         try:
-            return socket.create_server((host, random.randrange(20000, 32000)))
+            s.bind((host, port or random.randrange(20000, 32000)))  # below the ephemeral ports
+            s.listen(128)
+            return s
         except OSError:
-            pass
+            s.close()
+            if port:
+                raise
 
 
 class FaultProxy:
     def __init__(self, port, host="127.0.0.1", own_port=None):
-        self.to, self.links, self.host = port, set(), host
+        self.to, self.links = port, set()
         self.up, self.down = Way(self), Way(self)
         self.accepted = 0
-        self._listener = socket.create_server((host, own_port)) if own_port else listen_low(host)
+        self._listener = listen_on(host, own_port)
         self.port = self._listener.getsockname()[1]
         self._loop, self._accepting = asyncio.new_event_loop(), None
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
@@ -176,13 +181,13 @@ class FaultProxy:
 
     def refuse(self):
         """New connections are refused from now on, until accept()."""
-        def close():
+        def deafen():
             self._accepting.cancel()
-            self._listener.close()
-        self.call(close)
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self.call(deafen)
 
     def accept(self):
-        self._listener = socket.create_server((self.host, self.port))
+        self._listener.listen(128)
         self.call(self._open)
 
     def stall(self):

@@ -10,7 +10,7 @@ import time
 from contextlib import contextmanager, suppress
 
 import psycopg2
-from conftest import ROOT, wait_until
+from conftest import ROOT
 from rawpg import Closed, Deadline, PgError, RawPg, query
 
 sys.path.insert(0, str(ROOT / "tests/faults"))
@@ -117,21 +117,13 @@ def changed(name, value, least_s, most_s):
     return fault
 
 
-def accepts_again(proxy):
-    try:
-        proxy.accept()
-        return True
-    except OSError:  # meanwhile the kernel gave its port to somebody's outgoing connection
-        return False
-
-
 def refuse(stand, dice):
     proxy = any_proxy(stand, dice)
     proxy.refuse()
     if dice.random() < 0.5:
         proxy.reset()
     stand.last(0.1, 1.0, dice)
-    wait_until(lambda: accepts_again(proxy), 30)
+    proxy.accept()
 
 
 # ---- Nodes ----
