@@ -10,6 +10,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#define LEFT_TOLD_MAX 16 /* lines about what had not ended */
 #define SLOT_NONE UINT32_MAX
 #define SLOT_FIRST 256
 #define GENERATION_MASK 0xffffffU
@@ -419,6 +420,22 @@ void loop_drain(struct loop *loop, uint64_t deadline_ms)
 {
     while (loop->conn_n + loop->stopping_n > 0 && loop->now_ms < deadline_ms)
         loop_turn(loop, deadline_ms);
+}
+
+void loop_tell_left(const struct loop *loop)
+{
+    for (uint32_t i = 0, told = 0; i < loop->slot_n && told < LEFT_TOLD_MAX; i++) {
+        if (loop->slots[i].kind != SLOT_CONN)
+            continue;
+        told++;
+        const struct conn *conn = loop->slots[i].object;
+        LOG(LOG_WARN, "conn.left", LF_S("what", conn->ops->name),
+            LF_S("closed", conn->why ? conn->why : "no"), LF_U("shut", conn->shut),
+            LF_U("inflight", conn->inflight), LF_U("recv", conn->recv),
+            LF_U("connecting", conn->connecting), LF_U("cancelling", conn->cancelling),
+            LF_U("unpinning", conn->unpinning), LF_U("quiescing", conn->quiescing),
+            LF_U("sending", conn->sent_bytes), LF_U("eof", conn->eof));
+    }
 }
 
 struct loop *loop_new(struct port *port, uint32_t id, void *context)

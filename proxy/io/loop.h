@@ -80,6 +80,8 @@ void loop_free(struct loop *loop);
 void loop_turn(struct loop *loop, uint64_t until_ms);
 /* Run turns until every conn and every stopped listener is gone, or the deadline has passed. */
 void loop_drain(struct loop *loop, uint64_t deadline_ms);
+/* Log each conn that is still there (event conn.left), and what it waits for. */
+void loop_tell_left(const struct loop *loop);
 
 /* From any thread: changes with each turn. LOOP_SLEEPS: it waits in the kernel, and nobody has woken it. */
 #define LOOP_SLEEPS 0

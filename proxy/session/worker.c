@@ -212,6 +212,7 @@ static void finish_worker(struct worker *w)
     struct loop *loop = w->loop;
     struct fleet *fleet = w->fleet;
     unsigned buffers = loop->bufs.lent[PORT_SMALL] + loop->bufs.lent[PORT_BULK];
+    loop_tell_left(loop);
     LOG(loop->conn_n || w->hub.server_n || loop->bufs.heap_n ? LOG_WARN : LOG_INFO,
         "worker.stopped", LF_U("worker", w->id), LF_U("clients", w->session_n),
         LF_U("servers", w->hub.server_n), LF_U("conns", loop->conn_n),
