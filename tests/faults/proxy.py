@@ -136,7 +136,7 @@ class FaultProxy:
     def __init__(self, port, host="127.0.0.1", own_port=None):
         self.to, self.links = port, set()
         self.up, self.down = Way(self), Way(self)
-        self.accepted = 0
+        self.accepted, self._refused = 0, 0
         self._listener = listen_on(host, own_port)
         self.port = self._listener.getsockname()[1]
         self._loop, self._accepting = asyncio.new_event_loop(), None
@@ -180,15 +180,21 @@ class FaultProxy:
         await link.run()
 
     def refuse(self):
-        """New connections are refused from now on, until accept()."""
+        """New connections are refused from now on, until there was an accept() for each refuse()."""
         def deafen():
-            self._accepting.cancel()
-            self._listener.shutdown(socket.SHUT_RDWR)
+            self._refused += 1
+            if self._refused == 1:
+                self._accepting.cancel()
+                self._listener.shutdown(socket.SHUT_RDWR)
         self.call(deafen)
 
     def accept(self):
-        self._listener.listen(128)
-        self.call(self._open)
+        def hear():
+            self._refused -= 1
+            if self._refused == 0:
+                self._listener.listen(128)
+                self._open()
+        self.call(hear)
 
     def stall(self):
         """Nothing passes in either direction."""
