@@ -7,6 +7,7 @@
 #include "proxy/pool/inside.h"
 
 #include "base/check.h"
+#include "proxy/io/log.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -99,7 +100,8 @@ struct move {
     struct tls *tls;
     struct budget *budget;
     int fd;
-    bool tcp;
+    uint32_t from; /* worker */
+    bool tcp, returns;
     uint32_t connected_n;
     uint8_t connected[]; /* the text of set->connected */
 };
@@ -117,10 +119,22 @@ static void take_connected(struct pool_set *set, const struct move *m)
         set->connected = label_of_text(&set->labels, (struct slice){m->connected, m->connected_n});
 }
 
-/* The pool that waited has gone in the meantime, with its last client. */
+/* The pool that waited has gone in the meantime, with its last client. The one that lent it may still be there. */
+static bool send_back(const struct hub *hub, struct move *m)
+{
+    if (m->returns || hub->stopping)
+        return false;
+    m->returns = true;
+    loop_post(hub->peers[m->from]->loop, &m->mail);
+    return true;
+}
+
 static void drop_moved(struct loop *loop, struct move *m)
 {
     static const struct conn_ops nobody = {.name = "nobody"};
+    if (log_enabled(LOG_DEBUG))
+        LOG(LOG_DEBUG, "server.close", LF_S("reason", "pool_has_gone"),
+            LF_U("pid", m->server->backend_pid));
     struct conn *conn = conn_new(loop, m->fd, !m->tcp, &nobody, NULL);
     conn_adopt_tls(conn, m->tls);
     conn_close(conn, "pool_has_gone");
@@ -137,7 +151,8 @@ static void on_moved(struct loop *loop, struct mail *mail)
     struct pool *pool = m->budget->pools[hub->worker];
     struct server *s = m->server;
     if (!pool) {
-        drop_moved(loop, m);
+        if (!send_back(hub, m))
+            drop_moved(loop, m);
         return;
     }
     s->pool = pool;
@@ -186,7 +201,11 @@ void server_on_quiet(struct conn *conn)
     s->conn = NULL;
     hub->server_n--;
     hub->moves++;
-    *m = (struct move){.mail.deliver = on_moved, .server = s, .budget = pool->budget, .tcp = tcp};
+    *m = (struct move){.mail.deliver = on_moved,
+                       .server = s,
+                       .budget = pool->budget,
+                       .from = hub->worker,
+                       .tcp = tcp};
     m->connected_n = (uint32_t)connected.n;
     if (connected.n > 0)
         memcpy(m->connected, connected.p, connected.n);

@@ -118,26 +118,21 @@ class Link:
                 self.far.close()
 
 
-def listen_on(host, port=None):
-    """Without SO_REUSEADDR: the port is nobody else's even while refuse() holds, where the socket does not listen."""
+def listen_low(host):
+    """Below the ephemeral ports: one of those may be anybody's by the time that accept() wants it back."""
     while True:
-        s = socket.socket()
         try:
-            s.bind((host, port or random.randrange(20000, 32000)))  # below the ephemeral ports
-            s.listen(128)
-            return s
+            return socket.create_server((host, random.randrange(20000, 32000)))
         except OSError:
-            s.close()
-            if port:
-                raise
+            pass
 
 
 class FaultProxy:
     def __init__(self, port, host="127.0.0.1", own_port=None):
-        self.to, self.links = port, set()
+        self.to, self.links, self.host = port, set(), host
         self.up, self.down = Way(self), Way(self)
         self.accepted, self._refused = 0, 0
-        self._listener = listen_on(host, own_port)
+        self._listener = socket.create_server((host, own_port)) if own_port else listen_low(host)
         self.port = self._listener.getsockname()[1]
         self._loop, self._accepting = asyncio.new_event_loop(), None
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
@@ -185,14 +180,14 @@ class FaultProxy:
             self._refused += 1
             if self._refused == 1:
                 self._accepting.cancel()
-                self._listener.shutdown(socket.SHUT_RDWR)
+                self._listener.close()
         self.call(deafen)
 
     def accept(self):
         def hear():
             self._refused -= 1
             if self._refused == 0:
-                self._listener.listen(128)
+                self._listener = socket.create_server((self.host, self.port))
                 self._open()
         self.call(hear)
 
