@@ -293,6 +293,16 @@ static bool is_slot_unsettled(const struct session *s, const struct stmt *stmt, 
     return newest && newest->segment != s->segment_serial;
 }
 
+/* So the newest word about the client's unnamed statement: also a Close, which the server is not told of. */
+static bool is_unnamed_unsettled(const struct session *s)
+{
+    const struct pending *newest = NULL;
+    for (const struct pending *p = s->pending; p; p = p->next)
+        if (p->for_client && pending_name(p).n == 0)
+            newest = p;
+    return (newest && newest->segment != s->segment_serial) || is_slot_unsettled(s, NULL, true);
+}
+
 /* What a name means, or whether there is one, hangs on the answer to an earlier segment. */
 static bool is_any_unsettled(const struct session *s)
 {
@@ -331,7 +341,7 @@ bool statement_is_unsettled(const struct session *s, uint8_t type, const uint8_t
         is_any_unsettled(s)) /* there may be room then */
         return true;
     if (name.n == 0) /* else the slot could still hold another client's statement */
-        return uses && is_slot_unsettled(s, NULL, true);
+        return uses && is_unnamed_unsettled(s);
     for (const struct pending *was = s->pending; was; was = was->next)
         if (was->for_client && was->segment != s->segment_serial &&
             slice_equals(pending_name(was), name))

@@ -159,6 +159,7 @@ FOUND = {
     "DEALLOCATE of a protocol statement, extended": [step(P("s1", "SELECT 1"), S()), step(P("", "DEALLOCATE s1"), B(), E(), S()), again()],
     "DEALLOCATE that deallocates itself": [step(P("s1", "DEALLOCATE s1"), B("", "s1"), E(), S()), again()],
     "EXECUTE of a protocol statement": [step(P("s1", "SELECT 1"), S()), step(Q("EXECUTE s1")), step(Q("EXECUTE s1"))],
+    "a Bind of too many values behind DDL in its segment": [step(P("s1", "SELECT id, v, m FROM t ORDER BY id"), S()), step(P("", "CREATE TEMP TABLE t AS SELECT 'temp' AS v"), B(), E()), step(B("p2", "s1", ["1"]), S())],
     "a Describe behind DDL in its segment": [step(P("s1", "INSERT INTO t VALUES (1, 'twice')"), S()),
                                              step(P("", "CREATE TEMP TABLE t AS SELECT 'temp' AS v"), B(), E(), D("S", "s1"), S())],
     "EXECUTE of a PREPARE of a name that is taken": [step(P("s1", "PREPARE s1 AS SELECT 'sql s1'")),
@@ -218,6 +219,8 @@ FOUND = {
     "currval in the next transaction": [step(Q("SELECT nextval('sq')")), step(Q("SELECT currval('sq')"))],
     "lastval in the next transaction": [step(Q("SELECT nextval('sq')")), step(Q("SELECT lastval()"))],
     "a Query that is skipped keeps the unnamed statement": [step(P("", "SELECT 7"), S()), step(E("p1"), Q("SELECT 8"), S()), step(B(), E(), S())],
+    "a Close of the unnamed statement that is skipped": [step(P("", "SELECT 7"), S()), step(P("s1", "SELEC"), C("S"), S(), B(), E(), S())],
+    "a Close of the unnamed statement, and a Bind in the next segment": [step(P("", "SELECT 7"), S()), step(C("S"), S(), B(), E(), S(), P("", "SELECT 8"), S(), B(), E(), S())],
     "the unnamed statement after DDL": [step(P("", "SELECT * FROM u"), S()), other("ALTER TABLE u DROP COLUMN b"), step(B(), E(), S())],
     "Parse of a table that is gone": [step(P("s1", "SELECT a FROM u"), S()), step(Q("DROP TABLE u")), step(C("S", "s1"), P("s1", "SELECT a FROM u"), S())],
     "an unknown message type answers what went before": [step(P("", "SELECT 1"), raw("z", b""))],
@@ -327,7 +330,7 @@ CAUSES = {
     # To know its rows it would have to be described at each Parse, which nearly every query of a driver has; behind an Execute that could fail and undo the work.
     "unnamed-healed": ["the unnamed statement, executed, after DDL"],
     # A server that lacks the statement gets it where it is used: what is behind in the segment is not known when it begins.
-    "parsed-late": ["a Describe behind DDL in its segment"],
+    "parsed-late": ["a Describe behind DDL in its segment", "a Bind of too many values behind DDL in its segment"],
     # A server that lacks the statement has to parse it, for which it takes a snapshot.
     "injected-snapshot": ["SET TRANSACTION behind a Describe and a Flush"],
     # It is not read; what PostgreSQL does with it is known when it has been sent.
