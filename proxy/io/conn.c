@@ -149,7 +149,19 @@ static void settle(struct conn *conn)
     conn_forget(conn);
 }
 
-/* shutdown() ends an armed recv and a blocked send; a connect in flight has to be cancelled. */
+static void stop_recv(struct conn *conn)
+{
+    if (conn->recv != RECV_ARMED)
+        return;
+    conn->recv = RECV_STOPPING;
+    conn->cancelling = true;
+    conn->inflight++;
+    enum loop_op op = conn->recv_group == PORT_BULK ? OP_RECV_BULK : OP_RECV;
+    port_of(conn)->cancel(conn->loop->port, token(conn, OP_CANCEL), token(conn, op));
+}
+
+/* shutdown() ends a blocked send. A connect in flight has to be cancelled, and so has the recv: on Linux 6.18 shutdown() now
+ * and then leaves a multishot one armed until the peer hangs up, which a backend in a long query does not. */
 static void close_now(struct conn *conn)
 {
     conn->closing_flush = false;
@@ -160,6 +172,7 @@ static void close_now(struct conn *conn)
     drop_queues(conn);
     if (!conn->eof || conn->inflight > 0) /* else nothing waits for it, and close() follows */
         port_of(conn)->shutdown(conn->loop->port, conn->fd, SHUT_RDWR);
+    stop_recv(conn);
     if (conn->connecting && conn->inflight > 0) {
         conn->inflight++;
         port_of(conn)->cancel(conn->loop->port, token(conn, OP_CANCEL), token(conn, OP_CONNECT));
@@ -194,17 +207,6 @@ void conn_close_flushed(struct conn *conn, const char *why)
 }
 
 /* ---- receiving ---- */
-
-static void stop_recv(struct conn *conn)
-{
-    if (conn->recv != RECV_ARMED)
-        return;
-    conn->recv = RECV_STOPPING;
-    conn->cancelling = true;
-    conn->inflight++;
-    enum loop_op op = conn->recv_group == PORT_BULK ? OP_RECV_BULK : OP_RECV;
-    port_of(conn)->cancel(conn->loop->port, token(conn, OP_CANCEL), token(conn, op));
-}
 
 static bool in_is_full(const struct conn *conn)
 {

@@ -874,7 +874,7 @@ static void sim_shutdown(struct port *port, int fd, int how)
 {
     struct sim *sim = port_at(port)->sim;
     struct sock *s = sock_at(sim, fd);
-    if (how != SHUT_WR)
+    if (how != SHUT_WR && !sim->config.deaf_recv)
         s->shut_rd = true;
     if (how != SHUT_RD)
         sim_shut(sim, fd);

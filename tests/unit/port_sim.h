@@ -20,6 +20,7 @@ struct sim;
 
 struct sim_config {
     uint64_t seed;
+    bool deaf_recv;       /* our own shutdown() ends no recv: see close_now() in conn.c */
     bool calm;            /* no faults, no delays: everything at once and in order */
     uint32_t room_bytes;  /* of a socket's receive queue; 0: 64 KiB */
     uint32_t refused_pct; /* of connects that fail */

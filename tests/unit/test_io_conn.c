@@ -452,6 +452,28 @@ static void a_peer_that_never_reads_stops_nobody_else(void **state)
     }
 }
 
+/* Not even if its peer says nothing more and stays. */
+static void a_close_does_not_wait_for_the_peer(void **state)
+{
+    (void)state;
+    static const struct conn_ops ops = {.on_input = NULL};
+    for (uint64_t seed = 1; seed <= 20; seed++) {
+        struct sim *sim = sim_new(&(struct sim_config){.seed = seed, .deaf_recv = true});
+        struct loop *loop = loop_new(sim_port(sim), 0, NULL);
+        int fd[2];
+        sim_pair(sim, fd);
+        struct conn *conn = conn_new(loop, fd[0], false, &ops, NULL);
+        for (uint64_t turn = 0; turn < seed; turn++) /* armed, at some of these */
+            loop_turn(loop, loop->now_ms + 1);
+        conn_close(conn, "test");
+        loop_drain(loop, loop->now_ms + 1000);
+        CHECK(loop->conn_n == 0);
+        sim_close(sim, fd[1]);
+        loop_free(loop);
+        sim_free(sim);
+    }
+}
+
 static void bytes_in_are_bytes_out_and_nothing_is_left(void **state)
 {
     (void)state;
@@ -465,6 +487,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(bytes_in_are_bytes_out_and_nothing_is_left),
         cmocka_unit_test(a_peer_that_never_reads_stops_nobody_else),
+        cmocka_unit_test(a_close_does_not_wait_for_the_peer),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
