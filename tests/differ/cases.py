@@ -221,6 +221,7 @@ FOUND = {
     "a Query that is skipped keeps the unnamed statement": [step(P("", "SELECT 7"), S()), step(E("p1"), Q("SELECT 8"), S()), step(B(), E(), S())],
     "a Close of the unnamed statement that is skipped": [step(P("", "SELECT 7"), S()), step(P("s1", "SELEC"), C("S"), S(), B(), E(), S())],
     "a Close of the unnamed statement, and a Bind in the next segment": [step(P("", "SELECT 7"), S()), step(C("S"), S(), B(), E(), S(), P("", "SELECT 8"), S(), B(), E(), S())],
+    "a text that was prepared under another client_encoding": [step(P("s2", "SELECT 'äö'"), P("", "SET client_encoding TO 'LATIN1'"), B(), E(), S()), step(B("", "s2"), E(), S())],
     "the unnamed statement after DDL": [step(P("", "SELECT * FROM u"), S()), other("ALTER TABLE u DROP COLUMN b"), step(B(), E(), S())],
     "Parse of a table that is gone": [step(P("s1", "SELECT a FROM u"), S()), step(Q("DROP TABLE u")), step(C("S", "s1"), P("s1", "SELECT a FROM u"), S())],
     "an unknown message type answers what went before": [step(P("", "SELECT 1"), raw("z", b""))],
@@ -331,6 +332,8 @@ CAUSES = {
     "unnamed-healed": ["the unnamed statement, executed, after DDL"],
     # A server that lacks the statement gets it where it is used: what is behind in the segment is not known when it begins.
     "parsed-late": ["a Describe behind DDL in its segment", "a Bind of too many values behind DDL in its segment"],
+    # ... and by the settings that the client has then.
+    "read-by-encoding": ["a text that was prepared under another client_encoding"],
     # A server that lacks the statement has to parse it, for which it takes a snapshot.
     "injected-snapshot": ["SET TRANSACTION behind a Describe and a Flush"],
     # It is not read; what PostgreSQL does with it is known when it has been sent.
