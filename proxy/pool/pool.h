@@ -153,7 +153,9 @@ struct waiter {
     uint64_t client;  /* as in server.sequences_of */
     uint32_t nodes; /* WANT_READ: of these while one of them is readable; else its owner is asked */
     uint8_t want;   /* enum want */
-    bool put_off;   /* its deadline was, since nothing ran when it came */
+    uint64_t
+        renew_ms; /* 0, or its deadline came during a PAUSE: after that it waits so long once more */
+    bool put_off; /* its deadline was, since nothing ran when it came */
     const struct waiter_ops *ops;
     void *owner;
 };

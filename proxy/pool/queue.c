@@ -167,6 +167,7 @@ bool queue_enter(struct waiter *w, uint64_t timeout_ms)
         return false;
     w->since_ms = loop->now_ms;
     w->put_off = false;
+    w->renew_ms = 0;
     w->deadline_ms =
         timeout_ms ? w->since_ms + jitter_below_ms(timeout_ms, hub_random(set->hub)) : 0;
     w->notice_ms = notify_ms ? w->since_ms + notify_ms : 0;
@@ -206,6 +207,20 @@ void pool_refuse(struct waiter *w, enum refusal why, const struct refused_text *
     w->ops->refused(w, why, text);
 }
 
+/* After a RESUME its time begins anew: all who came during the PAUSE want a server at once. */
+static void put_off(struct waiter *w, bool paused, bool stood_still)
+{
+    uint64_t now_ms = w->set->hub->loop->now_ms;
+    if (paused && !w->renew_ms)
+        w->renew_ms = w->deadline_ms - w->since_ms;
+    if (paused || stood_still)
+        w->deadline_ms = now_ms + PUT_OFF_MS;
+    else if (w->renew_ms)
+        w->deadline_ms = now_ms + w->renew_ms;
+    if (!paused)
+        w->renew_ms = 0;
+}
+
 static void on_timer(struct timer *timer)
 {
     struct waiter *w = LIST_ENTRY(timer, struct waiter, timer);
@@ -218,8 +233,8 @@ static void on_timer(struct timer *timer)
     }
     bool due = w->deadline_ms && now_ms >= w->deadline_ms;
     bool stood_still = set->hub->loop->late_ms >= STOOD_STILL_MS && !w->put_off;
-    if (due && (stood_still || gate_is_paused(set->gate)))
-        w->deadline_ms = now_ms + PUT_OFF_MS;
+    if (due)
+        put_off(w, gate_is_paused(set->gate), stood_still);
     w->put_off = w->put_off || stood_still;
     uint64_t more_ms =
         w->deadline_ms && now_ms >= w->deadline_ms && w->ops->more_ms ? w->ops->more_ms(w) : 0;

@@ -51,6 +51,19 @@ def test_pause_waits_for_transactions_and_holds_who_comes(cluster, weir, console
     assert idle.rows("SELECT 1") == [["1"]]
 
 
+def test_who_waited_for_resume_has_its_whole_time_for_a_server(cluster, pgweir):
+    """Many come during a PAUSE, and all want a server when it ends."""
+    weir = pgweir(databases={"app": cluster.entry(["primary"])}, default_pool_size=1, queue_timeout="4s", workers=2)
+    console, clients = open_db(weir, "pgweir"), [login(weir.port) for _ in range(5)]
+    assert says(console, "PAUSE app") == "PAUSE"
+    for c in clients:
+        c.send(query("SELECT pg_sleep(0.5)"))
+    with pytest.raises(Deadline):
+        clients[0].read_until("Z", 4.5)
+    assert says(console, "RESUME app") == "RESUME"
+    assert [types(c.read_until("Z")).lstrip("N") for c in clients] == ["TDCZ"] * 5  # a NOTICE says that they wait
+
+
 def test_pause_of_all_and_resume_by_another_console(cluster, weir, console):
     clients = [open_db(weir, d) for d in ("app", "other", "app")]
     for c in clients:

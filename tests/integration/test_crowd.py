@@ -56,7 +56,7 @@ def test_a_thousand_waiting_and_a_hundred_not_reading(roomy, pgweir, workers):
     for c in holders:
         c.query("COMMIT")
     for n, c in enumerate(waiting):
-        assert c.read_until("Z", 60)[1].row() == [str(n).encode()]
+        assert [m.row() for m in c.read_until("Z", 60) if m.type == "D"] == [[str(n).encode()]]  # and maybe a NOTICE that it waits
     print(f"worst {worst * 1000:.1f} ms, rss {rss_kb(weir.pid)} kB")
     for c in [*waiting, *others, *holders]:
         c.close()
