@@ -161,7 +161,8 @@ void worker_run(struct worker *w)
     hub_abort(&w->hub);
     loop_drain(loop, loop->now_ms + ABORT_MS);
     /* A server may be on its way to us from a worker that was slower: all are stopping now, so what
-     * is in the mail is the last of it. */
+     * is in the mail is the last of it. The slowest may have a whole drain_timeout to go. */
+    atomic_store(&w->finished, true);
     pthread_barrier_wait(&w->fleet->stopping);
     loop_turn(loop, loop->now_ms + 1);
     loop_drain(loop, loop->now_ms + ABORT_MS);

@@ -274,7 +274,6 @@ static void *worker_main(void *arg)
         worker_run(w);
     }
     finish_worker(w);
-    atomic_store(&w->finished, true);
     if (atomic_fetch_add(&fleet->stopped_n, 1) + 1 == fleet->worker_n && fleet->all_stopped)
         fleet->all_stopped(fleet->context);
     if (fleet->failed_n == 0)

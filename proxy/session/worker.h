@@ -66,7 +66,7 @@ struct worker {
     enum worker_stage stage;      /* see shutdown.c */
     uint64_t stage_until_ms, drain_timeout_ms;
     bool no_more_clients; /* are on their way to us */
-    atomic_bool finished; /* its loop turns no more */
+    atomic_bool finished; /* its loop turns no more, or waits for the slowest */
 };
 
 /* What had not ended when a worker stopped: zeros, or something is wrong. */

@@ -498,6 +498,17 @@ def test_fault_30_a_worker_that_is_stuck_ends_the_process(pgweir):
     weir._start()
 
 
+def test_the_watchdog_leaves_alone_who_has_ended_already(pgweir):
+    """A worker without clients is ready long before one with a transaction, and waits for that."""
+    weir = pgweir(workers=2, watchdog_timeout="1s", drain_timeout="30s")
+    c, begun = login(weir.port), time.monotonic()
+    c.query("BEGIN; SELECT 1")
+    weir.process.send_signal(signal.SIGTERM)
+    wait_until(lambda: time.monotonic() - begun > 4)
+    assert kinds(c.query("COMMIT")).startswith("C")
+    assert weir.process.wait(20) == 0
+
+
 def preloaded(library, **env):
     (found,) = Path("/usr/lib").glob(f"*/{library}")
     return {"binary": RELEASE, "env": {"LD_PRELOAD": str(found), **env}}
@@ -616,8 +627,8 @@ def test_fault_37_a_certificate_comes_to_its_end(pgweir, tmp_path, clock):
     subprocess.run([ROOT / "scripts/certs", tmp_path], check=True)
     weir = pgweir(client_tls_sslmode="require", client_tls_cert_file=tmp_path / "server.crt",
                   client_tls_key_file=tmp_path / "server.key", **off(clock))
-    for days in 3, 2:  # of 30 (scripts/certs), which began a moment ago
-        replace(clock, f"+{29 - days}d")
+    for days in 3, 2:  # and a half; of 30 (scripts/certs), which began a moment ago
+        replace(clock, f"+{29.5 - days}d")
         weir.wait_log(rf"WARN certificate\.expires .*file={tmp_path}/server\.crt .*days={days}$")
     replace(clock, "+31d")
     weir.wait_log(r"ERROR certificate\.expired .*option=client_tls_cert_file")
