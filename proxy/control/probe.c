@@ -176,12 +176,14 @@ static bool same_address(const struct node_address *a, const struct node_address
     return a->bytes == b->bytes && memcmp(&a->addr, &b->addr, a->bytes) == 0;
 }
 
-static void publish_address(struct probe *p)
+static void publish_address(struct probe *p, bool leave_old)
 {
     const struct node_address was = node_address(p->node);
     if (same_address(&was, &p->addresses[p->address]))
         return;
     node_publish_address(p->node, &p->addresses[p->address]);
+    if (leave_old)
+        node_leave_address(p->node);
     p->ops->moved(p);
 }
 
@@ -247,7 +249,7 @@ static void connected(struct probe *p)
 {
     p->tried_n = 0;
     PQsetnonblocking(p->conn, 1);
-    publish_address(p);
+    publish_address(p, true);
     ask(p);
 }
 
@@ -484,7 +486,7 @@ void probe_set_addresses(struct probe *p, const struct node_address *addresses, 
     p->tried_n = 0;
     if (keep < n)
         return;
-    publish_address(p);
+    publish_address(p, true);
     restart(p);
 }
 
@@ -505,7 +507,7 @@ void probe_nudge(struct probe *p)
             break;
         p->begun_ms = p->loop->now_ms;
         p->address = (p->address + 1) % p->address_n;
-        publish_address(p);
+        publish_address(p, false); /* the last may be as good */
         break;
     case PROBE_CONNECTING:
     case PROBE_CLOSING:

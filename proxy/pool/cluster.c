@@ -170,9 +170,14 @@ struct node_status node_status(struct node *node)
     return status;
 }
 
+void node_leave_address(struct node *node)
+{
+    atomic_fetch_add(&node->address_edition, 1);
+}
+
 unsigned node_address_edition(const struct node *node)
 {
-    return atomic_load(&node->address_seq);
+    return atomic_load(&node->address_edition);
 }
 
 struct node_address node_address(struct node *node)

@@ -90,6 +90,7 @@ struct node {
     atomic_uint status_seq, address_seq;
     struct node_status status;
     struct node_address address;
+    atomic_uint address_edition;
     struct node_load load;
 };
 
@@ -141,10 +142,11 @@ bool cluster_is_awaited(const struct cluster *cluster);
 bool cluster_publish(struct cluster *cluster, uint32_t readable, uint8_t primary);
 void node_publish_status(struct node *node, const struct node_status *status);
 void node_publish_address(struct node *node, const struct node_address *address);
+void node_leave_address(struct node *node); /* after the new one was published */
 /* From any thread. */
 struct node_status node_status(struct node *node);
 struct node_address node_address(struct node *node);
-unsigned
-node_address_edition(const struct node *node); /* another one with each address that is published */
+/* Grows when the last address was left: it is another node's now, or takes no connections. */
+unsigned node_address_edition(const struct node *node);
 
 #endif

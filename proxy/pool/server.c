@@ -159,8 +159,8 @@ void server_dial(struct pool *pool, struct units *units)
 {
     struct hub *hub = pool->set->hub;
     struct node *node = &pool->set->cluster->nodes[pool->node];
-    unsigned edition =
-        node_address_edition(node); /* first: an address that is newer than that costs a dial */
+    /* First: an address that is newer than its edition costs a dial, an older one would be kept. */
+    unsigned edition = node_address_edition(node);
     struct node_address address = node_address(node);
     hub->dials++;
     struct conn *conn = NULL;
