@@ -153,8 +153,8 @@ struct waiter {
     uint64_t client;  /* as in server.sequences_of */
     uint32_t nodes; /* WANT_READ: of these while one of them is readable; else its owner is asked */
     uint8_t want;   /* enum want */
-    uint64_t
-        renew_ms; /* 0, or its deadline came during a PAUSE: after that it waits so long once more */
+    /* 0, or its deadline came during a PAUSE: after that it waits so long once more. */
+    uint64_t renew_ms;
     bool put_off; /* its deadline was, since nothing ran when it came */
     const struct waiter_ops *ops;
     void *owner;

@@ -213,12 +213,12 @@ static void put_off(struct waiter *w, bool paused, bool stood_still)
     uint64_t now_ms = w->set->hub->loop->now_ms;
     if (paused && !w->renew_ms)
         w->renew_ms = w->deadline_ms - w->since_ms;
-    if (paused || stood_still)
-        w->deadline_ms = now_ms + PUT_OFF_MS;
-    else if (w->renew_ms)
+    if (!paused && w->renew_ms) {
         w->deadline_ms = now_ms + w->renew_ms;
-    if (!paused)
         w->renew_ms = 0;
+    } else if (paused || stood_still) {
+        w->deadline_ms = now_ms + PUT_OFF_MS;
+    }
 }
 
 static void on_timer(struct timer *timer)
