@@ -5,7 +5,6 @@
 
 #include <time.h>
 
-#define LOOK_MS 1000
 #define WARN_DAYS 14
 #define DAY_S 86400
 
@@ -33,24 +32,11 @@ static void look(struct certificate *was, void *context, const char *file, const
             LF_S("not_after", text), LF_I("days", days));
 }
 
-static void on_look(struct timer *timer)
+void certificate_look(struct control *c)
 {
-    struct control *c = LIST_ENTRY(timer, struct control, certificate_timer);
     const struct snapshot *s = c->snapshot;
     look(&c->client_certificate, s->client_tls, s->conf->client_tls_cert_file,
          "client_tls_cert_file");
     look(&c->server_certificate, s->server_tls, s->conf->server_tls_cert_file,
          "server_tls_cert_file");
-    timer_start(&c->loop->timers, timer, c->loop->now_ms + LOOK_MS);
-}
-
-void certificate_start(struct control *c)
-{
-    timer_init(&c->certificate_timer, on_look);
-    on_look(&c->certificate_timer);
-}
-
-void certificate_stop(struct control *c)
-{
-    timer_stop(&c->loop->timers, &c->certificate_timer);
 }

@@ -46,6 +46,15 @@ static bool open_log(struct control *c)
     return c->log_fd >= 0;
 }
 
+static void on_look(struct timer *timer)
+{
+    struct control *c = LIST_ENTRY(timer, struct control, look_timer);
+    pressure_look(c);
+    certificate_look(c);
+    watchdog_look(c);
+    timer_start(&c->loop->timers, timer, c->loop->now_ms + CONTROL_LOOK_MS);
+}
+
 struct control *control_new(struct snapshot *first, const struct conf_sources *sources,
                             const struct control_hooks *hooks)
 {
@@ -72,9 +81,9 @@ struct control *control_new(struct snapshot *first, const struct conf_sources *s
     }
     pg_clean_environment();
     timer_init(&c->resolve_timer, NULL);
-    timer_init(&c->pressure_timer, NULL);
-    timer_init(&c->certificate_timer, NULL);
-    timer_init(&c->watchdog_timer, NULL);
+    timer_init(&c->look_timer, on_look);
+    c->heartbeats = calloc(c->hooks.worker_n + 1, sizeof *c->heartbeats);
+    CHECK(c->heartbeats != NULL);
     c->outbox = outbox_new(c->loop);
     observe_follow(c);
     catalog_jobs_follow(c);
@@ -87,9 +96,7 @@ static void close_all(struct control *c)
     c->stopping = c->closed = true;
     c->running = false;
     signals_stop(c);
-    pressure_stop(c);
-    certificate_stop(c);
-    watchdog_stop(c);
+    timer_stop(&c->loop->timers, &c->look_timer);
     takeover_stop(c);
     observe_stop(c);
     catalog_jobs_stop(c);
@@ -111,9 +118,7 @@ void control_run(struct control *c)
     c->log_fd = -1; /* the log's now */
     signals_start(c);
     c->running = true;
-    pressure_start(c);
-    certificate_start(c);
-    watchdog_start(c);
+    on_look(&c->look_timer);
     observe_start_names(c);
     while (!c->stopping)
         loop_turn(c->loop, TIMER_NEVER);
@@ -131,6 +136,7 @@ void control_free(struct control *c)
     outbox_unref(c->outbox);
     loop_free(c->loop);
     snapshot_unref(c->snapshot);
+    free(c->heartbeats);
     free(c);
 }
 

@@ -60,7 +60,7 @@ struct control {
     struct watch signal_watch;
     unsigned stage; /* enum control_stage, 0: none yet */
     struct takeover takeover;
-    struct timer pressure_timer, certificate_timer, watchdog_timer;
+    struct timer look_timer;
     struct heartbeat *heartbeats; /* by worker */
     struct certificate client_certificate, server_certificate;
     enum pressure pressure;
@@ -91,17 +91,11 @@ void signals_stop(struct control *control);
 /* A new process listens: as after SIGTERM, but nobody has to be waited for. */
 void control_taken_over(struct control *control);
 
-/* ---- pressure.c ---- */
-void pressure_start(struct control *control);
-void pressure_stop(struct control *control);
-
-/* ---- certificate.c ---- */
-void certificate_start(struct control *control);
-void certificate_stop(struct control *control);
-
-/* ---- watchdog.c ---- */
-void watchdog_start(struct control *control);
-void watchdog_stop(struct control *control);
+/* ---- what is looked at every CONTROL_LOOK_MS while workers run ---- */
+#define CONTROL_LOOK_MS 500
+void pressure_look(struct control *control);
+void certificate_look(struct control *control);
+void watchdog_look(struct control *control);
 
 /* ---- takeover.c ---- */
 void takeover_init(struct control *control);

@@ -8,8 +8,6 @@
 #include <stdio.h>
 #include <unistd.h>
 
-#define LOOK_MS 500
-
 enum pressure pressure_judge(enum pressure was, uint64_t used_bytes, uint64_t limit_bytes)
 {
     static const struct {
@@ -49,7 +47,7 @@ static uint64_t cgroup_bytes(void)
     return bytes;
 }
 
-static void look(struct control *c)
+void pressure_look(struct control *c)
 {
     static const char *const names[] = {"none", "high", "critical"};
     uint64_t limit = c->snapshot->conf->memory_limit, used = resident_bytes();
@@ -65,22 +63,4 @@ static void look(struct control *c)
     if (now != was ||
         now == PRESSURE_CRITICAL) /* who has come to wait since the last look goes too */
         c->hooks.pressure(c->hooks.context, now);
-}
-
-static void on_look(struct timer *timer)
-{
-    struct control *c = LIST_ENTRY(timer, struct control, pressure_timer);
-    look(c);
-    timer_start(&c->loop->timers, timer, c->loop->now_ms + LOOK_MS);
-}
-
-void pressure_start(struct control *c)
-{
-    timer_init(&c->pressure_timer, on_look);
-    on_look(&c->pressure_timer);
-}
-
-void pressure_stop(struct control *c)
-{
-    timer_stop(&c->loop->timers, &c->pressure_timer);
 }
