@@ -225,6 +225,8 @@ void set_free_if_unused(struct pool_set *set)
 {
     if (set->refs > 0 || set->hub->stopping)
         return;
+    if (!set->own && gate_is_paused(set->gate)) /* who comes now can be greeted by it alone */
+        return;
     for (uint32_t i = 0; i < set->cluster->node_n; i++)
         if (!list_empty(&set->pools[i].idle) || !list_empty(&set->pools[i].busy))
             return;

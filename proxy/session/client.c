@@ -521,7 +521,7 @@ static bool is_parsed_here(const struct collecting *c, const struct message *m, 
     return c->parses && slice_equals(name, (struct slice){start + c->name_at, c->name_n});
 }
 
-/* The facts of one message. NULL: a name that we do not know, or a call. */
+/* The facts of one message. NULL: a name that we do not know, a call, or no text at all. */
 static const struct sql_facts *message_facts(struct session *s, const struct message *m,
                                              struct collecting *c, struct sql_facts *facts)
 {
@@ -529,6 +529,8 @@ static const struct sql_facts *message_facts(struct session *s, const struct mes
     struct slice body = {m->p + FRAME_HEAD_BYTES, m->bytes - FRAME_HEAD_BYTES}, name, text;
     switch (m->type) {
     case 'Q':
+        if (!ends_with_its_nul(m)) /* PostgreSQL says what is wrong with it */
+            return NULL;
         sql_classify(client_query_text(m), &env, facts);
         return facts;
     case 'P':

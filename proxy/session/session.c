@@ -247,6 +247,16 @@ static const struct conn_ops client_ops = {
     .on_gone = on_gone,
 };
 
+static void login_is_late(struct session *s)
+{
+    bool paused = s->state == SESSION_GREETING && s->set && gate_is_paused(s->set->gate);
+    session_fatal(s, "08006", "login timed out",
+                  paused ? "client_login_timeout: the database is paused, and pgweir has no server "
+                           "to ask for its settings"
+                         : "client_login_timeout: the login was not complete in time",
+                  NULL);
+}
+
 static void on_timer(struct timer *timer)
 {
     struct session *s = LIST_ENTRY(timer, struct session, timer);
@@ -263,8 +273,7 @@ static void on_timer(struct timer *timer)
     else if (s->worker->stage >= WORKER_DRAINS)
         session_fatal(s, "57P03", "pgweir is shutting down", NULL, NULL);
     else
-        session_fatal(s, "08006", "login timed out",
-                      "client_login_timeout: the login was not complete in time", NULL);
+        login_is_late(s);
 }
 
 struct session *session_accept(struct worker *worker, int fd)

@@ -192,6 +192,9 @@ FOUND = {
     "a Query without its end keeps the unnamed statement": [
         step(P("", "SELECT 7"), S()), step(raw("Q", b"SELECT 1\0\0")), step(B(), E(), S()), step(raw("Q", b"SELECT 1"), B(), E(), S()), step(Q("BEGIN")), step(P("", "SELECT 8"), S()),
         step(raw("Q", b"COMMIT")), step(Q("ROLLBACK")), step(B(), E(), S())],
+    "a Query that pgweir would answer, without its end": [
+        step(Q("SET work_mem = '9MB'")), *[step(raw("Q", sql + end)) for sql in (b"BEGIN", b"DISCARD ALL", b"DEALLOCATE ALL", b"SET pgweir.route = any", b"") for end in (b"", b"\0\0")],
+        step(Q("SHOW work_mem")), step(Q("COMMIT"))],
     "a Query that is not UTF-8 keeps the unnamed statement": [step(P("", "SELECT 1"), S()), step(raw("Q", b"SELECT '\xff'\0")), step(B(), E(), S())],
     "SET TRANSACTION behind a Describe and a Flush": [
         step(P("s2", "SELECT set_config('jit', 'off', true)"), B("", "s2"), E(), S()), step(D("S", "s2"), H()), step(Q("SET TRANSACTION ISOLATION LEVEL SERIALIZABLE"))],

@@ -64,6 +64,23 @@ def test_who_waited_for_resume_has_its_whole_time_for_a_server(cluster, pgweir):
     assert [types(c.read_until("Z")).lstrip("N") for c in clients] == ["TDCZ"] * 5  # a NOTICE says that they wait
 
 
+def test_who_comes_when_all_had_left_a_paused_database_logs_in(weir, console):
+    """Without a server: what they are greeted with is known from before."""
+    old = login(weir.port)
+    assert says(console, "PAUSE app") == "PAUSE"
+    old.close()
+    weir.wait_log(r"client\.logout .*reason=client_left")
+    login(weir.port)
+
+
+def test_who_is_the_first_to_come_during_a_pause_is_told_of_it(cluster, pgweir):
+    weir = pgweir(databases={"app": cluster.entry(["primary"])}, client_login_timeout="1s")
+    assert says(open_db(weir, "pgweir"), "PAUSE app") == "PAUSE"
+    with pytest.raises(PgError) as late:
+        login(weir.port)
+    assert "the database is paused" in late.value.fields["D"]
+
+
 def test_pause_of_all_and_resume_by_another_console(cluster, weir, console):
     clients = [open_db(weir, d) for d in ("app", "other", "app")]
     for c in clients:
