@@ -472,7 +472,7 @@ bool restore_query(struct session *s, const struct sql_facts *facts, struct slic
 bool restore_follows(const struct session *s, const struct stmt *stmt);
 bool restore_behind_execute(struct session *s, const struct stmt *stmt);
 
-/* ---- client.c ---- */
+/* ---- client.c, client_collect.c, client_send.c ---- */
 /* A whole message of the client's input. */
 struct message {
     uint8_t type;
