@@ -192,6 +192,10 @@ FOUND = {
     "a Query without its end keeps the unnamed statement": [
         step(P("", "SELECT 7"), S()), step(raw("Q", b"SELECT 1\0\0")), step(B(), E(), S()), step(raw("Q", b"SELECT 1"), B(), E(), S()), step(Q("BEGIN")), step(P("", "SELECT 8"), S()),
         step(raw("Q", b"COMMIT")), step(Q("ROLLBACK")), step(B(), E(), S())],
+    "DEALLOCATE of a name that is parsed behind its Bind": [step(P("s2", "DEALLOCATE s1"), S()), step(B("", "s2"), P("s1", "SELECT 1"), E(), S()), again()],
+    "FETCH that was prepared before its cursor": [
+        step(P("s1", "FETCH 1 FROM k"), S()), step(Q("DECLARE k CURSOR WITH HOLD FOR " + SERIES)), step(D("S", "s1"), B("", "s1"), E(), S()), step(Q("CLOSE k"))],
+    "two names of no text, and a Bind of too many values": [step(P("s2", ""), S()), step(P("s1", ""), S()), step(B("", "s2", ["1"]), S())],
     "a Query that pgweir would answer, without its end": [
         step(Q("SET work_mem = '9MB'")), *[step(raw("Q", sql + end)) for sql in (b"BEGIN", b"DISCARD ALL", b"DEALLOCATE ALL", b"SET pgweir.route = any", b"") for end in (b"", b"\0\0")],
         step(Q("SHOW work_mem")), step(Q("COMMIT"))],
@@ -337,6 +341,12 @@ CAUSES = {
     "parsed-late": ["a Describe behind DDL in its segment", "a Bind of too many values behind DDL in its segment"],
     # ... and by the settings that the client has then.
     "read-by-encoding": ["a text that was prepared under another client_encoding"],
+    # One of two names of one text: the server knows it by one name only.
+    "bind-count-name": ["two names of no text, and a Bind of too many values"],
+    # Names in it are known by the client's names when it is bound.
+    "deallocate-bound": ["DEALLOCATE of a name that is parsed behind its Bind"],
+    # Another server parses it later than the client did.
+    "fetch-parsed-late": ["FETCH that was prepared before its cursor"],
     # A server that lacks the statement has to parse it, for which it takes a snapshot.
     "injected-snapshot": ["SET TRANSACTION behind a Describe and a Flush"],
     # It is not read; what PostgreSQL does with it is known when it has been sent.
