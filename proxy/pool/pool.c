@@ -478,6 +478,7 @@ void pool_offer(struct server *s)
     }
     if (s->stale_stmts) {
         s->stale_stmts = false;
+        stmt_set_clear(&s->stmts);
         clean_by(s, "DEALLOCATE ALL");
         return;
     }

@@ -104,7 +104,7 @@ struct server {
     uint8_t clean;    /* CLEANING: what is to be done, CLEAN_ROLLBACK and the like */
     bool tls;         /* the connection is encrypted */
     bool leaving;     /* CLEANING: it was told to end, see server_leave() */
-    bool stale_stmts; /* it came from another worker: DEALLOCATE ALL before the next lease */
+    bool stale_stmts; /* it has some that we do not know of: DEALLOCATE ALL before the next lease */
     bool resetting;   /* CLEANING, and a query of ours runs */
     bool checking;    /* ... because of server_check_query */
     bool doubted;     /* it had rested, and has to answer before SERVER_FIRST_MS are over */

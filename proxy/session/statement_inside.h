@@ -12,7 +12,6 @@
 
 #define OUR_PREFIX "_pgweir_"
 #define POISON "_pgweir_none"
-#define GONE "_pgweir_gone"
 #define TAKEN "_pgweir_taken"
 #define ITSELF "_pgweir_itself"
 #define NOTHING_PARAMS_MAX 64

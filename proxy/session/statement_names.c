@@ -156,6 +156,8 @@ void statement_dropped(struct session *s, enum reply reply)
     struct pending *p = pop_pending(s);
     if (p->was_there) /* the server has skipped its Close */
         stmt_set_add_stale(&s->server->stmts, p->stmt);
+    if (p->closes && p->name_n > 0) /* it may keep one by the client's name */
+        s->server->stale_stmts = true;
     if (reply == REPLY_DESCRIBE_INJECT)
         s->shape_look = SHAPE_IDLE;
     free_pending(s, p);
@@ -316,9 +318,9 @@ static bool is_any_unsettled(const struct session *s)
 static bool names_unsettled(const struct session *s, struct slice name)
 {
     const struct stmt *stmt = statement_find(s, name);
-    if (!stmt || (stmt->facts.class != SQL_EXECUTE && stmt->facts.class != SQL_DEALLOCATE))
-        return false;
-    return is_any_unsettled(s);
+    uint8_t class = stmt ? stmt->facts.class : SQL_EMPTY;
+    bool names = class == SQL_EXECUTE || class == SQL_DEALLOCATE || class == SQL_PREPARE;
+    return names && is_any_unsettled(s);
 }
 
 /* Whether such a Parse succeeds is not known; within a segment the server skips what follows it. */

@@ -47,6 +47,29 @@ static struct stmt *execute_itself(struct session *s, const struct stmt *stmt,
     return other;
 }
 
+/* The one name that DEALLOCATE means. */
+static struct slice deallocated(const struct session *s, const struct stmt *stmt,
+                                struct deallocate *d)
+{
+    deallocate_read(stmt_text(stmt), !s->odd_strings, d);
+    return d->kind == DEALLOCATE_ONE ? (struct slice){d->name, d->name_n} : SLICE_NONE;
+}
+
+/* The server has it by that name while it is executed; names like ours stay ours. */
+static struct slice deallocated_at_server(struct slice name)
+{
+    return statement_name_is_ours(name) ? slice_of(POISON) : name;
+}
+
+static struct stmt *deallocate_at_server(struct session *s, struct stmt *stmt)
+{
+    struct deallocate d;
+    bool ours = statement_name_is_ours(deallocated(s, stmt, &d));
+    return ours ? intern_like(s, stmt, slice_of("DEALLOCATE " POISON)) : stmt_ref(stmt);
+}
+
+static struct stmt *executed_at_server(struct session *s, struct stmt *runs, unsigned depth);
+
 /* EXECUTE: the same of the server's name, which has to be there. It may execute another EXECUTE, but not for ever. */
 static struct stmt *execute_at_server(struct session *s, struct stmt *stmt, unsigned depth)
 {
@@ -61,8 +84,7 @@ static struct stmt *execute_at_server(struct session *s, struct stmt *stmt, unsi
     if ((!runs && !ours) || depth == EXECUTE_DEPTH_MAX)
         return stmt_ref(stmt);
     if (runs)
-        runs = runs->facts.class == SQL_EXECUTE ? execute_at_server(s, runs, depth + 1)
-                                                : stmt_ref(runs);
+        runs = executed_at_server(s, runs, depth);
     if (runs)
         statement_ensure_named(s, runs);
     struct put text =
@@ -73,34 +95,23 @@ static struct stmt *execute_at_server(struct session *s, struct stmt *stmt, unsi
     return other;
 }
 
-/* The name that DEALLOCATE means; none: it is not known, or all are. */
-static struct slice deallocated(const struct session *s, const struct stmt *stmt,
-                                struct deallocate *d)
+static struct stmt *executed_at_server(struct session *s, struct stmt *runs, unsigned depth)
 {
-    deallocate_read(stmt_text(stmt), !s->odd_strings, d);
-    struct slice name = {d->name, d->name_n};
-    bool one =
-        d->kind == DEALLOCATE_ONE && (statement_find(s, name) || statement_name_is_ours(name));
-    return one ? name : SLICE_NONE;
+    if (runs->facts.class == SQL_EXECUTE)
+        return execute_at_server(s, runs, depth + 1);
+    return runs->facts.class == SQL_DEALLOCATE ? deallocate_at_server(s, runs) : stmt_ref(runs);
 }
 
 /* What the server gets in place of what the client prepared; with a reference. */
 struct stmt *statement_at_server(struct session *s, struct stmt *stmt)
 {
-    struct deallocate d;
     if (!stmt)
         return NULL;
     if (s->tx_status == 'E' || stmt->facts.statements != 1)
         return stmt_ref(stmt);
     if (stmt->facts.class == SQL_EXECUTE)
         return execute_at_server(s, stmt, 0);
-    if (stmt->facts.class != SQL_DEALLOCATE)
-        return stmt_ref(stmt);
-    struct slice name = deallocated(s, stmt, &d);
-    if (name.n == 0)
-        return stmt_ref(stmt);
-    return intern_like(
-        s, stmt, slice_of(statement_find(s, name) ? "DEALLOCATE " GONE : "DEALLOCATE " POISON));
+    return stmt->facts.class == SQL_DEALLOCATE ? deallocate_at_server(s, stmt) : stmt_ref(stmt);
 }
 
 /* ---- what a portal does to names, and what RESET takes away, when it is executed ---- */
@@ -127,7 +138,8 @@ void statement_bind_sql(struct session *s, struct slice portal, struct stmt *stm
     if (!does || portal.n > sizeof s->bound_portal)
         return;
     statement_drop_bound_sql(s);
-    s->bound_sql = stmt_ref(stmt);
+    struct stmt *runs = statement_runs_another(s, &stmt->facts, stmt_text(stmt));
+    s->bound_sql = stmt_ref(runs && runs->facts.class == SQL_DEALLOCATE ? runs : stmt);
     s->bound_portal_n = (uint8_t)portal.n;
     if (portal.n)
         memcpy(s->bound_portal, portal.p, portal.n);
@@ -137,13 +149,14 @@ void statement_bind_sql(struct session *s, struct slice portal, struct stmt *stm
 static bool execute_deallocate(struct session *s)
 {
     struct deallocate d;
-    uint8_t bytes[128];
+    uint8_t bytes[256];
     struct put o = put_into(bytes, sizeof bytes);
     struct slice name = deallocated(s, s->bound_sql, &d);
     if (name.n == 0 || !statement_find(s, name))
         return false;
-    put_close_statement(&o, slice_of(GONE)); /* should one have been left */
-    put_parse(&o, slice_of(GONE), SLICE_NONE, SLICE_NONE);
+    struct slice at_server = deallocated_at_server(name);
+    put_close_statement(&o, at_server); /* should one have been left */
+    put_parse(&o, at_server, SLICE_NONE, SLICE_NONE);
     CHECK(!o.full);
     conn_out_copy(s->server->conn, o.p, o.n);
     statement_expect(s, REPLY_CLOSE_INJECT, SLICE_NONE, NULL, 0);
@@ -201,7 +214,7 @@ void statement_behind_execute(struct session *s)
         return;
     }
     struct slice name = deallocated(s, s->bound_sql, &d);
-    statement_send_close(s, slice_of(GONE));
+    statement_send_close(s, deallocated_at_server(name));
     statement_expect(s, REPLY_CLOSE_INJECT, name, NULL, FOR_CLIENT);
 }
 

@@ -192,7 +192,14 @@ FOUND = {
     "a Query without its end keeps the unnamed statement": [
         step(P("", "SELECT 7"), S()), step(raw("Q", b"SELECT 1\0\0")), step(B(), E(), S()), step(raw("Q", b"SELECT 1"), B(), E(), S()), step(Q("BEGIN")), step(P("", "SELECT 8"), S()),
         step(raw("Q", b"COMMIT")), step(Q("ROLLBACK")), step(B(), E(), S())],
-    "DEALLOCATE of a name that is parsed behind its Bind": [step(P("s2", "DEALLOCATE s1"), S()), step(B("", "s2"), P("s1", "SELECT 1"), E(), S()), again()],
+    "DEALLOCATE of a name that is parsed behind its Bind": [
+        step(P("s2", "DEALLOCATE s1"), S()), step(B("", "s2"), P("s1", "SELECT 1"), E(), S()), again(), step(P("s1", "SELECT 2"), S()), again("s2"), again(),
+        step(P("s1", "SELECT 3"), S()), step(B("p1", "s2"), C("S", "s1"), E("p1"), S()), again()],
+    "PREPARE of a name whose DEALLOCATE failed, in one pipeline": [
+        step(P("s2", "DEALLOCATE s1"), P("s1", "SELECT 1"), P("s3", "PREPARE s1 AS SELECT 2"), S()), step(B("", "s2", ["x"]), E(), S(), B("", "s3"), E(), S(), B("", "s1"), E(), S())],
+    "EXECUTE of a DEALLOCATE, extended": [
+        step(P("s1", "DEALLOCATE s1"), S()), step(P("", "EXECUTE s1"), B(), E(), S()), again(), step(P("s2", "DEALLOCATE s3"), P("s3", "SELECT 3"), P("s4", "EXECUTE s2"), S()),
+        again("s4"), again("s4"), again("s3"), step(P("s3", "SELECT 4"), S()), step(Q("BEGIN")), again("s4"), step(Q("ROLLBACK")), again("s3"), again("s2")],
     "FETCH that was prepared before its cursor": [
         step(P("s1", "FETCH 1 FROM k"), S()), step(Q("DECLARE k CURSOR WITH HOLD FOR " + SERIES)), step(D("S", "s1"), B("", "s1"), E(), S()), step(Q("CLOSE k"))],
     "two names of no text, and a Bind of too many values": [step(P("s2", ""), S()), step(P("s1", ""), S()), step(B("", "s2", ["1"]), S())],
@@ -343,8 +350,6 @@ CAUSES = {
     "read-by-encoding": ["a text that was prepared under another client_encoding"],
     # One of two names of one text: the server knows it by one name only.
     "bind-count-name": ["two names of no text, and a Bind of too many values"],
-    # Names in it are known by the client's names when it is bound.
-    "deallocate-bound": ["DEALLOCATE of a name that is parsed behind its Bind"],
     # Another server parses it later than the client did.
     "fetch-parsed-late": ["FETCH that was prepared before its cursor"],
     # A server that lacks the statement has to parse it, for which it takes a snapshot.

@@ -214,3 +214,16 @@ def test_a_notice_comes_once(weir):
     for _ in range(2):
         assert types(answer(client, bind("", "s1"), execute(), sync())) == "2DCZ"
     held.query("COMMIT")
+
+
+def test_a_deallocate_that_fails_leaves_no_name_at_the_server(cluster, pgweir):
+    """Its server had the client's name for a moment, and skips what takes it away."""
+    weir = pgweir(databases={"app": cluster.entry(["primary"])}, default_pool_size=1, workers=1)
+    client = prepared(weir)
+    answer(client, parse("s2", "DEALLOCATE s1"), sync())
+    messages = answer(client, bind("p1", "s2"), close("P", "p1"), execute("p1"), sync())
+    assert error(messages)[0] == "34000"
+    assert client.query("EXECUTE s1 (1)")[1].row() == [b"8"]
+    stranger = login(weir.port)
+    assert stranger.rows("SELECT name FROM pg_prepared_statements WHERE name !~ '^_pgweir_'") == []
+    assert types(stranger.query("PREPARE s1 AS SELECT 1")) == "CZ"
