@@ -271,8 +271,9 @@ static void run_seeds(bool with_tls)
     struct counts counts = {0};
     for (uint64_t seed = first; seed < first + n; seed++)
         run_seed(seed, with_tls, &counts);
-    assert_true(counts.moves > n / 2); /* or this test does not test what it says */
-    assert_true(!with_tls || counts.key_updates > n / 2);
+    /* Or this test does not test what it says. TLS is random itself: it is about half of n, give or take a tenth. */
+    assert_true(counts.moves > n / 4);
+    assert_true(!with_tls || counts.key_updates > n / 4);
 }
 
 static void a_plain_conn_moves_between_loops_and_loses_nothing(void **state)
