@@ -45,9 +45,22 @@ static bool time_zone(struct reader *r, struct reset *out)
     return true;
 }
 
+/* SESSION AUTHORIZATION, which takes the role with it; behind a SESSION that says how long, too. */
+static bool session_authorization(struct reader *r, struct reset *out)
+{
+    struct reader ahead = *r;
+    if (!reader_accept(&ahead, "session") || !reader_accept(&ahead, "authorization"))
+        return false;
+    *r = ahead;
+    snprintf(out->name, sizeof out->name, "role");
+    return true;
+}
+
 static enum reset_kind read_reset(struct reader *r, struct reset *out)
 {
     if (time_zone(r, out))
+        return RESET_ONE;
+    if (session_authorization(r, out))
         return RESET_ONE;
     if (reader_accept(r, "all"))
         return RESET_ALL;
@@ -56,7 +69,11 @@ static enum reset_kind read_reset(struct reader *r, struct reset *out)
 
 static enum reset_kind read_set(struct reader *r, struct reset *out)
 {
-    reader_accept(r, "session");
+    bool rights = session_authorization(r, out);
+    if (!rights && reader_accept(r, "session"))
+        rights = session_authorization(r, out);
+    if (rights)
+        return reader_accept(r, "default") ? RESET_ONE : RESET_OTHER;
     if (time_zone(r, out))
         return reader_accept(r, "default") || reader_accept(r, "local") ? RESET_ONE : RESET_OTHER;
     if (!read_name(r, out))

@@ -488,10 +488,11 @@ static struct slice keep(struct look *l, struct slice bytes)
 static void take_setting(const struct session *s, struct look *l, struct slice name,
                          struct slice value)
 {
-    bool none = slice_is(name, "role")
-                    ? slice_is(value, "none")
-                    : slice_is(name, "session_authorization") && slice_is(value, s->set->user);
-    if (none)
+    const char *right = slice_is(name, "role")                    ? "role"
+                        : slice_is(name, "session_authorization") ? "session_authorization"
+                                                                  : NULL;
+    bool none = right && slice_is(value, strcmp(right, "role") == 0 ? "none" : s->set->user);
+    if (none && !label_value(s->state_of.startup, right)) /* else it has been taken away */
         return;
     if (value.n == 0 && memchr(name.p, '.', name.n) && l->draft.n >= EMPTY_KEPT_MAX)
         return;

@@ -197,6 +197,13 @@ FOUND = {
         step(P("s1", "SELECT 3"), S()), step(B("p1", "s2"), C("S", "s1"), E("p1"), S()), again()],
     "PREPARE of a name whose DEALLOCATE failed, in one pipeline": [
         step(P("s2", "DEALLOCATE s1"), P("s1", "SELECT 1"), P("s3", "PREPARE s1 AS SELECT 2"), S()), step(B("", "s2", ["x"]), E(), S(), B("", "s3"), E(), S(), B("", "s1"), E(), S())],
+    "SET SESSION AUTHORIZATION takes the role of the login away": ([
+        step(P("s1", "SET SESSION AUTHORIZATION differ"), B("", "s1"), E(), S()), step(Q("SHOW role")), step(Q("SET SESSION AUTHORIZATION differ")), step(Q("SHOW role")),
+        step(Q("BEGIN; SET SESSION AUTHORIZATION differ")), step(Q("SHOW role")), step(Q("COMMIT")), step(Q("SHOW role")), step(Q("RESET role")), step(Q("SHOW role"))], {"role": "differ_role"}),
+    "DISCARD ALL takes the role of the login away": ([step(Q("SELECT 1")), step(Q("DISCARD ALL")), step(Q("SHOW role")), step(Q("BEGIN; SELECT 1")), step(Q("COMMIT")), step(Q("SHOW role"))], {"role": "differ_role"}),
+    "RESET SESSION AUTHORIZATION takes the role of the login away": ([step(Q("RESET SESSION AUTHORIZATION")), step(Q("SHOW role")), step(Q("RESET ALL")), step(Q("SHOW role"))], {"role": "differ_role"}),
+    "a Describe behind DDL of another": [
+        step(P("s1", "SELECT v FROM t"), S()), other("ALTER TABLE t RENAME COLUMN v TO w"), step(D("S", "s1"), S()), other("ALTER TABLE t RENAME COLUMN w TO v")],
     "EXECUTE of a DEALLOCATE, extended": [
         step(P("s1", "DEALLOCATE s1"), S()), step(P("", "EXECUTE s1"), B(), E(), S()), again(), step(P("s2", "DEALLOCATE s3"), P("s3", "SELECT 3"), P("s4", "EXECUTE s2"), S()),
         again("s4"), again("s4"), again("s3"), step(P("s3", "SELECT 4"), S()), step(Q("BEGIN")), again("s4"), step(Q("ROLLBACK")), again("s3"), again("s2")],
@@ -345,7 +352,7 @@ CAUSES = {
     # To know its rows it would have to be described at each Parse, which nearly every query of a driver has; behind an Execute that could fail and undo the work.
     "unnamed-healed": ["the unnamed statement, executed, after DDL"],
     # A server that lacks the statement gets it where it is used: what is behind in the segment is not known when it begins.
-    "parsed-late": ["a Describe behind DDL in its segment", "a Bind of too many values behind DDL in its segment"],
+    "parsed-late": ["a Describe behind DDL in its segment", "a Describe behind DDL of another", "a Bind of too many values behind DDL in its segment"],
     # ... and by the settings that the client has then.
     "read-by-encoding": ["a text that was prepared under another client_encoding"],
     # One of two names of one text: the server knows it by one name only.
