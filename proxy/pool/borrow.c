@@ -213,6 +213,7 @@ void server_on_quiet(struct conn *conn)
     m->fd = conn_take_fd(conn, &m->tls);
     loop_post(hub->peers[worker]->loop, &m->mail);
     pool_pump(pool->set); /* a waiter of ours may have counted on it */
+    set_free_if_unused(pool->set);
 }
 
 /* Whether a waiter of another worker has clearly waited longer than ours. */

@@ -32,8 +32,8 @@ def bench(wide, pgweir):
         weir = pgweir(cluster=wide, workers=workers, log_connections=0, log_disconnections=0, **tls, **options)
 
         def run(*args, clients=0):
-            # A thread of pgbench blocks while it prepares, and holds its other clients' transactions meanwhile: for ever, if they have all servers.
-            spread = ["-c", clients, "-j", min(clients, 64)] if clients else []
+            # A thread for each: it blocks while it prepares, and would hold the transactions of its other clients, and all servers with them, for ever.
+            spread = ["-c", clients, "-j", clients] if clients else []
             done = subprocess.run([wide.bin / "pgbench", "-n", "-h", "127.0.0.1", "-p", str(weir.port), "-U", "app_scram",
                                    *map(str, [*args, *spread]), "app"], stdin=subprocess.DEVNULL, text=True,
                                   stdout=subprocess.PIPE, stderr=subprocess.STDOUT,

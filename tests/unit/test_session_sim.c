@@ -773,6 +773,18 @@ static void check_leases(struct worker *worker)
     CHECK(held == leased);
 }
 
+/* Who has neither clients nor servers goes: a template's users would pile up. */
+static void check_no_set_is_left(struct worker *worker)
+{
+    for (struct list *n = worker->hub.sets.next; n != &worker->hub.sets; n = n->next) {
+        const struct pool_set *set = LIST_ENTRY(n, const struct pool_set, node);
+        bool used = set->refs > 0 || worker->hub.stopping || gate_is_paused(set->gate);
+        for (unsigned i = 0; i < NODES; i++)
+            used = used || !list_empty(&set->pools[i].idle) || !list_empty(&set->pools[i].busy);
+        CHECK(used);
+    }
+}
+
 static unsigned servers(const struct world *w)
 {
     unsigned n = 0;
@@ -983,6 +995,7 @@ static void turn_workers(struct world *w)
         loop_self = loop;
         loop_turn(loop, loop->now_ms + 1 + sim_random(w->sim, w->calm ? 20 : 4));
         check_leases(&w->workers[k]);
+        check_no_set_is_left(&w->workers[k]);
         check_names(&w->workers[k]);
         check_queues(w);
     }
