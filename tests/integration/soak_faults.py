@@ -25,6 +25,7 @@ OPTIONS = {  # of pgweir; small enough that all that is counted or timed comes t
     "server_login_retry": "500ms", "server_connect_timeout": "3s", "probe_timeout": "500ms", "catalog_poll_interval": "1s",
     "slow_start": "1s", "primary_read_budget": 4, "log_connections": 0, "log_disconnections": 0,
 }
+PATIENT = {**OPTIONS, "queue_timeout": "30s", "failover_wait": "30s"}  # before and after, however slow the machine is
 RELOADS = {
     "default_pool_size": [3, 4, POOL_SIZE, 8], "queue_discipline": ["fifo", "codel"], "queue_max": [0, 4, 20],
     "queue_timeout": ["300ms", "1s", "2s"], "tx_reads": ["primary", "optimistic"], "max_prepared_statements": [2, 4, 50],
@@ -47,7 +48,7 @@ class Stand:
         self.cluster = cluster
         self.primary, self.replica = (opened.enter_context(FaultProxy(cluster.ports[n])) for n in ("primary", "replica1"))
         entry = f"host=127.0.0.1,127.0.0.1 port={self.primary.port},{self.replica.port} dbname=app"
-        self.weir = pgweir(databases={"app": entry, "other": f"{entry} pool_size=2"}, **OPTIONS, **certificates(cluster),
+        self.weir = pgweir(databases={"app": entry, "other": f"{entry} pool_size=2"}, **PATIENT, **certificates(cluster),
                            env={"ASAN_OPTIONS": self.ASAN})
         self.front = opened.enter_context(FaultProxy(self.weir.port))
         self.ending = threading.Event()
@@ -74,7 +75,7 @@ class Stand:
             for way in (proxy.up, proxy.down):
                 way.piece, way.bytes_per_s, way.delay_s = 0, 0, 0.0
         self.says("RESUME", "ENABLE app", "ENABLE other")
-        self.weir.reload(**{**dict.fromkeys(RELOADS), **OPTIONS, "queue_timeout": "30s", "failover_wait": "30s"})
+        self.weir.reload(**{**dict.fromkeys(RELOADS), **PATIENT})
         self.cluster.settle()
 
 

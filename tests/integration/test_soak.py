@@ -17,7 +17,7 @@ import psycopg2
 import pytest
 from conftest import Cluster, wait_until
 from rawpg import Message, PgError
-from soak_faults import FAULTS, FaultProxy, Stand, Trouble, certificates
+from soak_faults import FAULTS, OPTIONS, FaultProxy, Stand, Trouble, certificates
 from soak_steps import EXPECTED, LEAVES, STEPS, TABLE, Client, Ledger
 
 SECONDS = float(os.environ.get("PGWEIR_SOAK_S") or 25)
@@ -144,6 +144,7 @@ def test_soak(new_cluster, pgweir):
     with contextlib.ExitStack() as opened:
         stand = Stand(cluster, pgweir, opened)
         stand.weir.wait_reads_on_replica()
+        stand.weir.reload(**OPTIONS)
         fds_before = stand.weir.fds()
         ledger, strict, end = Ledger(), threading.Event(), time.monotonic() + SECONDS
         clients = [Client(n, stand.front.port, ledger, SEED, strict=strict) for n in range(CLIENTS)]
