@@ -117,11 +117,14 @@ static void close_job(struct job *j)
 /* A server that answers, but not what we need: what we have may be wrong by now. */
 static void fail(struct job *j, bool refused, const char *text)
 {
+    bool holds = j->loaded && catalog_slot_changes(j->slot) == j->published;
+    const char *hint = refused ? "reads of tables stay on the primary; see probe_user"
+                       : holds ? "what was loaded before stays in use"
+                               : "reads of tables stay on the primary until it is loaded";
     j->failed_n++;
     if (strcmp(j->told, text) != 0)
         LOG(LOG_WARN, "catalog.load_failed", LF_S("database", catalog_slot_database(j->slot)),
-            LF_S("error", text), LF_U("retry_ms", pause_ms(j)),
-            LF_S("hint", refused ? "reads of tables stay on the primary; see probe_user" : ""));
+            LF_S("error", text), LF_U("retry_ms", pause_ms(j)), LF_S("hint", hint));
     snprintf(j->told, sizeof j->told, "%s", text);
     if (refused && (j->loaded || j->failed_n == 1)) {
         catalog_slot_publish(j->slot, NULL, 0, (struct catalog_position){0});
