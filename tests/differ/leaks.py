@@ -1,11 +1,11 @@
 #!/usr/bin/python3
 """The audit of released servers: `make test-leaks S=60`.
 
-The pool has one server. A client runs a random sequence (generate.py); then another client, which can only get the same
-server, looks at everything that PostgreSQL keeps for a session, and finds what a fresh login would find. It looks while the
-first client is still there (unless that keeps the server), and again after it has left: by Terminate, by closing, by RST, by
-closing one direction; at rest, or with its last messages unanswered, or in the middle of one. With --replicas the auditor
-looks at the replica's server and at the primary's in turn.
+The pool has one server. A client runs a random sequence (generate.py); another client, which can only get the same server,
+looks at everything that PostgreSQL keeps for a session, and finds what a fresh login would find. It looks behind each step of
+every other sequence, and behind the last of all, while the first client is still there (unless that keeps the server), and
+again after it has left: by Terminate, by closing, by RST, by closing one direction; at rest, or with its last messages
+unanswered, or in the middle of one. With --replicas the auditor looks at the replica's server and at the primary's in turn.
 
     tests/differ/leaks.py --seconds 60 [--seed N [--count 1]] [--replicas 1] [--option workers=2]
 """
@@ -73,11 +73,16 @@ def first_row(messages):
     return next((body[6:].decode("utf-8", "replace") if body[2:6] != b"\xff\xff\xff\xff" else None for kind, body in messages if kind == "D"), "no row")
 
 
+def ends_segment(one):
+    """Behind this step the client has asked for a ReadyForQuery, and for nothing since."""
+    return isinstance(one, other) or one.mark or next((op.asks for op in reversed(one) if op.asks in "PBDECHFSQ"), "S") in "SQ"
+
+
 class Auditor:
     """A client of pgweir, and what a fresh login with the same parameters finds."""
 
     def __init__(self, place, start, seeded, node="primary"):
-        self.start, self.seeded, self.node = start, seeded, node
+        self.start, self.seeded, self.node, self.asked = start, seeded, node, False
         fresh = Peer(place.cluster.ports[node], {"user": "differ", "database": "differ_p0", **start})
         self.peer = Peer(place.weir.port, {"user": "differ", "database": "differ_p0", **start, **(ON_REPLICA if node != "primary" else {})})
         for peer in (fresh, self.peer):
@@ -100,15 +105,18 @@ class Auditor:
         return sql if self.node == "primary" else f"SELECT pg_is_in_recovery() || '|' || coalesce(({sql}), '')"
 
     def ask(self):
-        """Asks for a server; what comes is the first answer."""
-        self.peer.seen.clear()
-        self.peer.send([Q("SELECT pg_backend_pid()")])
+        """Asks for a server, unless it waits for one; what comes is the first answer."""
+        if not self.asked:
+            self.peer.seen.clear()
+            self.peer.send([Q("SELECT pg_backend_pid()")])
+        self.asked = True
 
     def has_server(self, seconds):
         return read_all([self.peer], seconds)
 
     def look(self, when):
         """(pid of the server, the first Leak or None). has_server() was true."""
+        self.asked = False
         pid = first_row(self.peer.seen)
         wrong = self._errors(self.peer.seen)
         if wrong:
@@ -137,6 +145,8 @@ class Auditor:
             got = first_row(seen)
             if self.node != "primary" and got.startswith("false|"):
                 continue  # no replica was fresh enough for it
+            if self.node != "primary" and self._errors(seen).startswith("53300"):
+                return None  # ... and the other client keeps the primary's server
             if got == "no row":
                 return Leak(f"{name}: no answer", when, repr(seen))
             if got != self.expected[name]:
@@ -169,7 +179,7 @@ class Audit:
             cursor.execute("SELECT setseed(0.5); SELECT random()::text FROM generate_series(1, 100)")
             self.seeded = {row[0] for row in cursor.fetchall()}
         self.auditors, self.turn, self.nodes = [], 0, place.cluster.nodes
-        self.counts = {"sequences": 0, "kept the server": 0, "left in a transaction": 0, "which cost the server": 0}
+        self.counts = {"sequences": 0, "looks beside the client": 0, "kept the server": 0, "left in a transaction": 0, "which cost the server": 0}
         self._fresh()
 
     def _fresh(self):
@@ -189,7 +199,7 @@ class Audit:
         turn = self.turn
         self.turn += 1
         auditor, leave = self.auditors[turn % len(self.auditors)], LEAVES[turn // 2 % len(LEAVES)]
-        found = self._run(what, auditor, leave, WHENS[turn // 3 % len(WHENS)])
+        found = self._run(what, auditor, leave, WHENS[turn // 3 % len(WHENS)], turn // 4 % 2 == 0)
         text = " ".join(what.texts())
         left = self.fixture.reset(what.texts(), "advisory" in text or "locks(" in text)
         found = found or (Leak("a lock", "after it left", left) if left else None)
@@ -199,42 +209,46 @@ class Audit:
 
     def all_ways(self, what):
         """The first Leak by any auditor and way to leave: for making a finding small."""
-        for _ in range(len(self.auditors) * len(LEAVES) * len(WHENS)):
+        for _ in range(2 * len(self.auditors) * len(LEAVES) * len(WHENS)):
             found = self.run(what)
             if found:
                 return found
         return None
 
-    def _run(self, what, auditor, leave, rest):
+    def _run(self, what, auditor, leave, rest, each):
         client = Peer(self.place.weir.port, {"user": "differ", "database": "differ_p0", **what.start})
         if not read_all([client], ANSWER_S) or client.dead:
             client.close()
             return None if client.dead else Leak("no login", "at first", "no answer")
-        self._play(client, what, rest == "at rest")
+        found = self._play(client, what, rest == "at rest", auditor if each else None)
         self.counts["sequences"] += 1
-        asked = found = None
         if rest == "within a message" and not client.dead:
             client.sock.sendall(b"Q\0\0\1\0SELECT")
-        elif client.status == "I" and not client.queue and not client.dead:
-            auditor.ask()
-            asked = True
-            if auditor.has_server(PATIENCE_S):
-                _, found = auditor.look("the other is still there")
-                asked = None
-            else:
-                self.counts["kept the server"] += 1
+        else:
+            found = found or self._look_beside(client, what.steps[-1], auditor)
         self._leave(client, leave)
         if found:
             return found
-        if not asked:
-            auditor.ask()
+        auditor.ask()
         if not auditor.has_server(ANSWER_S):
             return Leak("the server does not come back", f"after {leave}, {rest}", "")
         pid, found = auditor.look(f"after {leave}" if leave == "terminate" else "after it left")
         self._count(client, auditor, pid)
         return found
 
-    def _play(self, client, what, waits):
+    def _look_beside(self, client, behind, auditor):
+        """The first Leak, or None: also of a client that keeps its server, as one whose segment is open may."""
+        if client.status != "I" or client.queue or client.copy_in or client.dead or not ends_segment(behind):
+            return None
+        auditor.ask()
+        if not auditor.has_server(PATIENCE_S):
+            self.counts["kept the server"] += 1
+            return None
+        self.counts["looks beside the client"] += 1
+        return auditor.look("the other is still there")[1]
+
+    def _play(self, client, what, waits, auditor):
+        """The first Leak behind a step but the last, if there is an auditor."""
         for one in what.steps:
             last = one is what.steps[-1] and not waits
             if isinstance(one, other):
@@ -242,7 +256,11 @@ class Audit:
                 continue
             client.send(one, one.mark)
             if last or not read_all([client], 2.0) or client.dead:  # differ.py tells what hangs; here it is a client that leaves in the middle
-                return
+                return None
+            found = self._look_beside(client, one, auditor) if auditor and one is not what.steps[-1] else None
+            if found:
+                return found
+        return None
 
     @staticmethod
     def _leave(client, how):
