@@ -206,6 +206,8 @@ FOUND = {
         step(P("s1", "SELECT v FROM t"), S()), other("ALTER TABLE t RENAME COLUMN v TO w"), step(D("S", "s1"), S()), other("ALTER TABLE t RENAME COLUMN w TO v")],
     "a Bind of too few values behind DDL of another": [
         step(P("s1", "UPDATE t SET v = $1 WHERE id = -1"), S()), other("ALTER TABLE t RENAME COLUMN v TO w"), step(B("", "s1"), S()), other("ALTER TABLE t RENAME COLUMN w TO v")],
+    "a Bind of too many values of a plan that DDL broke": [
+        step(P("s1", "SELECT a FROM u"), S()), step(Q("ALTER TABLE u ALTER COLUMN a TYPE text")), step(B("p1", "s1", ["1"]), S())],
     "EXECUTE of a DEALLOCATE, extended": [
         step(P("s1", "DEALLOCATE s1"), S()), step(P("", "EXECUTE s1"), B(), E(), S()), again(), step(P("s2", "DEALLOCATE s3"), P("s3", "SELECT 3"), P("s4", "EXECUTE s2"), S()),
         again("s4"), again("s4"), again("s3"), step(P("s3", "SELECT 4"), S()), step(Q("BEGIN")), again("s4"), step(Q("ROLLBACK")), again("s3"), again("s2")],
@@ -354,7 +356,8 @@ CAUSES = {
     # To know its rows it would have to be described at each Parse, which nearly every query of a driver has; behind an Execute that could fail and undo the work.
     "unnamed-healed": ["the unnamed statement, executed, after DDL"],
     # A server that lacks the statement gets it where it is used: what is behind in the segment is not known when it begins.
-    "parsed-late": ["a Describe behind DDL in its segment", "a Describe behind DDL of another", "a Bind of too many values behind DDL in its segment", "a Bind of too few values behind DDL of another"],
+    "parsed-late": ["a Describe behind DDL in its segment", "a Describe behind DDL of another", "a Bind of too many values behind DDL in its segment", "a Bind of too few values behind DDL of another",
+                    "a Bind of too many values of a plan that DDL broke"],
     # ... and by the settings that the client has then.
     "read-by-encoding": ["a text that was prepared under another client_encoding"],
     # One of two names of one text: the server knows it by one name only.

@@ -107,6 +107,7 @@ class Runner:
         finally:
             for p in peers:
                 p.close()
+            self.switcher.settle()
             text = " ".join(sequence.texts())
             left = self.fixture.reset(sequence.texts(), "advisory" in text or "locks(" in text)
             self.dirty = bool(left)

@@ -3,7 +3,7 @@ one that it gets next, and leave names and settings of their own on both."""
 import select
 
 from ops import B, E, P, Q, S
-from peer import Peer
+from peer import Peer, read_all
 
 STRANGERS = [{"TimeZone": "Pacific/Auckland", "DateStyle": "SQL, DMY", "application_name": "stranger"},
              {"client_encoding": "LATIN1", "IntervalStyle": "sql_standard", "application_name": "stranger two"}]
@@ -12,6 +12,7 @@ AGAIN = [Q("BEGIN"), P("", "SELECT 'stranger'"), B(), E(), B("", "s1"), E(), S()
 UNNAMED = [Q("BEGIN"), P("", "SELECT 'stranger'"), B(), E(), S()]
 FREE = [Q("COMMIT")]
 PATIENCE_S = 0.02  # for a server that the sequence itself may hold
+SETTLE_S = 5.0
 
 
 class Switcher:
@@ -65,6 +66,12 @@ class Switcher:
         self._finish(self.holder)
         self.holder, self.taker, self.pending = self.taker, self.holder, False
         return []
+
+    def settle(self):
+        """The sequence has no server any more: what a stranger asked for comes before the fixture changes under it."""
+        if self.pending:
+            read_all([self.taker], SETTLE_S)
+            self.poll()
 
     def __call__(self, may_hold):
         """may_hold: the sequence is within a transaction, so there is nothing to wait for."""
