@@ -176,12 +176,12 @@ static void send_sync(struct session *s, const struct message *m)
         statement_behind_sync(s);
 }
 
-/* DEALLOCATE ALL or DISCARD ALL is on its way in this very segment: what a name means is known when it
- * has been answered, so the server is asked to answer now. */
-static bool names_may_go(struct session *s)
+/* What a name means is known when what is on its way in this very segment has been answered: DEALLOCATE ALL, DISCARD ALL,
+ * a Parse of a name that PREPARE may have taken. So the server is asked to answer now. */
+static bool waits_for_names(struct session *s, bool unsure)
 {
     static const uint8_t flush[] = {'H', 0, 0, 0, 4};
-    if (!s->forget_names || s->replies.n == 0 || s->copy_in) {
+    if (!unsure || s->replies.n == 0 || s->copy_in) {
         s->flush_sent = false;
         return false;
     }
@@ -209,7 +209,7 @@ static enum step send_statement_message(struct session *s, const struct message 
     enum settings_rc ours = whole ? settings_message(s, &there) : SETTINGS_PASS;
     if (ours != SETTINGS_PASS)
         return ours == SETTINGS_WAIT ? STEP_WAIT : STEP_DONE;
-    if (statement_is_unsettled(s, m->type, p, have) || names_may_go(s))
+    if (statement_is_unsettled(s, m->type, p, have) || waits_for_names(s, s->forget_names))
         return STEP_WAIT;
     s->segment_open = true;
     enum shape_rc shape = strchr("BD", m->type) ? statement_shape(s, m->type, p, have) : SHAPE_FITS;
@@ -349,6 +349,8 @@ enum step client_send_message(struct session *s)
         if (ours != SETTINGS_PASS)
             return ours == SETTINGS_WAIT ? STEP_WAIT : STEP_DONE;
         struct slice body = {m.p + FRAME_HEAD_BYTES, m.bytes - FRAME_HEAD_BYTES};
+        if (waits_for_names(s, statement_execute_is_unsure(s, body)))
+            return STEP_WAIT;
         bool more = statement_execute(s, body);
         send_counted(s, &m, REPLY_EXECUTE);
         if (more)

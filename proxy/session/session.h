@@ -537,6 +537,8 @@ void statement_say_full(struct session *s);
 extern const char statement_full_message[];
 /* An error in whose text the server's name of a statement stands: told with the client's. False: it is none. */
 bool statement_tell_error(struct session *s, struct slice body, struct slice message);
+/* An Execute of a PREPARE whose name SQL has, or the protocol: a Parse of it is under way. */
+bool statement_execute_is_unsure(struct session *s, struct slice body);
 /* An Execute is about to be sent. True: and then the other. */
 bool statement_execute(struct session *s, struct slice body);
 void statement_behind_execute(struct session *s);

@@ -109,7 +109,7 @@ static void parse_named(struct session *s, struct slice name, struct stmt *stmt,
                         bool asked)
 {
     char buf[STMT_NAME_MAX];
-    bool prepared = ((s->state_of.left | s->state_of.touched) & LEFT_PREPARED) != 0;
+    bool prepared = statement_sql_prepared(s);
     if (prepared && s->tx_status != 'E' && name.n <= DEALLOCATE_NAME_MAX) {
         statement_send_parse(s, name, stmt); /* which SQL's PREPARE may have taken */
         statement_expect(s, REPLY_PARSE_INJECT, SLICE_NONE, NULL, 0);

@@ -34,6 +34,13 @@ static inline struct slice pending_name(const struct pending *p)
 /* What Closes ahead in this segment will free of the client's names. */
 uint64_t statement_freed_ahead(const struct session *s);
 void statement_set_name(struct session *s, struct slice name, struct stmt *stmt);
+/* What the name means hangs on an answer that is under way. */
+bool statement_is_pending(const struct session *s, struct slice name);
+/* The server may have names by SQL's PREPARE, which the protocol does not know. */
+static inline bool statement_sql_prepared(const struct session *s)
+{
+    return ((s->state_of.left | s->state_of.touched) & LEFT_PREPARED) != 0;
+}
 /* The server has it once all that was sent has been answered. */
 bool statement_on_server(struct session *s, const struct stmt *stmt);
 /* What the server's unnamed statement is then, if we know. */

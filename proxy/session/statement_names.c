@@ -314,6 +314,14 @@ static bool is_any_unsettled(const struct session *s)
     return false;
 }
 
+bool statement_is_pending(const struct session *s, struct slice name)
+{
+    for (const struct pending *was = s->pending; was; was = was->next)
+        if (was->for_client && slice_equals(pending_name(was), name))
+            return true;
+    return false;
+}
+
 /* SQL of this statement names another one, and what a name means hangs on the answer to an earlier segment. */
 static bool names_unsettled(const struct session *s, struct slice name)
 {

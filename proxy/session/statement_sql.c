@@ -164,12 +164,37 @@ static bool execute_deallocate(struct session *s)
     return true;
 }
 
-/* It fails, for the name is there, up to the end of the segment. */
-static void execute_prepare(struct session *s, const struct stmt *prepare)
+static bool is_bound(const struct session *s, struct slice body)
+{
+    struct slice portal, bound = {s->bound_portal, s->bound_portal_n};
+    return s->bound_sql && !s->skipping && s->tx_status != 'E' && take_cstr(&body, &portal) &&
+           slice_equals(portal, bound);
+}
+
+/* The portal runs PREPARE, of a name that the protocol knows. */
+static bool prepares_known(struct session *s, struct named *named)
+{
+    const struct stmt *another =
+        statement_runs_another(s, &s->bound_sql->facts, stmt_text(s->bound_sql));
+    const struct stmt *runs = another ? another : s->bound_sql;
+    if (runs->facts.class != SQL_PREPARE)
+        return false;
+    named_read(stmt_text(runs), !s->odd_strings, named);
+    return named->kind == NAMED_PREPARE && find_sql(s, named);
+}
+
+bool statement_execute_is_unsure(struct session *s, struct slice body)
 {
     struct named named;
-    named_read(stmt_text(prepare), !s->odd_strings, &named);
-    if (named.kind != NAMED_PREPARE || !find_sql(s, &named) || s->taken_n > 0)
+    return statement_sql_prepared(s) && is_bound(s, body) && prepares_known(s, &named) &&
+           statement_is_pending(s, (struct slice){named.name, named.name_n});
+}
+
+/* It fails, for the name is there, up to the end of the segment. */
+static void execute_prepare(struct session *s)
+{
+    struct named named;
+    if (s->taken_n > 0 || !prepares_known(s, &named))
         return;
     struct slice name = {named.name, named.name_n};
     statement_take_name(s, name);
@@ -179,18 +204,12 @@ static void execute_prepare(struct session *s, const struct stmt *prepare)
 
 bool statement_execute(struct session *s, struct slice body)
 {
-    struct slice portal, bound = {s->bound_portal, s->bound_portal_n};
     s->unnamed_new = false;
-    if (!s->bound_sql || s->skipping || s->tx_status == 'E' || !take_cstr(&body, &portal) ||
-        !slice_equals(portal, bound))
+    if (!is_bound(s, body))
         return false;
     if (s->bound_sql->facts.class == SQL_DEALLOCATE)
         return execute_deallocate(s);
-    const struct stmt *another =
-        statement_runs_another(s, &s->bound_sql->facts, stmt_text(s->bound_sql));
-    const struct stmt *runs = another ? another : s->bound_sql;
-    if (runs->facts.class == SQL_PREPARE)
-        execute_prepare(s, runs);
+    execute_prepare(s);
     return s->bound_sql->facts.class == SQL_SESSION_STATE;
 }
 

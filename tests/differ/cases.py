@@ -208,6 +208,13 @@ FOUND = {
         step(P("s1", "UPDATE t SET v = $1 WHERE id = -1"), S()), other("ALTER TABLE t RENAME COLUMN v TO w"), step(B("", "s1"), S()), other("ALTER TABLE t RENAME COLUMN w TO v")],
     "a Bind of too many values of a plan that DDL broke": [
         step(P("s1", "SELECT a FROM u"), S()), step(Q("ALTER TABLE u ALTER COLUMN a TYPE text")), step(B("p1", "s1", ["1"]), S())],
+    "PREPARE of a name that SQL has, behind its Parse": [
+        step(P("", "PREPARE s1 AS SELECT 'sql s1'"), B("p1"), E("p1", 1)), step(P("s1", "PREPARE s1 AS SELECT 1"), B("", "s1"), E(), S()), step(Q("EXECUTE s1")),
+        step(P("s2", "PREPARE s1 AS SELECT 2"), B("p", "s2"), P("s1", "SELECT 3"), E("p"), S()), step(Q("EXECUTE s1")), step(Q("DEALLOCATE s1")),
+        step(P("s2", "PREPARE s1 AS SELECT 2"), B("p", "s2"), P("s1", "SELECT 3"), E("p"), S()), step(Q("EXECUTE s1")), again("s1"), again("s2")],
+    "PREPARE of a name behind its Parse, where SQL has another": [
+        step(Q("PREPARE q1 AS SELECT 1")), step(P("s2", "PREPARE s1 AS SELECT 2"), S()), step(B("p", "s2"), P("s1", "SELECT 3"), E("p"), S()), again("s1"), again("s2"),
+        step(P("s1", "SELECT 3"), S()), step(B("p", "s2"), C("S", "s1"), E("p"), S()), step(Q("EXECUTE s1")), step(Q("EXECUTE q1"))],
     "EXECUTE of a DEALLOCATE, extended": [
         step(P("s1", "DEALLOCATE s1"), S()), step(P("", "EXECUTE s1"), B(), E(), S()), again(), step(P("s2", "DEALLOCATE s3"), P("s3", "SELECT 3"), P("s4", "EXECUTE s2"), S()),
         again("s4"), again("s4"), again("s3"), step(P("s3", "SELECT 4"), S()), step(Q("BEGIN")), again("s4"), step(Q("ROLLBACK")), again("s3"), again("s2")],
