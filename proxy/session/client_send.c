@@ -158,6 +158,36 @@ static void send_counted(struct session *s, const struct message *m, enum reply 
     client_forward(s, m->bytes);
 }
 
+/* What a name means is known when what is on its way in this very segment has been answered: DEALLOCATE ALL, DISCARD ALL,
+ * a Parse of a name that PREPARE may have taken. So the server is asked to answer now. */
+static bool waits_for_names(struct session *s, bool unsure)
+{
+    static const uint8_t flush[] = {'H', 0, 0, 0, 4};
+    if (!unsure || s->replies.n == 0 || s->copy_in) {
+        s->flush_sent = false;
+        return false;
+    }
+    if (!s->flush_sent)
+        conn_out_copy(s->server->conn, flush, sizeof flush);
+    s->flush_sent = true;
+    return true;
+}
+
+static enum step send_execute(struct session *s, const struct message *m)
+{
+    enum settings_rc ours = s->settings ? settings_message(s, m) : SETTINGS_PASS;
+    if (ours != SETTINGS_PASS)
+        return ours == SETTINGS_WAIT ? STEP_WAIT : STEP_DONE;
+    struct slice body = {m->p + FRAME_HEAD_BYTES, m->bytes - FRAME_HEAD_BYTES};
+    if (waits_for_names(s, statement_execute_is_unsure(s, body)))
+        return STEP_WAIT;
+    bool more = statement_execute(s, body);
+    send_counted(s, m, REPLY_EXECUTE);
+    if (more)
+        statement_behind_execute(s);
+    return STEP_DONE;
+}
+
 static void send_sync(struct session *s, const struct message *m)
 {
     /* In COPY the server ignores Sync: no ReadyForQuery will answer it, unless the COPY has failed. */
@@ -174,21 +204,6 @@ static void send_sync(struct session *s, const struct message *m)
     reply_say_fakes(s);
     if (!s->copy_in)
         statement_behind_sync(s);
-}
-
-/* What a name means is known when what is on its way in this very segment has been answered: DEALLOCATE ALL, DISCARD ALL,
- * a Parse of a name that PREPARE may have taken. So the server is asked to answer now. */
-static bool waits_for_names(struct session *s, bool unsure)
-{
-    static const uint8_t flush[] = {'H', 0, 0, 0, 4};
-    if (!unsure || s->replies.n == 0 || s->copy_in) {
-        s->flush_sent = false;
-        return false;
-    }
-    if (!s->flush_sent)
-        conn_out_copy(s->server->conn, flush, sizeof flush);
-    s->flush_sent = true;
-    return true;
 }
 
 static enum step send_statement_message(struct session *s, const struct message *m)
@@ -345,17 +360,7 @@ enum step client_send_message(struct session *s)
     case 'E':
         if (found == FOUND_PART)
             break;
-        enum settings_rc ours = s->settings ? settings_message(s, &m) : SETTINGS_PASS;
-        if (ours != SETTINGS_PASS)
-            return ours == SETTINGS_WAIT ? STEP_WAIT : STEP_DONE;
-        struct slice body = {m.p + FRAME_HEAD_BYTES, m.bytes - FRAME_HEAD_BYTES};
-        if (waits_for_names(s, statement_execute_is_unsure(s, body)))
-            return STEP_WAIT;
-        bool more = statement_execute(s, body);
-        send_counted(s, &m, REPLY_EXECUTE);
-        if (more)
-            statement_behind_execute(s);
-        return STEP_DONE;
+        return send_execute(s, &m);
     case 'S':
         if (found == FOUND_PART)
             break;
