@@ -2,7 +2,8 @@
  *
  * Pure      no I/O, no allocation, no clock, no globals. Linear in the text.
  * Promise   RESET_ONE or RESET_ALL only for a text that is exactly one such statement: RESET name, RESET ALL,
- *           RESET SESSION AUTHORIZATION (of `role`), RESET TIME ZONE, SET [SESSION] name { TO | = } DEFAULT, SET [SESSION] TIME ZONE { DEFAULT | LOCAL }.
+ *           RESET TIME ZONE, SET [SESSION] name { TO | = } DEFAULT, SET [SESSION] TIME ZONE { DEFAULT | LOCAL }; and, as
+ *           one of `role`, which goes with it, RESET SESSION AUTHORIZATION, SET [SESSION] SESSION AUTHORIZATION DEFAULT.
  */
 #ifndef ROUTER_RESET_H
 #define ROUTER_RESET_H

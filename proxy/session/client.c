@@ -177,12 +177,9 @@ static enum step console_message(struct session *s)
 /* No more is sent until some answers have come; a segment without its Sync has to be told so. */
 static void ask_for_answers(struct session *s)
 {
-    uint8_t bytes[8];
-    struct put o = put_into(bytes, sizeof bytes);
     if (s->flushed || !s->segment_open || !s->server)
         return;
-    put_flush(&o);
-    conn_out_copy(s->server->conn, o.p, o.n);
+    reply_ask(s);
     s->flushed = true;
 }
 

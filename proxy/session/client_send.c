@@ -162,13 +162,12 @@ static void send_counted(struct session *s, const struct message *m, enum reply 
  * a Parse of a name that PREPARE may have taken. So the server is asked to answer now. */
 static bool waits_for_names(struct session *s, bool unsure)
 {
-    static const uint8_t flush[] = {'H', 0, 0, 0, 4};
     if (!unsure || s->replies.n == 0 || s->copy_in) {
         s->flush_sent = false;
         return false;
     }
     if (!s->flush_sent)
-        conn_out_copy(s->server->conn, flush, sizeof flush);
+        reply_ask(s);
     s->flush_sent = true;
     return true;
 }
@@ -248,11 +247,8 @@ static enum step send_statement_message(struct session *s, const struct message 
 /* What becomes of the next message depends on what the server says of those before it. */
 static void ask_for_these(struct session *s)
 {
-    uint8_t bytes[8];
-    struct put o = put_into(bytes, sizeof bytes);
-    put_flush(&o);
     if (!s->copy_flushed)
-        conn_out_copy(s->server->conn, o.p, o.n);
+        reply_ask(s);
     s->copy_flushed = true;
 }
 

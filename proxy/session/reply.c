@@ -111,6 +111,12 @@ void reply_guard_passed(struct session *s)
     conn_out_queue(s->conn, &s->held);
 }
 
+void reply_ask(struct session *s)
+{
+    static const uint8_t flush[] = {'H', 0, 0, 0, 4};
+    conn_out_copy(s->server->conn, flush, sizeof flush);
+}
+
 /* ---- errors ---- */
 
 /* The rest of the segment gets no reply: the server skips to Sync. */

@@ -682,6 +682,8 @@ void reply_say(struct session *s, const void *bytes, size_t n); /* now, to the c
 void reply_input(struct session *s);
 void reply_say_fakes(struct session *s); /* what we have to say ourselves, when it is its turn */
 void reply_guard_passed(struct session *s);
+/* The server is to answer what it has: a Flush of ours. */
+void reply_ask(struct session *s);
 /* A COPY IN has got Syncs, and it is not known which of them it has thrown away. */
 void reply_ask_copy(struct session *s);
 enum reply reply_drop_segment(struct session *s);

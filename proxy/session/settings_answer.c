@@ -324,13 +324,12 @@ void settings_answer(struct session *s, size_t bytes)
 /* What was asked before has to be answered first, and the server is told to do so. */
 static bool turn_has_come(struct session *s)
 {
-    static const uint8_t flush[] = {'H', 0, 0, 0, 4};
     if (s->replies.n == 0 && s->server_body_left == 0) {
         s->flush_sent = false;
         return true;
     }
     if (s->segment_open && !s->flush_sent) {
-        conn_out_copy(s->server->conn, flush, sizeof flush);
+        reply_ask(s);
         s->flush_sent = true;
     }
     return false;

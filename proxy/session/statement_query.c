@@ -189,7 +189,6 @@ static void close_ours(struct session *s)
 /* If one fails, that is what the Query has to say: it is not sent. */
 static void bring_texts(struct session *s, const struct query_names *q)
 {
-    static const uint8_t flush[] = {'H', 0, 0, 0, 4};
     if (q->shows)
         close_ours(s);
     for (uint16_t i = 0; i < q->n; i++) {
@@ -198,7 +197,7 @@ static void bring_texts(struct session *s, const struct query_names *q)
         statement_send_parse(s, name_of(&q->used[i]), q->used[i].stmt);
         statement_expect(s, REPLY_PARSE_INJECT, SLICE_NONE, NULL, 0);
     }
-    conn_out_copy(s->server->conn, flush, sizeof flush);
+    reply_ask(s);
     s->bringing = BRING_WAITS;
 }
 

@@ -76,14 +76,13 @@ static struct stmt_shape server_shape(struct session *s, const struct stmt *stmt
 /* The server gets the statement anew, so that its answer is of now. */
 static void ask_shape(struct session *s, struct slice name, struct stmt *stmt)
 {
-    static const uint8_t flush[] = {'H', 0, 0, 0, 4};
     char buf[STMT_NAME_MAX];
     if (name.n > 0 && statement_on_server(s, stmt))
         statement_close_on_server(s, stmt);
     else if (name.n == 0)
         statement_parse_unnamed_here(s, stmt);
     statement_send_describe(s, statement_server_name(s, name, buf));
-    conn_out_copy(s->server->conn, flush, sizeof flush);
+    reply_ask(s);
     statement_expect(s, REPLY_DESCRIBE_INJECT, name, stmt, 0);
     s->shape_look = SHAPE_ASKED;
 }
